@@ -1,0 +1,135 @@
+"""The whole cluster at one moment: nodes joined with workers, GPUs, rates and membership."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from .declared import Cluster
+from .observed import BalancerSample, GpuSample, NodeSnapshot, UnitState, WorkerSample
+
+Topology = Literal["per-gpu", "layer-split", "tensor-split", "shared", "cpu"]
+Membership = Literal["in", "down", "absent", "draining", "mixed"]
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker as the person sees it; `name` is `node/short`, as CLI.md defines it.
+
+    Rates are tokens per second, None until two reads exist. `gpus` are indices on its node and
+    `gpus_source` says how they are known. `members` are its server lines as (upstream, address),
+    empty where none is certain. `membership` is None without a balancer or a certain member.
+    """
+
+    name: str
+    node: str
+    unit: UnitState
+    sample: WorkerSample
+    gpus: tuple[int, ...] | None = None
+    gpus_source: Literal["nvml", "environment"] | None = None
+    topology: Topology | None = None
+    membership: Membership | None = None
+    members: tuple[tuple[str, str], ...] = ()
+    membership_fault: str | None = None
+    generation_tokens_per_second: float | None = None
+    prompt_tokens_per_second: float | None = None
+    generation_tokens_total: float | None = None
+    slots_busy: int | None = None
+    slots_total: int | None = None
+    context_used_tokens: int | None = None
+    age_seconds: float | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """The worker's own fault, else what makes its membership uncertain."""
+        return self.sample.fault or self.membership_fault
+
+
+@dataclass(frozen=True, slots=True)
+class GpuView:
+    """One card with the workers on it; `mark` is "layer-split" where one of them spans cards."""
+
+    node: str
+    sample: GpuSample
+    workers: tuple[str, ...] = ()
+    mark: Topology | None = None
+    age_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberView:
+    """One server line with the worker behind it, None where that is not certain."""
+
+    upstream: str
+    address: str
+    state: Membership
+    worker: str | None = None
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, for the events panel and `status --json`."""
+
+    at: datetime
+    severity: Severity
+    text: str
+    node: str | None = None
+    worker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """One node: its latest snapshot, its age here in seconds, and its one most telling fault."""
+
+    name: str
+    snapshot: NodeSnapshot
+    reachable: bool
+    age_seconds: float | None
+    fault: str | None = None
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the workers that are known; None where none is."""
+
+    generation_tokens_per_second: float | None = None
+    prompt_tokens_per_second: float | None = None
+    slots_busy: int | None = None
+    slots_total: int | None = None
+    requests_deferred: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSnapshot:
+    """One moment of the cluster; everything the screen and `status --json` show is in here."""
+
+    cluster: Cluster
+    taken_at: datetime
+    tick: int
+    nodes: tuple[NodeView, ...] = ()
+    gpus: tuple[GpuView, ...] = ()
+    workers: tuple[WorkerView, ...] = ()
+    balancer_node: str | None = None
+    balancer: BalancerSample | None = None
+    members: tuple[MemberView, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    events: tuple[Event, ...] = ()
+    healthy: bool = False
+
+    def node(self, name: str) -> NodeView:
+        """The node called `name`; raises KeyError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)
+
+    def worker(self, name: str) -> WorkerView:
+        """The worker called `name` (`node/short`); raises KeyError where there is none."""
+        for worker in self.workers:
+            if worker.name == name:
+                return worker
+        raise KeyError(name)

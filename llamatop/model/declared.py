@@ -1,0 +1,64 @@
+"""What the operator wrote: the cluster file, or the hosts named on the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker that discovery needs help with.
+
+    `unit` is the unit's name with `.service`; `url` is as seen from the node; `member` is its
+    server line on the balancer; `api_key_env` names a variable where llamatop runs.
+    """
+
+    unit: str
+    url: str | None = None
+    member: str | None = None
+    api_key_env: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine: `ssh` is what one would type after ssh, "local" is this machine, None is none.
+
+    With `ssh` None the node is read through `url` by HTTP alone. Empty `units` means every unit
+    whose ExecStart runs a known engine; otherwise shell globs over unit names.
+    """
+
+    name: str
+    ssh: str | None = None
+    url: str | None = None
+    units: tuple[str, ...] = ()
+    workers: tuple[Worker, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """Where the upstream lives: the node that runs nginx and the upstream's name."""
+
+    node: str
+    upstream: str
+    kind: str = "nginx"
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Everything the operator declared; `path` is the file it came from, None without one."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    balancer: Balancer | None = None
+    interval_seconds: float = 1.0
+    ssh_config: Path | None = None
+    known_hosts: Path | None = None
+    path: Path | None = None
+
+    def node(self, name: str) -> Node:
+        """The node called `name`; raises KeyError where there is none."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise KeyError(name)

@@ -1,0 +1,258 @@
+"""What was seen: one node's snapshot, and the nouns it is made of.
+
+The wire carries these same names: the probe's JSON document, with nulls left out, is a
+`NodeSnapshot` without the fields that only this side knows (`name`, `received_at`, …).
+Unknown is None everywhere. Times are Unix seconds; `_seconds` ending in `_at_seconds` are the
+node's own monotonic clock and good for differences only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Engine = Literal["llama-server", "ollama", "vllm"]
+Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"]
+UnitKind = Literal["worker", "tunnel", "nginx"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostSample:
+    """The machine: `cpu_percent` is of all cores (0 to 100); same as /proc/stat, /proc/meminfo."""
+
+    hostname: str | None = None
+    boot_id: str | None = None
+    cpu_count: int | None = None
+    cpu_percent: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    load1: float | None = None
+    uptime_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GpuSample:
+    """One card; same as `nvidia-smi -q`.
+
+    `processes` maps a pid to its memory in bytes (None where the driver hides it). `throttle`
+    holds the active reasons in NVML's words (`software_power_cap`, `hardware_slowdown`, …),
+    without `idle`. `source` tells which interface answered. `fault` is one sentence.
+    """
+
+    uuid: str
+    index: int | None = None
+    name: str | None = None
+    source: Literal["nvml", "nvidia-smi"] | None = None
+    utilization_percent: float | None = None
+    memory_used_bytes: int | None = None
+    memory_total_bytes: int | None = None
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    temperature_celsius: float | None = None
+    sm_clock_mhz: int | None = None
+    sm_clock_max_mhz: int | None = None
+    memory_clock_mhz: int | None = None
+    memory_clock_max_mhz: int | None = None
+    throttle: tuple[str, ...] | None = None
+    pcie_generation: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    pci_bus_id: str | None = None
+    processes: dict[str, int | None] | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
+
+    `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    """
+
+    name: str
+    kind: UnitKind | None = None
+    description: str | None = None
+    load_state: str | None = None
+    active_state: str | None = None
+    sub_state: str | None = None
+    result: str | None = None
+    unit_file_state: str | None = None
+    restarts: int | None = None
+    since: float | None = None
+    main_pid: int | None = None
+    memory_bytes: int | None = None
+    fragment_path: str | None = None
+    need_daemon_reload: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a worker was started, from its running process where there is one, else from its unit.
+
+    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
+    never leave the node.
+    """
+
+    source: Literal["process", "unit"] | None = None
+    model: str | None = None
+    alias: str | None = None
+    host: str | None = None
+    port: int | None = None
+    parallel: int | None = None
+    context_tokens: int | None = None
+    cuda_visible_devices: str | None = None
+    split_mode: str | None = None
+    tensor_split: str | None = None
+    tensor_parallel: int | None = None
+    main_gpu: int | None = None
+    devices: str | None = None
+    gpu_layers: str | None = None
+    metrics: bool | None = None
+    slots_endpoint: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One slot of a llama-server; token counts are of the task it holds now.
+
+    `prompt_tokens_processed` stays 0 until a prompt batch ends; `generated_tokens` is n_decoded;
+    `remaining_tokens` is n_remain, None where there is no limit.
+    """
+
+    id: int
+    busy: bool
+    context_tokens: int | None = None
+    task_id: int | None = None
+    prompt_tokens: int | None = None
+    prompt_tokens_processed: int | None = None
+    prompt_tokens_cached: int | None = None
+    generated_tokens: int | None = None
+    remaining_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCounters:
+    """Lifetime token counters; a `_step` is the distance between two values it can print.
+
+    A total moves only when a request finishes (vLLM: live). 1.0571e+06 has a step of 10.
+    """
+
+    generation_tokens_total: float | None = None
+    generation_tokens_step: float | None = None
+    prompt_tokens_total: float | None = None
+    prompt_tokens_step: float | None = None
+    live: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSample:
+    """One inference process as its own endpoints and its unit tell.
+
+    `read_at_seconds` is the node's monotonic clock between the reads that `slots` and `counters`
+    come from. `identity` changes when the process restarts. `model_names` holds what a router or
+    Ollama has loaded. `pids` are the process and its descendants. `metrics` is False where
+    /metrics is switched off. `fault` is one sentence.
+    """
+
+    unit: str
+    engine: Engine | None = None
+    url: str | None = None
+    health: Health | None = None
+    fault: str | None = None
+    latency_seconds: float | None = None
+    model: str | None = None
+    model_names: tuple[str, ...] | None = None
+    build: str | None = None
+    sleeping: bool | None = None
+    router: bool | None = None
+    metrics: bool | None = None
+    identity: str | None = None
+    pids: tuple[int, ...] | None = None
+    launch: Launch = field(default_factory=Launch)
+    slots: tuple[Slot, ...] | None = None
+    slots_total: int | None = None
+    context_tokens: int | None = None
+    requests_processing: int | None = None
+    requests_deferred: int | None = None
+    kv_cache_percent: float | None = None
+    counters: TokenCounters = field(default_factory=TokenCounters)
+    read_at_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """One forward of a running ssh or autossh; addresses as host:port, as written in -L or -R.
+
+    For "L" `listen` is on this node and `target` is as seen from `destination`; for "R" the
+    other way round. Same as reading the process's command line.
+    """
+
+    direction: Literal["L", "R"]
+    listen: str
+    target: str
+    destination: str
+    pid: int | None = None
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamMember:
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+
+    upstream: str
+    address: str
+    down: bool
+    weight: int | None = None
+    backup: bool | None = None
+    file: str | None = None
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerSample:
+    """nginx as the node shows it.
+
+    `reload_pending` is true when a file is newer than the running workers; `config_valid` is what
+    `nginx -t` last said, None until somebody asked, and false where a file does not parse;
+    `draining_processes` counts old nginx workers that are shutting down; `draining_connections`
+    counts their connections by member address.
+    `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
+    """
+
+    kind: Literal["nginx"] = "nginx"
+    unit: str | None = None
+    running: bool | None = None
+    version: str | None = None
+    config_valid: bool | None = None
+    config_error: str | None = None
+    reload_pending: bool | None = None
+    members: tuple[UpstreamMember, ...] | None = None
+    draining_processes: int | None = None
+    draining_connections: dict[str, int] | None = None
+    shutdown_timeout: str | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSnapshot:
+    """Everything known of one node at one moment; parts that failed are None and named in faults.
+
+    `received_at` is this side's monotonic clock at receipt, None before the first line.
+    `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
+    `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
+    of the fault's sentence.
+    """
+
+    name: str
+    reachable: bool = False
+    received_at: float | None = None
+    tick: int | None = None
+    faults: dict[str, str] = field(default_factory=dict)
+    ages: dict[str, float] = field(default_factory=dict)
+    host: HostSample = field(default_factory=HostSample)
+    gpus: dict[str, GpuSample] = field(default_factory=dict)
+    units: dict[str, UnitState] = field(default_factory=dict)
+    workers: dict[str, WorkerSample] = field(default_factory=dict)
+    tunnels: tuple[Tunnel, ...] = ()
+    balancer: BalancerSample | None = None

@@ -1,0 +1,118 @@
+"""What will change and what changed: a plan, its steps and their results."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+Action = Literal["start", "stop", "restart", "enable", "disable", "drain", "undrain"]
+StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy"]
+StepState = Literal["running", "done", "failed", "undone", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One remote command as an argument vector; the only type a command leaves llamatop in."""
+
+    argv: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return shlex.join(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class MembershipEdit:
+    """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256."""
+
+    file: str
+    before: str
+    upstream: str
+    addresses: tuple[str, ...]
+    down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FileChange:
+    """One file on the balancer, whole, before and after; `target` is where symlinks lead."""
+
+    path: str
+    target: str
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: what it does in words, the exact commands, the exact diff, how long it may take.
+
+    A "membership" step makes `edits`, which together turn each of `files` from before to after;
+    `members` are the (upstream, address) that a step is about. A "systemctl" step does `verb` to
+    `unit`.
+    """
+
+    kind: StepKind
+    node: str
+    title: str
+    commands: tuple[Command, ...] = ()
+    diff: str = ""
+    worker: str | None = None
+    unit: str | None = None
+    edits: tuple[MembershipEdit, ...] = ()
+    files: tuple[FileChange, ...] = ()
+    members: tuple[tuple[str, str], ...] = ()
+    verb: Action | None = None
+    timeout_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A list of steps; without steps it says in `nothing` why none is needed.
+
+    `cuts_requests` counts the requests in flight that it will cut (None: unknown). `warnings` are
+    sentences the person must see before confirming. `forced`: the guards were overridden.
+    """
+
+    action: Action
+    targets: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
+    nothing: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    cuts_requests: int | None = 0
+    made_at: datetime | None = None
+    forced: bool = False
+
+    def text(self) -> str:
+        """The plan as plain text: the exact commands and diffs, as --dry-run and `y` give it."""
+        lines = [f"{self.action} {' '.join(self.targets)}"]
+        lines += [f"  ! {warning}" for warning in self.warnings]
+        lines += [f"  = {reason}" for reason in self.nothing]
+        for number, step in enumerate(self.steps, 1):
+            lines.append(f"  {number}. {step.title}  [{step.node}]")
+            lines += [f"       $ {command}" for command in step.commands]
+            lines += [f"       {line}" for line in step.diff.splitlines()]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """How a step stands: sent while it runs (`progress` in words) and once when it ended."""
+
+    step: Step
+    number: int
+    state: StepState
+    seconds: float = 0.0
+    progress: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanResult:
+    """A plan after execution: every step's last result, and whether it was read back as meant."""
+
+    plan: Plan
+    results: tuple[StepResult, ...] = ()
+    ok: bool = False
+    error: str | None = None
+    undone: tuple[str, ...] = field(default=())

@@ -1,0 +1,129 @@
+"""Imports point down only: the layers of the design, read from the source itself."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "llamatop"
+LAYERS = [
+    "errors",
+    "model",
+    "resources",
+    "engines",
+    "nginx",
+    "config",
+    "probe",
+    "transport",
+    "collect",
+    "advise",
+    "operate",
+    "bench",
+    "demo",
+    "app",
+    "cli",
+]
+FORBIDDEN = {
+    "app": {"transport", "nginx", "demo"},
+    "collect": {"demo"},
+    "operate": {"demo"},
+    "advise": set(LAYERS) - {"model", "errors", "advise"},
+    "model": set(LAYERS) - {"model"},
+    "engines": set(LAYERS) - {"engines"},
+}
+THIRD_PARTY = {
+    "paramiko": {"transport", "demo", "bench"},
+    "httpx": {"transport", "demo", "bench"},
+    "textual": {"app"},
+    "crossplane": {"nginx", "demo"},
+}
+STANDARD_LIBRARY_ONLY = {"errors", "model", "resources", "engines", "probe"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or layer(path))
+
+
+def layer(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return "" if parts == ("__init__",) else parts[0]
+
+
+def imports(path: Path) -> Iterator[tuple[int, str]]:
+    """Every imported module of a file as an absolute dotted name, with its line."""
+    parts = ("llamatop", *path.relative_to(PACKAGE).with_suffix("").parts)
+    package = parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            if stem == "llamatop" or node.module is None:
+                for alias in node.names:
+                    yield node.lineno, f"{stem}.{alias.name}"
+            else:
+                yield node.lineno, stem
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
+    mine = layer(path)
+    assert mine in LAYERS, f"{path} belongs to no layer of the design"
+    wrong = []
+    for line, name in imports(path):
+        top, _, rest = name.partition(".")
+        if top == "llamatop":
+            theirs = rest.partition(".")[0]
+            if theirs in ("", "__version__"):
+                continue
+            above = LAYERS.index(theirs) > LAYERS.index(mine)
+            if above or theirs in FORBIDDEN.get(mine, ()):
+                wrong.append(f"{path.name}:{line} {mine} imports {name}")
+        elif top in THIRD_PARTY and mine not in THIRD_PARTY[top]:
+            wrong.append(f"{path.name}:{line} {mine} imports {top}")
+        elif mine in STANDARD_LIBRARY_ONLY and top not in {*sys.stdlib_module_names, "pynvml"}:
+            wrong.append(f"{path.name}:{line} {mine} is standard library only, imports {top}")
+    assert not wrong, "\n".join(wrong)
+
+
+HEADLESS = ("status", "watch", "logs", "start", "drain")
+
+
+@pytest.mark.parametrize("command", HEADLESS)
+def test_headless_subcommands_never_import_textual(command: str) -> None:
+    program = (
+        "import sys, contextlib\n"
+        "from llamatop.cli.main import main\n"
+        f"sys.argv = ['llamatop', {command!r}, '-c', '/nonexistent/cluster.toml', 'x']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "print('LOADED', 'textual' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "LOADED False" in done.stdout, done.stdout + done.stderr
+
+
+def test_help_loads_nothing_heavy() -> None:
+    program = (
+        "import sys, contextlib\n"
+        "from llamatop.cli.main import main\n"
+        "sys.argv = ['llamatop', '--help']\n"
+        "with contextlib.suppress(SystemExit):\n"
+        "    main()\n"
+        "heavy = {'textual', 'paramiko', 'httpx', 'rich', 'asyncio', 'crossplane'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "usage" in done.stdout.lower(), done.stdout + done.stderr
+    assert "HEAVY []" in done.stdout, done.stdout + done.stderr
