@@ -1,0 +1,10 @@
+"""nginx's files as pure text: which upstream has which servers, and the edit of one `down`."""
+
+from __future__ import annotations
+
+from llamatop.errors import NginxSyntaxError
+
+from .edit import diff, edit
+from .upstreams import dump, members, members_of, shutdown_timeout
+
+__all__ = ["NginxSyntaxError", "diff", "dump", "edit", "members", "members_of", "shutdown_timeout"]

@@ -1,0 +1,65 @@
+"""The one change that llamatop makes to nginx's files: a server line's `down`."""
+
+from __future__ import annotations
+
+import difflib
+
+from llamatop.errors import NginxSyntaxError
+
+from .upstreams import ServerLine, lines_of
+
+
+def edit(data: bytes, upstream: str, address: str, down: bool, file: str = "nginx") -> bytes:
+    """`data` with `down` put on or taken off the server lines of `address` in `upstream`.
+
+    Every other byte stays: adding and then taking off gives the same bytes. A line that already
+    is as asked is left as it is. `address` is as written in the file; `file` is for messages.
+    Raises NginxSyntaxError with file and line, or KeyError where there is no such server line.
+    """
+    lines = [line for line in lines_of(data, file, upstream) if line.address == address]
+    if not lines:
+        raise KeyError(f"{file}: no server {address} in upstream {upstream}")
+    for line in reversed(lines):
+        if line.down != down:
+            data = _add(data, line) if down else _take_off(data, line)
+    _check(data, file, upstream, address, down)
+    return data
+
+
+def diff(path: str, before: bytes, after: bytes) -> str:
+    """The exact unified diff, "" where nothing changes; a carriage return shows as it is."""
+    sides = [_split(side) for side in (before, after)]
+    out: list[str] = []
+    for line in difflib.unified_diff(sides[0], sides[1], path, path, n=2):
+        out.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
+    return "".join(out)
+
+
+def _split(data: bytes) -> list[str]:
+    """Lines with their newline; bytes that are no UTF-8 stay visible as escapes."""
+    pieces = data.decode("utf-8", "backslashreplace").split("\n")
+    return [f"{piece}\n" for piece in pieces[:-1]] + ([pieces[-1]] if pieces[-1] else [])
+
+
+def _add(data: bytes, line: ServerLine) -> bytes:
+    end = line.words[-1].end
+    return data[:end] + b" down" + data[end:]
+
+
+def _take_off(data: bytes, line: ServerLine) -> bytes:
+    for number in range(len(line.words) - 1, 1, -1):
+        word = line.words[number]
+        if word.value != "down":
+            continue
+        gap = data[line.words[number - 1].end : word.start]
+        # A gap with a comment in it ends that comment: it has to stay.
+        start = word.start if gap.strip() else line.words[number - 1].end
+        data = data[:start] + data[word.end :]
+    return data
+
+
+def _check(data: bytes, file: str, upstream: str, address: str, down: bool) -> None:
+    """The edit read again: a wrong one must never reach a node."""
+    for line in lines_of(data, file, upstream):
+        if line.address == address and line.down != down:
+            raise NginxSyntaxError(file, line.line, f"the edit of server {address} did not hold")
