@@ -1,0 +1,122 @@
+"""How each worker unit was started: its running process where there is one, else its unit."""
+
+from __future__ import annotations
+
+import os
+
+from . import launch, procfs, unit_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, List
+
+    from .processes import Process, Processes
+
+    Shown = Dict[str, str]
+
+
+class Start:
+    """A worker's start: `launch` are Launch fields, `secret` what never leaves the node."""
+
+    __slots__ = ("engine", "fault", "launch", "pid", "pids", "secret", "start")
+
+    def __init__(self) -> None:
+        self.engine: str | None = None
+        self.launch: Dict[str, Any] = {}
+        self.secret: Dict[str, Any] = {}
+        self.pid: int | None = None
+        self.start: int | None = None
+        self.pids: List[int] = []
+        self.fault: str | None = None
+
+
+def of(unit: str, shown: Shown, processes: Processes) -> Start:
+    """Read the start of `unit` now: command line and environment of its engine's process."""
+    start = Start()
+    main = shown.get("MainPID", "")
+    pid = int(main) if main.isdigit() else 0
+    environment, unreadable = _unit_environment(shown)
+    found = launch.find(unit_text.expanded(_unit_command(unit, shown), environment))
+    source = "unit"
+    if pid:
+        start.pids = processes.family(pid)
+        running = _engine(start.pids, processes)
+        if running is not None and running.engine is not None:
+            start.pid, start.start = running.pid, running.start
+            own = procfs.environment(running.pid)
+            if own is not None:
+                environment, unreadable = own, None
+            elif found is not None:
+                # what a wrapper set is in the process's environment alone
+                environment.update(found.environment)
+            found, source = running.engine, "process"
+    if found is None:
+        return start
+    told = launch.describe(found, environment)
+    start.engine = found.engine
+    start.launch = {name: value for name, value in told.items() if not name.startswith("_")}
+    start.launch["source"] = source
+    start.secret = {name[1:]: value for name, value in told.items() if name.startswith("_")}
+    # The cards are known from the driver as a rule; a port that is not may lead astray.
+    if unreadable is not None and start.launch.get("port") is None:
+        start.fault = (
+            "%s cannot be read by this user, nor the environment of the process; "
+            "what it sets (GPUs, port) is unknown" % unreadable
+        )
+    return start
+
+
+def _engine(pids: List[int], processes: Processes) -> Process | None:
+    """The engine's process in a family: the first that is one, the main process before others."""
+    for pid in pids:
+        process = processes.found.get(pid)
+        if process is not None and process.engine is not None:
+            base = process.words[0].rpartition("/")[2]
+            if base not in ("sh", "bash", "dash", "env", "numactl") or len(pids) == 1:
+                return process
+    return None
+
+
+def _unit_command(unit: str, shown: Shown) -> List[str]:
+    """ExecStart from the unit's own files, which keep quotes, else as systemctl shows it."""
+    paths = [shown.get("FragmentPath", "")]
+    paths += unit_text.words(shown.get("DropInPaths", ""))
+    texts = []
+    for path in paths:
+        try:
+            if path:
+                texts.append(procfs.text(procfs.read(path)))
+        except OSError:
+            texts = []
+            break
+    command = unit_text.exec_start(texts, unit)
+    if command and os.path.basename(command[0]) in shown.get("ExecStart", ""):
+        return command
+    return unit_text.shown_command(shown.get("ExecStart", ""))
+
+
+def _unit_environment(shown: Shown) -> Any:
+    """The environment that the unit sets, and the first of its files that cannot be read."""
+    environment = unit_text.assignments(shown.get("Environment", ""))
+    unreadable = None
+    for path in unit_text.environment_files(shown.get("EnvironmentFiles", "")):
+        try:
+            environment.update(unit_text.environment_file(procfs.text(procfs.read(path))))
+        except FileNotFoundError:
+            continue
+        except OSError:
+            unreadable = unreadable or path
+    return environment, unreadable
+
+
+def key_of(secret: Dict[str, Any]) -> str | None:
+    """The API key that the worker itself was given; the first of several."""
+    key = secret.get("key")
+    if not key and secret.get("key_file"):
+        try:
+            lines = procfs.text(procfs.read(str(secret["key_file"]))).split("\n")
+        except OSError:
+            return None
+        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        key = keys[0] if keys else None
+    return str(key).split(",")[0].strip() if key else None

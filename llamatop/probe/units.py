@@ -1,0 +1,255 @@
+"""The units that matter, in systemd's own words, asking systemctl only when something moved.
+
+Watched every tick, as it costs nothing: the invocation links that systemd keeps for running units
+in /run/systemd/units, and the main processes. `systemctl show` runs at once when one of them
+changed, every tick while a unit is on its way between states, and now and then otherwise.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import time
+
+from . import launch, procfs, unit_text
+from .child import Child
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Dict, List
+
+    from .child import Ended
+    from .reactor import Reactor
+
+PROPERTIES = (
+    "Id,Description,LoadState,ActiveState,SubState,Result,UnitFileState,NRestarts,MainPID,"
+    "MemoryCurrent,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,Environment,"
+    "EnvironmentFiles,InvocationID,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
+    "InactiveEnterTimestampMonotonic,InactiveExitTimestampMonotonic"
+)
+_SHOW = ("systemctl", "show", "--no-pager", "-p", PROPERTIES, "--")
+_LIST_UNITS = "systemctl list-units --type=service --all --plain --full --no-legend --no-pager"
+_LIST_FILES = "systemctl list-unit-files --type=service --full --no-legend --no-pager"
+_LINKS = "/run/systemd/units/invocation:"
+_DEADLINE_SECONDS = 5.0
+_SHOW_EVERY = 10.0
+_SHOW_EVERY_BLIND = 2.0
+_LIST_EVERY = 30.0
+_MOST_NAMES = 500
+_PASSING = ("activating", "deactivating", "reloading", "maintenance")
+_SINCE = {
+    "active": "ActiveEnterTimestampMonotonic",
+    "reloading": "ActiveEnterTimestampMonotonic",
+    "deactivating": "ActiveExitTimestampMonotonic",
+    "activating": "InactiveExitTimestampMonotonic",
+    "inactive": "InactiveEnterTimestampMonotonic",
+    "failed": "InactiveEnterTimestampMonotonic",
+}
+
+
+class Units:
+    """Finds units and keeps their properties; `shown` maps a name to what systemctl last said."""
+
+    def __init__(self, loop: Reactor, changed: Callable[[], None]) -> None:
+        self.shown: Dict[str, Dict[str, str]] = {}
+        self.kinds: Dict[str, str] = {}
+        self.fault: str | None = None
+        self.answered_at: float | None = None
+        self._loop = loop
+        self._changed = changed
+        self._globs: List[str] = []
+        self._named: List[str] = []
+        self._all: Dict[str, bool] = {}
+        self._running: Child | None = None
+        self._lists = 0
+        self._list_at = 0.0
+        self._show_at = 0.0
+        self._again = False
+        self._marks: Dict[str, Any] = {}
+        self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
+        self._boot = time.time() - time.monotonic()
+
+    def configure(self, globs: Sequence[str], named: Sequence[str]) -> None:
+        """Which units are workers: shell globs ([]: those that run a known engine), and by name."""
+        self._globs = [glob for name in globs for glob in (name, name + ".service")]
+        self._named = [_full(name) for name in named]
+        self._list_at = 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is being asked."""
+        return self._running is None and not self._lists
+
+    def start(self, now: float, fresh: bool) -> None:
+        """Begin what is due at this tick; `fresh` asks systemctl in any case."""
+        moved = self._moved()
+        if self._running is not None or self._lists:
+            self._again = self._again or fresh or moved
+            return
+        if now >= self._list_at:
+            self._list()
+        elif fresh or moved or self._again or now >= self._show_at or self._passing():
+            self._again = False
+            self._show(sorted(self.kinds))
+
+    def refresh(self) -> None:
+        """Something else saw a change, an endpoint gone silent: ask at the next tick."""
+        self._again = True
+
+    def _passing(self) -> bool:
+        states = (shown.get("ActiveState") for shown in self.shown.values())
+        return any(state in _PASSING for state in states)
+
+    def _moved(self) -> bool:
+        marks: Dict[str, Any] = {}
+        for name in self.kinds:
+            link = None
+            if not self._blind:
+                try:
+                    link = os.readlink(_LINKS + name)
+                except OSError:
+                    pass
+            pid = _number(self.shown.get(name, {}).get("MainPID"))
+            stat = procfs.stat(pid) if pid else None
+            marks[name] = (link, stat and stat[1])
+        moved = marks != self._marks
+        self._marks = marks
+        return moved
+
+    def _list(self) -> None:
+        self._list_at = time.monotonic() + _LIST_EVERY
+        self._lists = 2
+        listed: List[str] = []
+        Child(self._loop, _LIST_UNITS.split(), _DEADLINE_SECONDS, lambda e: self._listed(e, listed))
+        Child(self._loop, _LIST_FILES.split(), _DEADLINE_SECONDS, lambda e: self._listed(e, listed))
+
+    def _listed(self, ended: Ended, listed: List[str]) -> None:
+        self._lists -= 1
+        if ended.error is not None:
+            self._failed(ended)
+        for line in procfs.text(ended.output).split("\n"):
+            name = line.split(None, 1)[0] if line.strip() else ""
+            if name.endswith(".service") and not name.endswith("@.service"):
+                listed.append(name)
+        if self._lists:
+            return
+        if not listed and ended.error is not None:
+            self._changed()
+            return
+        names = dict.fromkeys(listed)
+        names.update(dict.fromkeys(self._named))
+        fresh = [name for name in names if name not in self._all]
+        for name in [name for name in self._all if name not in names]:
+            del self._all[name]
+            self._forget(name)
+        self._show((fresh + sorted(self.kinds))[:_MOST_NAMES])
+
+    def _show(self, names: List[str]) -> None:
+        self._show_at = time.monotonic() + (_SHOW_EVERY_BLIND if self._blind else _SHOW_EVERY)
+        if not names:
+            self.answered_at = time.monotonic()
+            self._changed()
+            return
+        asked = list(dict.fromkeys(names))
+        self._running = Child(
+            self._loop, [*_SHOW, *asked], _DEADLINE_SECONDS, lambda ended: self._shown(ended, asked)
+        )
+
+    def _shown(self, ended: Ended, asked: List[str]) -> None:
+        self._running = None
+        found = unit_text.blocks(procfs.text(ended.output))
+        if ended.error is not None and not found:
+            self._failed(ended)
+            self._changed()
+            return
+        self.fault = None
+        self.answered_at = time.monotonic()
+        for name in asked:
+            self._all[name] = True
+            properties = found.get(name)
+            kind = None if properties is None else self._kind(name, properties)
+            if properties is None or kind is None:
+                self._forget(name)
+            else:
+                self.shown[name] = properties
+                self.kinds[name] = kind
+        self._moved()
+        self._changed()
+
+    def _failed(self, ended: Ended) -> None:
+        self.fault = (ended.error or "") + (
+            "; units are unknown where systemd does not run"
+            if ended.missing
+            else "; look at `systemctl is-system-running` on the node"
+        )
+        self._show_at = time.monotonic() + _SHOW_EVERY
+        self._list_at = max(self._list_at, self._show_at)
+
+    def _forget(self, name: str) -> None:
+        self.shown.pop(name, None)
+        self.kinds.pop(name, None)
+
+    def adopt(self, name: str) -> None:
+        """A unit whose processes include an engine that its ExecStart does not show is a worker."""
+        if name in self._all and name not in self.kinds and self._wanted(name):
+            # a name that systemctl does not list belongs to a container's own systemd
+            self._named.append(name)
+            self._all.pop(name)
+            self._list_at = 0.0
+
+    def _wanted(self, name: str) -> bool:
+        return not self._globs or any(fnmatch.fnmatchcase(name, glob) for glob in self._globs)
+
+    def _kind(self, name: str, properties: Dict[str, str]) -> str | None:
+        if name in self._named:
+            return "worker"
+        words = unit_text.shown_command(properties.get("ExecStart", ""))
+        bases = [word.rpartition("/")[2] for word in words]
+        if self._globs and self._wanted(name):
+            return "worker"
+        if not self._globs and launch.find(words) is not None:
+            return "worker"
+        if "nginx" in bases[:1]:
+            return "nginx"
+        if ("autossh" in bases or "ssh" in bases) and any(
+            word.startswith("-") and not word.startswith("--") and ("L" in word or "R" in word)
+            for word in words
+        ):
+            return "tunnel"
+        return None
+
+    def sample(self) -> Dict[str, Any]:
+        """UnitState fields by name."""
+        if abs(time.time() - time.monotonic() - self._boot) > 2:
+            self._boot = time.time() - time.monotonic()
+        return {name: self._state(name, self.shown[name]) for name in self.kinds}
+
+    def _state(self, name: str, shown: Dict[str, str]) -> Dict[str, Any]:
+        moment = _number(shown.get(_SINCE.get(shown.get("ActiveState", ""), "")))
+        memory = _number(shown.get("MemoryCurrent"))
+        reload = shown.get("NeedDaemonReload")
+        return {
+            "name": name,
+            "kind": self.kinds[name],
+            "description": shown.get("Description") or None,
+            "load_state": shown.get("LoadState") or None,
+            "active_state": shown.get("ActiveState") or None,
+            "sub_state": shown.get("SubState") or None,
+            "result": shown.get("Result") or None,
+            "unit_file_state": shown.get("UnitFileState") or None,
+            "restarts": _number(shown.get("NRestarts")),
+            "since": round(self._boot + moment / 1e6) if moment else None,
+            "main_pid": _number(shown.get("MainPID")) or None,
+            "memory_bytes": memory if memory is not None and memory < 2**63 else None,
+            "fragment_path": shown.get("FragmentPath") or None,
+            "need_daemon_reload": None if not reload else reload == "yes",
+        }
+
+
+def _number(value: str | None) -> int | None:
+    return int(value) if value is not None and value.isdigit() else None
+
+
+def _full(name: str) -> str:
+    return name if name.endswith(".service") else name + ".service"

@@ -1,0 +1,183 @@
+"""The workers of the node, each with its own connection: one that hangs ages alone."""
+
+from __future__ import annotations
+
+from llamatop.engines import ENGINES, ollama
+
+from . import procfs, starts
+from .conversation import Talk, address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Dict, List
+
+    from .processes import Processes
+    from .reactor import Reactor
+    from .units import Units
+
+_RUNNING = ("active", "activating", "reloading", "deactivating")
+# ticks of processor time a second that a llama-server with nothing to do stays under
+_IDLE_TICKS = 3
+
+
+class Worker:
+    """One unit's worker: how it was started, and its talk with the endpoint."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.start = starts.Start()
+        self.talk: Talk | None = None
+        self.children: Dict[int, Talk] = {}
+        self.worked: int | None = None
+
+    def close(self) -> None:
+        for talk in [self.talk, *self.children.values()]:
+            if talk is not None:
+                talk.close()
+        self.talk = None
+        self.children = {}
+
+
+class Workers:
+    """Keeps the workers in step with the units and asks each once a tick."""
+
+    def __init__(
+        self, loop: Reactor, units: Units, processes: Processes, silent: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._units = units
+        self._processes = processes
+        self._silent = silent
+        self._declared: Dict[str, Dict[str, Any]] = {}
+        self._workers: Dict[str, Worker] = {}
+
+    def configure(self, declared: Dict[str, Dict[str, Any]]) -> None:
+        """What the operator knows better: `url` and `key` by unit."""
+        self._declared = {
+            name if name.endswith(".service") else name + ".service": given
+            for name, given in declared.items()
+        }
+        self.units_changed()
+
+    def units_changed(self) -> None:
+        """Read again how each worker was started; a new process is a new talk."""
+        kinds = self._units.kinds
+        for unit in [unit for unit in self._workers if kinds.get(unit) != "worker"]:
+            self._workers.pop(unit).close()
+        for unit, kind in kinds.items():
+            if kind == "worker":
+                worker = self._workers.setdefault(unit, Worker(unit))
+                self._restart(worker, self._units.shown[unit])
+
+    def _restart(self, worker: Worker, shown: Dict[str, str]) -> None:
+        before = worker.start
+        worker.start = start = starts.of(worker.unit, shown, self._processes)
+        declared = self._declared.get(worker.unit, {})
+        running = shown.get("ActiveState") in _RUNNING and bool(start.pids)
+        if not running or start.engine is None or start.engine not in ENGINES:
+            worker.close()
+            return
+        key = declared.get("key") or starts.key_of(start.secret)
+        where = address(start.engine, declared.get("url"), start.launch, start.secret)
+        same = (before.pid, before.start) == (start.pid, start.start)
+        if worker.talk is None or not same or not worker.talk.same(where, key):
+            worker.close()
+            worker.talk = Talk(self._loop, start.engine, where, key)
+            worker.talk.memory["may_sleep"] = start.secret.get("sleep") not in (None, "-1")
+        if start.engine == ollama.NAME:
+            self._children(worker)
+
+    def _children(self, worker: Worker) -> None:
+        """The llama-servers that an Ollama spawned, asked for their slots on their own ports."""
+        ports: Dict[int, int] = {}
+        for pid in worker.start.pids:
+            process = self._processes.found.get(pid)
+            engine = process.engine if process is not None else None
+            if engine is not None and engine.engine == "llama-server":
+                arguments = engine.arguments
+                if "--port" in arguments[:-1]:
+                    port = arguments[arguments.index("--port") + 1]
+                    if port.isdigit():
+                        ports[pid] = int(port)
+        for pid in [pid for pid in worker.children if pid not in ports]:
+            worker.children.pop(pid).close()
+        for pid, number in ports.items():
+            if pid not in worker.children:
+                where = address("llama-server", None, {"port": number}, {})
+                worker.children[pid] = Talk(self._loop, "llama-server", where, None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether every worker has answered, or is known to be slow."""
+        return all(talk.settled for talk in self._talks())
+
+    def _talks(self) -> List[Talk]:
+        found = []
+        for worker in self._workers.values():
+            if worker.talk is not None:
+                found.append(worker.talk)
+                found.extend(worker.children.values())
+        return found
+
+    def start(self, now: float) -> None:
+        """Ask every worker that does not still owe an answer."""
+        for worker in self._workers.values():
+            if worker.talk is not None and worker.talk.memory["may_sleep"]:
+                worker.talk.memory["active"] = self._active(worker)
+        for talk in self._talks():
+            if talk.start(now):
+                self._silent()
+
+    def _active(self, worker: Worker) -> bool | None:
+        stat = procfs.stat(worker.start.pid) if worker.start.pid else None
+        if stat is None:
+            return None
+        before, worker.worked = worker.worked, stat[2]
+        return None if before is None else stat[2] - before > _IDLE_TICKS
+
+    def sample(self) -> Dict[str, Any]:
+        """WorkerSample fields by unit."""
+        return {unit: self._sample(worker) for unit, worker in self._workers.items()}
+
+    def _sample(self, worker: Worker) -> Dict[str, Any]:
+        start = worker.start
+        found: Dict[str, Any] = {"unit": worker.unit, "engine": start.engine}
+        if worker.talk is not None:
+            found.update(worker.talk.sample)
+            if worker.children:
+                children = [talk.sample for talk in worker.children.values()]
+                found = ollama.attach(found, children)
+            found["url"] = worker.talk.url
+            if found.get("identity") is None and start.pid:
+                found["identity"] = "%d:%d" % (start.pid, start.start or 0)
+            found["pids"] = start.pids
+        if not found.get("model"):
+            found["model"] = start.launch.get("alias") or start.launch.get("model")
+        found["launch"] = start.launch
+        if not found.get("fault"):
+            found["fault"] = start.fault or self._missing(worker)
+        return found
+
+    def _missing(self, worker: Worker) -> str | None:
+        shown = self._units.shown.get(worker.unit, {})
+        if shown.get("LoadState") == "not-found":
+            return "no such unit on this node; correct its name in the cluster file"
+        if worker.start.engine is None and worker.start.pids:
+            return "runs none of llama-server, ollama and vllm; take it out of `units`"
+        return None
+
+    def ages(self, now: float, longest: float) -> Dict[str, float]:
+        """Seconds since the last answer of each worker that owes one for longer than a tick."""
+        found: Dict[str, float] = {}
+        for unit, worker in self._workers.items():
+            if worker.talk is not None and worker.talk.answered_at is not None:
+                age = now - worker.talk.answered_at
+                if age > longest:
+                    found[unit] = round(age, 1)
+        return found
+
+    def close(self) -> None:
+        """Drop every connection."""
+        for worker in self._workers.values():
+            worker.close()
