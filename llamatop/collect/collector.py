@@ -1,0 +1,342 @@
+"""The live cluster: every node's link joined into one snapshot a tick."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from llamatop.collect import resolve
+from llamatop.collect.balance import Balancing
+from llamatop.collect.configuration import configuration
+from llamatop.collect.events import EventLog
+from llamatop.collect.health import healthy, totals
+from llamatop.collect.history import Ring
+from llamatop.collect.journal import journal_lines, unit_of
+from llamatop.collect.link import NodeLink
+from llamatop.collect.membership import Endpoint, Roads
+from llamatop.collect.node_state import NodeState
+from llamatop.model.cluster import (
+    ClusterSnapshot,
+    Event,
+    GpuView,
+    MemberView,
+    NodeView,
+    WorkerView,
+)
+from llamatop.model.declared import Cluster, Node
+from llamatop.model.observed import NodeSnapshot
+from llamatop.transport.base import Machine
+
+if TYPE_CHECKING:
+    from llamatop.collect.http_link import HttpLink
+
+SOON_SECONDS = 0.05
+MOST_DOCUMENTS = 6
+_SSH = "llamatop.transport.ssh"
+
+
+class MachineSource(Protocol):
+    """Where machines come from: `transport.machines.Machines`, or a test's own."""
+
+    def machine(self, node_name: str) -> Machine:
+        """The machine behind a node; raises NodeError where it has no ssh."""
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+class Collector:
+    """Implements `Source`; connects on `async with` and lets everything go at its end.
+
+    A tick is aligned across nodes and waits for none; what matters (a unit's state, a node lost)
+    brings a snapshot at once. `secrets` are API keys by (node, unit). The machines stay the
+    caller's to close.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        machines: MachineSource,
+        *,
+        secrets: Mapping[tuple[str, str], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._cluster = cluster
+        self._machines = machines
+        self._secrets = dict(secrets or {})
+        self._clock = clock
+        self._now = now
+        interval = cluster.interval_seconds
+        self._states = {node.name: NodeState(node, interval) for node in cluster.nodes}
+        self._links: dict[str, NodeLink | HttpLink] = {}
+        self._events = EventLog(now)
+        self._history = Ring(interval)
+        self._searching = cluster.balancer is None and cluster.path is None
+        self._balancing = Balancing(cluster.balancer, self._searching)
+        self._addresses: Mapping[str, frozenset[str]] = {
+            node.name: resolve.names(node) for node in cluster.nodes
+        }
+        self._latest = ClusterSnapshot(
+            cluster=cluster,
+            taken_at=now(),
+            tick=0,
+            nodes=tuple(state.view(clock()) for state in self._states.values()),
+        )
+        self._members: tuple[MemberView, ...] | None = None
+        # The first figures and the first rates are shown as they come.
+        self._unsettled = {node.name for node in cluster.nodes}
+        self._readers: set[asyncio.Event] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._soon: asyncio.TimerHandle | None = None
+        self._failure: BaseException | None = None
+        self._started = asyncio.Event()
+
+    @property
+    def cluster(self) -> Cluster:
+        """What the operator declared."""
+        return self._cluster
+
+    @property
+    def latest(self) -> ClusterSnapshot:
+        """The newest snapshot; before the first tick one in which nothing is known yet."""
+        return self._latest
+
+    @property
+    def history(self) -> Ring:
+        """The ring buffers behind the sparklines."""
+        return self._history
+
+    async def __aenter__(self) -> Self:
+        """Begin to connect; returns at once."""
+        self._spawn(self._run())
+        self._spawn(self._tick())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close every link; the probes see the end of their input and exit."""
+        if self._soon is not None:
+            self._soon.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def snapshots(self) -> AsyncGenerator[ClusterSnapshot, None]:
+        """Each new snapshot, one a tick or sooner; a slow reader gets only the newest."""
+        news = asyncio.Event()
+        self._readers.add(news)
+        try:
+            while True:
+                await news.wait()
+                news.clear()
+                if self._failure is not None:
+                    raise self._failure
+                yield self._latest
+        finally:
+            self._readers.discard(news)
+
+    def settled(self, node: str) -> bool:
+        """Whether `latest` shows the node read whole and twice, or why it cannot be.
+
+        `status` waits for this.
+        """
+        return node not in self._unsettled
+
+    def _settles(self, node: str) -> bool:
+        link = self._links.get(node)
+        if link is None:
+            return False
+        if link.attempts_failed:
+            return True
+        if link.documents < 2 or link.pending:
+            return False
+        return link.documents >= MOST_DOCUMENTS or self._states[node].rated
+
+    def heard(self, node: str) -> bool:
+        """Whether the node has said anything yet."""
+        return self._states[node].snapshot.received_at is not None
+
+    def announce(self, event: Event) -> None:
+        """Add an event to the cluster's and show it at once."""
+        if self._events.add(event):
+            self._compose_soon()
+
+    def hurry(self, node: str | None = None) -> None:
+        """Try again at once to reach a node, or every one that is not reached."""
+        for name, link in self._links.items():
+            if node is None or name == node:
+                link.hurry()
+
+    async def refresh(self, node: str) -> NodeSnapshot:
+        """A snapshot of the node taken after this call, which `latest` then holds as well.
+
+        Raises Unreachable where none comes within 10 s, KeyError without such a node.
+        """
+        self._cluster.node(node)
+        await self._started.wait()
+        snapshot = await self._links[node].refresh()
+        self._compose()
+        return snapshot
+
+    async def journal(
+        self, worker: str, lines: int = 200, follow: bool = True
+    ) -> AsyncGenerator[str, None]:
+        """The unit's journal, one entry a line; same as `journalctl -u UNIT -n LINES -f`.
+
+        `worker` is `node/short` or `node/UNIT`. Raises UsageError where there is no such worker,
+        NodeError where the node cannot be reached or the journal may not be read.
+        """
+        node, unit = unit_of(self._latest, worker)
+        machine = self._machines.machine(node)
+        async with aclosing(journal_lines(machine, unit, lines, follow)) as entries:
+            async for line in entries:
+                yield line
+
+    def shell_argv(self, node: str) -> list[str]:
+        """The local command for a shell on the node; raises NodeError where it has no ssh."""
+        return self._machines.machine(node).shell_argv()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._failure = task.exception()
+            for news in self._readers:
+                news.set()
+
+    async def _run(self) -> None:
+        remote = any(node.ssh not in (None, "local") for node in self._cluster.nodes)
+        if remote and _SSH not in sys.modules:
+            # paramiko takes a tenth of a second to import: not on the screen's time.
+            await asyncio.to_thread(importlib.import_module, _SSH)
+        for node in self._cluster.nodes:
+            link = self._link(node)
+            self._links[node.name] = link
+            self._spawn(link.run())
+        self._started.set()
+        self._addresses = await resolve.addresses(self._cluster)
+
+    def _link(self, node: Node) -> NodeLink | HttpLink:
+        if node.ssh is None:
+            # httpx is for these nodes alone.
+            from llamatop.collect.http_link import HttpLink
+
+            return HttpLink(
+                node,
+                self._changed,
+                keys={
+                    unit: key for (name, unit), key in self._secrets.items() if name == node.name
+                },
+                interval_seconds=self._cluster.interval_seconds,
+                clock=self._clock,
+            )
+        return NodeLink(
+            node,
+            self._machines.machine(node.name),
+            configuration(self._cluster, node, self._secrets, self._searching),
+            self._changed,
+            interval_seconds=self._cluster.interval_seconds,
+            clock=self._clock,
+        )
+
+    async def _tick(self) -> None:
+        interval = self._cluster.interval_seconds
+        due = self._clock() + interval
+        while True:
+            await asyncio.sleep(max(0.0, due - self._clock()))
+            # Ticks that were missed (a suspended laptop) are not caught up.
+            due = max(due + interval, self._clock())
+            self._compose(tick=True)
+
+    def _changed(self, snapshot: NodeSnapshot) -> None:
+        state = self._states[snapshot.name]
+        before = state.snapshot
+        state.update(snapshot)
+        told = self._events.compare(before, state.snapshot, state.names)
+        early = snapshot.name in self._unsettled
+        if told or early or before.reachable != snapshot.reachable:
+            self._compose_soon()
+
+    def _compose_soon(self) -> None:
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(SOON_SECONDS, self._compose)
+
+    def _compose(self, tick: bool = False) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
+        self._unsettled = {node for node in self._unsettled if not self._settles(node)}
+        now = self._clock()
+        nodes: list[NodeView] = []
+        gpus: list[GpuView] = []
+        workers: list[WorkerView] = []
+        endpoints: list[Endpoint] = []
+        for state in self._states.values():
+            view = state.view(now)
+            mine = state.worker_views(view)
+            nodes.append(view)
+            workers += mine
+            gpus += state.gpu_views(view, mine)
+            endpoints += state.endpoints
+        samples = {
+            node.name: node.snapshot.balancer
+            for node in nodes
+            if node.snapshot.balancer is not None
+        }
+        balance = self._balancing.join(samples, endpoints, self._roads(), workers)
+        balancer = balance.balancer
+        if balancer is not None and balance.sample is not None:
+            if self._members is not None:
+                self._events.compare_members(balancer.node, self._members, balance.members)
+            self._members = balance.members
+            if (link := self._links.get(balancer.node)) is not None:
+                link.ask_members(balance.ask)
+        cluster = self._cluster
+        if self._searching and balancer is not None:
+            cluster = replace(cluster, balancer=balancer)
+        self._latest = ClusterSnapshot(
+            cluster=cluster,
+            taken_at=self._now(),
+            tick=self._latest.tick + tick,
+            nodes=tuple(nodes),
+            gpus=tuple(gpus),
+            workers=balance.workers,
+            balancer_node=balancer.node if balancer is not None else None,
+            balancer=balance.sample,
+            members=balance.members,
+            totals=totals(balance.workers),
+            events=self._events.events,
+            healthy=healthy(nodes, gpus, balance.workers, balance.sample),
+        )
+        if tick:
+            self._history.record(self._latest)
+        for news in self._readers:
+            news.set()
+
+    def _roads(self) -> Roads:
+        tunnels = {
+            name: state.snapshot.tunnels
+            for name, state in self._states.items()
+            if state.snapshot.tunnels
+        }
+        balancer = self._links.get(self._latest.balancer_node or "")
+        return Roads(tunnels, self._addresses, dict(balancer.identities) if balancer else {})

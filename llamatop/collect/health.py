@@ -1,0 +1,58 @@
+"""Totals over a cluster, and whether it is well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from llamatop.model.cluster import GpuView, NodeView, Totals, WorkerView
+from llamatop.model.observed import BalancerSample
+
+_ENABLED = ("enabled", "enabled-runtime")
+
+
+def totals(workers: Sequence[WorkerView]) -> Totals:
+    """Sums over the workers that are known; None where none is."""
+    return Totals(
+        generation_tokens_per_second=_sum(
+            worker.generation_tokens_per_second for worker in workers
+        ),
+        prompt_tokens_per_second=_sum(worker.prompt_tokens_per_second for worker in workers),
+        slots_busy=_count(worker.slots_busy for worker in workers),
+        slots_total=_count(
+            worker.slots_total for worker in workers if worker.slots_busy is not None
+        ),
+        requests_deferred=_count(worker.sample.requests_deferred for worker in workers),
+    )
+
+
+def healthy(
+    nodes: Iterable[NodeView],
+    gpus: Iterable[GpuView],
+    workers: Iterable[WorkerView],
+    balancer: BalancerSample | None,
+) -> bool:
+    """CLI.md's `healthy`: every node reached, every serving worker ok, no card with a fault."""
+    return (
+        all(node.reachable for node in nodes)
+        and all(gpu.sample.fault is None for gpu in gpus)
+        and all(well(worker) for worker in workers)
+        and (balancer is None or balancer.config_valid is not False)
+    )
+
+
+def well(worker: WorkerView) -> bool:
+    """Whether the worker does what is wanted of it; a drained one may do anything."""
+    if worker.membership in ("down", "draining"):
+        return True
+    wanted = worker.unit.unit_file_state in _ENABLED or worker.membership in ("in", "mixed")
+    return not wanted or worker.sample.health in ("ok", "busy")
+
+
+def _sum(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _count(values: Iterable[int | None]) -> int | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None

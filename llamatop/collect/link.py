@@ -1,0 +1,283 @@
+"""One node's connection to its probe: opened, kept alive, opened again, and read as snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from llamatop.collect import merge
+from llamatop.collect.backoff import Backoff
+from llamatop.collect.decode import Decoder
+from llamatop.collect.upstreams import Upstreams
+from llamatop.errors import LlamatopError, NodeError, ProtocolFault, Unreachable
+from llamatop.model.declared import Node
+from llamatop.model.observed import NodeSnapshot
+from llamatop.model.text import plain
+from llamatop.probe import bundle
+from llamatop.transport.base import Channel, Machine
+
+BEAT_SECONDS = 1.0
+FIRST_LINE_SECONDS = 15.0
+SILENCE_SECONDS = 8.0
+CHATTER_LIMIT_BYTES = 64 * 1024
+
+Clock = Callable[[], float]
+
+
+class NodeLink:
+    """Keeps one node's latest snapshot; `changed` is called after each change of it.
+
+    After a fault the last figures stay, with `reachable` false and the cause in `faults["node"]`.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        machine: Machine,
+        configuration: bytes,
+        changed: Callable[[NodeSnapshot], None],
+        *,
+        interval_seconds: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self.node = node
+        self.snapshot = NodeSnapshot(name=node.name)
+        self.documents = 0
+        self.attempts_failed = 0
+        # Parts that the probe still waits for: that nothing is there is not yet known.
+        self.pending: tuple[str, ...] = ()
+        self._machine = machine
+        self._configuration = configuration
+        self._changed = changed
+        self._interval = interval_seconds
+        self._clock = clock
+        self._backoff = Backoff()
+        self._hurry = asyncio.Event()
+        self._members: tuple[str, ...] = ()
+        self._asked: tuple[str, ...] = ()
+        self._channel: Channel | None = None
+        self._news = asyncio.Condition()
+        # What the balancer's probe read through each member address, with our time of receipt.
+        self.identities: dict[str, tuple[str, float]] = {}
+        self._identity_reads: dict[str, object] = {}
+
+    async def run(self) -> None:
+        """Connect, read, wait, connect again; until cancelled."""
+        while True:
+            before = self.documents
+            try:
+                await self._session()
+                fault: LlamatopError = Unreachable(self.node.name, "the probe ended")
+            except LlamatopError as error:
+                fault = error
+            except (OSError, RecursionError, ValueError) as error:
+                fault = ProtocolFault(self.node.name, f"{type(error).__name__}: {error}")
+            if self.documents > before + 2:
+                self._backoff.reset()
+            self.attempts_failed += 1
+            await self._tell(self._failed(fault))
+            self._hurry.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), self._backoff.next_seconds())
+
+    def hurry(self) -> None:
+        """Try again now if a retry is being waited for."""
+        self._backoff.reset()
+        self._hurry.set()
+
+    def ask_members(self, addresses: tuple[str, ...]) -> None:
+        """Have the node ask who answers behind these member addresses, from its next beat on."""
+        self._members = addresses
+
+    async def refresh(self, timeout_seconds: float = 10.0) -> NodeSnapshot:
+        """A snapshot that was taken after this call; raises Unreachable where none comes in time.
+
+        The probe answers a request for a tick by another line than the one that may be on its
+        way, so the second line from now is certainly newer than the call.
+        """
+        self.hurry()
+        wanted = self.documents + 2
+        failed = self.attempts_failed
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._ask_now()
+                async with self._news:
+                    seen = self.documents
+                    while self.documents < wanted:
+                        await self._news.wait()
+                        if self.attempts_failed > failed:
+                            raise Unreachable(self.node.name, self._why_not())
+                        if seen < self.documents < wanted:
+                            seen = self.documents
+                            await self._ask_now()
+        except TimeoutError:
+            raise Unreachable(
+                self.node.name, f"no figures came within {timeout_seconds:g} s"
+            ) from None
+        return self.snapshot
+
+    async def _ask_now(self) -> None:
+        if self._channel is not None:
+            await self._channel.write(bundle.NOW)
+
+    def _why_not(self) -> str:
+        return self.snapshot.faults.get("node", "it cannot be reached")
+
+    async def _session(self) -> None:
+        self._channel = channel = await self._machine.open(bundle.command())
+        beats: asyncio.Task[None] | None = None
+        try:
+            with contextlib.suppress(Unreachable):
+                # A program that ended already tells why in its status.
+                await channel.write(bundle.payload() + self._configuration)
+                beats = asyncio.create_task(self._beat(channel))
+            await self._read(channel)
+        finally:
+            self._channel = None
+            if beats is not None:
+                beats.cancel()
+            await channel.close()
+
+    async def _beat(self, channel: Channel) -> None:
+        number = 0
+        self._asked = ()
+        with contextlib.suppress(Unreachable):
+            while True:
+                await asyncio.sleep(BEAT_SECONDS)
+                number += 1
+                asked, self._asked = self._asked, self._members
+                line = bundle.beat(number)
+                await channel.write(
+                    line if asked == self._asked else bundle.members(self._asked) + line
+                )
+
+    async def _read(self, channel: Channel) -> None:
+        document: object = {}
+        decoder = Decoder(self.node.name)
+        upstreams = Upstreams()
+        chatter = 0
+        heard = False
+        silence = max(SILENCE_SECONDS, 4 * self._interval)
+        while True:
+            limit = silence if heard else FIRST_LINE_SECONDS
+            try:
+                async with asyncio.timeout(limit):
+                    line = await channel.readline()
+            except TimeoutError:
+                raise Unreachable(
+                    self.node.name, f"nothing was heard of it for {limit:g} s"
+                ) from None
+            if not line:
+                raise await self._why_ended(channel, chatter)
+            patch = _patch(line)
+            if patch is None:
+                chatter += len(line)
+                if heard or chatter > CHATTER_LIMIT_BYTES:
+                    raise ProtocolFault(
+                        self.node.name,
+                        f"the probe's output is not JSON: {_excerpt(line)}",
+                        "make the login shell's start-up files print nothing",
+                    )
+                continue
+            if not heard and isinstance(patch.get("fault"), str):
+                raise NodeError(self.node.name, str(patch["fault"]))
+            heard = True
+            document = merge.apply(document, patch)
+            snapshot = upstreams.complete(decoder.snapshot(document, self._clock()), document)
+            waiting = document.get("pending") if isinstance(document, dict) else None
+            self.pending = tuple(waiting) if isinstance(waiting, list) else ()
+            if isinstance(document, dict):
+                self._identify(document.get("members"))
+            self.documents += 1
+            self.attempts_failed = 0
+            await self._tell(bridged(snapshot, self.snapshot, self.pending))
+
+    def _identify(self, read: object) -> None:
+        for address, entry in read.items() if isinstance(read, dict) else ():
+            identity = entry.get("identity") if isinstance(entry, dict) else None
+            if isinstance(identity, str) and self._identity_reads.get(address) is not entry:
+                self._identity_reads[address] = entry
+                self.identities[address] = (identity, self._clock())
+
+    async def _why_ended(self, channel: Channel, chatter: int) -> NodeError:
+        try:
+            async with asyncio.timeout(5.0):
+                done = await channel.wait()
+        except TimeoutError:
+            return Unreachable(self.node.name, "the connection was closed")
+        errors = done.stderr.decode("utf-8", "replace").strip()
+        last = _excerpt(errors.splitlines()[-1].encode()) if errors else "no message"
+        if done.status == 127:
+            return NodeError(
+                self.node.name,
+                "python3 is missing there, which the probe needs",
+                "install it (Debian: apt-get install python3)",
+            )
+        if done.status == 0 and not errors:
+            if chatter:
+                return ProtocolFault(
+                    self.node.name,
+                    "it answered with text instead of the probe's JSON",
+                    "check that its login shell runs commands",
+                )
+            return Unreachable(self.node.name, "the probe ended without a word")
+        return NodeError(self.node.name, f"the probe ended with status {done.status}: {last}")
+
+    def _failed(self, fault: LlamatopError) -> NodeSnapshot:
+        faults = {**self.snapshot.faults, "node": sentence(fault)}
+        return replace(self.snapshot, reachable=False, faults=faults)
+
+    async def _tell(self, snapshot: NodeSnapshot) -> None:
+        self.snapshot = snapshot
+        async with self._news:
+            self._news.notify_all()
+        self._changed(snapshot)
+
+
+def bridged(snapshot: NodeSnapshot, before: NodeSnapshot, pending: Sequence[str]) -> NodeSnapshot:
+    """The snapshot with what was known before in place of parts that are still waited for.
+
+    After a connection is made again nothing vanishes for a tick or two; the old part has its age.
+    """
+    if before.received_at is None or snapshot.received_at is None:
+        return snapshot
+    passed = snapshot.received_at - before.received_at
+    if "units" in pending and before.units and not snapshot.units:
+        ages = {part: before.ages.get(part, 0.0) + passed for part in ("units", "workers")}
+        snapshot = replace(
+            snapshot,
+            units=before.units,
+            workers=before.workers,
+            ages={**snapshot.ages, **ages},
+        )
+    if "gpus" in pending and before.gpus and not snapshot.gpus:
+        age = before.ages.get("gpus", 0.0) + passed
+        snapshot = replace(snapshot, gpus=before.gpus, ages={**snapshot.ages, "gpus": age})
+    return snapshot
+
+
+def sentence(fault: LlamatopError) -> str:
+    """What is wrong with a node and how to mend it, without the node's name before it."""
+    if not isinstance(fault, NodeError):
+        return plain(str(fault))
+    return plain(fault.text + (f"; {fault.mend}" if fault.mend else ""))
+
+
+def _patch(line: bytes) -> dict[str, object] | None:
+    """The line's object, None where it is anything else."""
+    if not line.lstrip().startswith(b"{"):
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _excerpt(line: bytes) -> str:
+    text = plain(line.decode("utf-8", "replace").strip())
+    return text if len(text) <= 160 else text[:159] + "…"

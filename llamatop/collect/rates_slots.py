@@ -1,0 +1,340 @@
+"""What the slots of one llama-server tell of its tokens between two reads.
+
+A task that is there at both reads gives its tokens exactly. A task that ended in between leaves a
+tail, found, best first, from: the context that its idle slot still holds; its limit, where the
+interval had that many decode steps left; the steps themselves. Every generating slot advances one
+token a step, so a slot that kept its task counts the interval's steps; where none did, task ids
+do (llama-server draws one id for every step), and then the pace of the last intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf
+from statistics import median
+
+from llamatop.collect.rates_leftovers import cleared, holds_leftovers
+from llamatop.model.observed import Slot
+
+_MEMORY = 0.95
+_PACE_MEMORY = 0.7
+_FASTER = 1.5
+_FEW_STARTS, _SHORT_REST = 0.5, 10.0
+_SHORTER = 0.5
+_FORGET_SHORTEST = 1.005
+_IDS_BESIDE_STEPS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tokens since the read before: expected, those that are certain, and how far off it may be.
+
+    `longest_ended` is about how long the longest task was that ended, 0 where none did. `in_flight`
+    counts generation tokens of tasks that run now; `prompt` is of what was seen.
+    """
+
+    generated: float
+    certain: int
+    spread: float
+    longest_ended: float
+    in_flight: int
+    prompt: int
+
+
+class SlotLedger:
+    """Follows the slots of one process from read to read."""
+
+    def __init__(self, slots: Sequence[Slot]) -> None:
+        self._shown = {slot.id: slot for slot in slots}
+        slots = [cleared(slot) if holds_leftovers(None, slot, None) else slot for slot in slots]
+        self._before = {slot.id: slot for slot in slots}
+        self._finals: dict[int, int] = {}
+        self._clock: float | None = _clock(slots)
+        self._pace: float | None = None
+        self._saturated = all(slot.busy for slot in slots)
+        self._queueing = False
+        self._witnessed = False
+        self._lengths = _Lengths()
+        self._starts, self._rest = _FEW_STARTS, _FEW_STARTS * _SHORT_REST
+        self._early_ends = 0.0
+        self._steps_at_risk = 0.0
+
+    def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
+        """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
+        slots = self._without_leftovers(slots)
+        pairs = [(self._before.get(slot.id), slot) for slot in slots]
+        self._saturated = all(slot.busy for slot in slots)
+        steps = self._steps(slots, pairs, seconds, reads)
+        self._queueing = self._saturated and all(slot.busy for slot in self._before.values())
+        self._clock = self._tick(_clock(slots), reads + (steps or 0.0))
+        certain = prompt = 0
+        lost = spread = longest = 0.0
+        for before, now in pairs:
+            same = before is not None and before.busy and now.busy and _same_task(before, now)
+            started = _generated(before) if same and before is not None else 0
+            certain += max(_generated(now) - started, 0)
+            prompt += _prompt_gain(before, now)
+            if before is None or same:
+                continue
+            tail, doubt = self._between(before, now, steps)
+            lost += tail
+            spread += doubt
+            if before.busy or before.task_id != now.task_id:
+                longest = max(longest, _generated(before) + tail)
+        self._steps_at_risk = self._steps_at_risk * _MEMORY + certain + lost
+        self._early_ends *= _MEMORY
+        self._starts *= _MEMORY
+        self._rest *= _MEMORY
+        self._before = {slot.id: slot for slot in slots}
+        return Progress(
+            generated=certain + lost,
+            certain=certain,
+            spread=spread,
+            longest_ended=longest,
+            in_flight=self.in_flight,
+            prompt=prompt,
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Generation tokens of the tasks that ran at the last read."""
+        return sum(_generated(slot) for slot in self._before.values())
+
+    def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
+        steps = max(
+            (
+                _generated(slot) - _generated(before)
+                for slot in slots
+                if (before := self._before.get(slot.id)) is not None
+                and before.task_id == slot.task_id
+                and _generated(before)
+            ),
+            default=None,
+        )
+        self._finals = {
+            slot.id: _generated(slot)
+            for slot in slots
+            if not self._grows(slot) and holds_leftovers(self._before.get(slot.id), slot, steps)
+        }
+        self._shown = {slot.id: slot for slot in slots}
+        return [cleared(slot) if slot.id in self._finals else slot for slot in slots]
+
+    def _grows(self, slot: Slot) -> bool:
+        """Whether the counts moved under the same task: what an older task left stands still."""
+        shown = self._shown.get(slot.id)
+        return (
+            shown is not None
+            and shown.task_id == slot.task_id
+            and 0 < _generated(shown) < _generated(slot)
+        )
+
+    def _steps(
+        self,
+        slots: Sequence[Slot],
+        pairs: list[tuple[Slot | None, Slot]],
+        seconds: float,
+        reads: int,
+    ) -> float | None:
+        """Tokens that a slot busy for the whole interval generated."""
+        gains = [
+            (bool(_generated(before)), _generated(now) - _generated(before))
+            for before, now in pairs
+            if before is not None and before.busy and now.busy and _same_task(before, now)
+        ]
+        kept = [gain for generating, gain in gains if generating and gain >= 0]
+        # a prompt that was being processed ends with a step that gives the first token
+        kept = kept or [gain for _, gain in gains if gain > 0]
+        self._witnessed = bool(kept)
+        if kept:
+            steps: float = median(kept)
+        else:
+            return self._steps_without_witness(slots, pairs, seconds, reads)
+        if seconds > 0:
+            pace = steps / seconds
+            if self._pace is None:
+                self._pace = pace
+            else:
+                self._pace += (1 - _PACE_MEMORY) * (pace - self._pace)
+        return steps
+
+    def _steps_without_witness(
+        self,
+        slots: Sequence[Slot],
+        pairs: list[tuple[Slot | None, Slot]],
+        seconds: float,
+        reads: int,
+    ) -> float | None:
+        seen = max((_seen_steps(before, now) for before, now in pairs), default=0)
+        clock = _clock(slots)
+        paced = None if self._pace is None else self._pace * seconds
+        if clock is None or self._clock is None:
+            return None if paced is None else max(paced, seen)
+        fresh = sum(before is None or before.task_id != now.task_id for before, now in pairs)
+        steps = max(clock - self._clock - fresh - reads, 0.0)
+        if paced is not None:
+            # ids of tasks that waited long say nothing of now
+            steps = paced if steps < paced / 2 and self._saturated else min(steps, paced * _FASTER)
+        return max(steps, seen)
+
+    def _tick(self, shown: float | None, passed: float) -> float | None:
+        """The clock now: where all slots are taken, ids shown may be of tasks that waited."""
+        if self._clock is None:
+            return shown
+        if shown is None or (self._queueing and shown < self._clock + passed):
+            return self._clock + passed
+        return shown
+
+    def _between(self, before: Slot, now: Slot, steps: float | None) -> tuple[float, float]:
+        """Tokens that one slot made between the reads and that no longer show, and the doubt."""
+        if not now.busy and before.task_id == now.task_id and not before.busy:
+            self._rest += steps or 0.0
+            return 0.0, 0.0
+        room = None if steps is None else max(steps - max(_generated(now), now.busy), 0.0)
+        tail = doubt = 0.0
+        if before.busy:
+            tail, doubt = self._tail(before, now, room)
+            self._lengths.add(_generated(before) + tail, steps)
+            if not now.busy and before.task_id == now.task_id:
+                self._rest += max((room or tail) - tail, 0.0)
+                return tail, doubt
+        if room is None or self._lengths.mean is None:
+            return tail, doubt
+        whole, unsure = self._whole_tasks(now, room - tail)
+        return tail + whole, doubt + unsure
+
+    def _whole_tasks(self, now: Slot, room: float) -> tuple[float, float]:
+        """Tokens of tasks that began and ended between the reads in `room` steps, and the doubt.
+
+        The slot was idle at both ends of the room. An idle slot starts a task at a steady rate:
+        one task of a length within the room is weighed against none at all.
+        """
+        shortest, mean = self._lengths.shortest, self._lengths.mean or 0.0
+        if not now.busy:
+            # its last task is not the one that was there: at least one ran
+            if now.prompt_tokens and now.prompt_tokens_processed:
+                prompt = now.prompt_tokens_processed + (now.prompt_tokens_cached or 0)
+                likely = min(max(now.prompt_tokens - prompt + 1.0, 0.0), room)
+                return likely, likely / 4
+            likely = min(room, mean, (shortest + room) / 2, now.prompt_tokens or room)
+            return likely, likely / 2
+        spare = room - shortest * _SHORTER
+        waited = self._waited(now)
+        if waited and spare > 0:
+            return room, min(room, mean) / 4
+        if spare <= 0 or mean <= 0:
+            self._starts += not waited
+            self._rest += 0.0 if waited else max(room, 0.0)
+            return 0.0, 0.0
+        rate = min(self._starts / self._rest, 1.0)
+        one = (1 - exp(-rate * spare) * (1 + rate * spare)) / (rate * 2 * mean)
+        chance = one / (one + exp(-rate * room))
+        tokens = room - min(2 / rate, spare * 2 / 3)
+        self._starts += 1 + chance
+        self._rest += room - chance * tokens
+        return chance * tokens, min(chance * tokens, (1 - chance) * tokens + 2 / rate, mean)
+
+    def _waited(self, slot: Slot) -> bool:
+        """Whether the task was deferred, so that no slot was idle before it started."""
+        if self._clock is None or slot.task_id is None or not self._queueing:
+            return False
+        return self._clock - slot.task_id - _generated(slot) > _IDS_BESIDE_STEPS
+
+    def _tail(self, before: Slot, now: Slot, room: float | None) -> tuple[float, float]:
+        """Tokens that the task in `before` made until it ended, and the doubt."""
+        limit = before.remaining_tokens
+        exact = _tail_in_context(before, now)
+        if now.id in self._finals and self._finals[now.id] >= _generated(before):
+            exact = self._finals[now.id] - _generated(before)
+        most = min(room + 2 if room is not None else inf, limit if limit is not None else inf)
+        if exact is not None and exact <= most:
+            self._early_ends += limit is not None and exact < limit
+            return float(exact), 0.0
+        if limit is not None and (room is None or limit <= room + 2):
+            early = 1 - (1 - self._hazard()) ** limit
+            return limit * (1 - early / 2), early * limit / 2
+        if room is None:
+            return 0.0, 0.0
+        if limit is not None:
+            self._early_ends += 1
+        if self._saturated:
+            return room, min(room / 4, 2.0) if self._witnessed else room / 4
+        return room / 2, room / 2
+
+    def _hazard(self) -> float:
+        """The chance that a task ends by itself at a step, as seen lately."""
+        if self._steps_at_risk <= 0:
+            return 0.0
+        return min(self._early_ends / (self._steps_at_risk), 1.0)
+
+
+class _Lengths:
+    """How long tasks are; one longer than the interval is always seen, a shorter one by chance."""
+
+    def __init__(self) -> None:
+        self.mean: float | None = None
+        self.shortest = 0.0
+        self._weight = 0.0
+
+    def add(self, length: float, steps: float | None) -> None:
+        if length <= 0:
+            return
+        weight = max((steps or 0.0) / length, 1.0)
+        self._weight = self._weight * _MEMORY + weight
+        if self.mean is None:
+            self.mean = self.shortest = length
+        self.mean += (length - self.mean) * weight / self._weight
+        self.shortest = min(self.shortest * _FORGET_SHORTEST, length)
+
+
+def _generated(slot: Slot | None) -> int:
+    if slot is None or not slot.busy:
+        return 0
+    return max(slot.generated_tokens or 0, 0)
+
+
+def _same_task(before: Slot, now: Slot) -> bool:
+    if before.task_id is None or now.task_id is None:
+        return _generated(now) >= _generated(before)
+    return before.task_id == now.task_id
+
+
+def _tail_in_context(before: Slot, now: Slot) -> int | None:
+    """The tail of a task whose slot is idle since and still holds its context.
+
+    The context is the prompt (processed and cached) and all generated tokens but the last.
+    """
+    if now.busy or before.task_id is None or before.task_id != now.task_id:
+        return None
+    if not before.generated_tokens or now.prompt_tokens is None:
+        return None
+    if before.prompt_tokens_processed is None or before.prompt_tokens_cached is None:
+        return None
+    prompt = before.prompt_tokens_processed + before.prompt_tokens_cached
+    tail = now.prompt_tokens - prompt + 1 - before.generated_tokens
+    return tail if tail >= 0 else None
+
+
+def _seen_steps(before: Slot | None, now: Slot) -> int:
+    """Steps that the interval must have had for one slot to come to where it is."""
+    if before is not None and not now.busy:
+        return _tail_in_context(before, now) or 0
+    if before is not None and before.busy and _same_task(before, now):
+        return _generated(now) - _generated(before)
+    return _generated(now)
+
+
+def _prompt_gain(before: Slot | None, now: Slot) -> int:
+    # a released slot shows what it processed, or 0 in newer builds
+    done = max(now.prompt_tokens_processed or 0, 0)
+    if before is None:
+        return done if now.busy else 0
+    if before.task_id is None or before.task_id != now.task_id:
+        return done
+    return max(done - max(before.prompt_tokens_processed or 0, 0), 0)
+
+
+def _clock(slots: Sequence[Slot]) -> float | None:
+    """About the next task id: ids go up by one a step, and a task draws its own at its start."""
+    ids = [slot.task_id + _generated(slot) for slot in slots if slot.task_id and _generated(slot)]
+    return max(ids, default=None)

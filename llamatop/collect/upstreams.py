@@ -1,0 +1,75 @@
+"""The upstream members in the nginx files that a balancer's probe sent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llamatop import nginx
+from llamatop.errors import NginxSyntaxError
+from llamatop.model.observed import NodeSnapshot, UpstreamMember
+
+
+class Upstreams:
+    """Fills `balancer.members`; files that did not change are not parsed again."""
+
+    def __init__(self) -> None:
+        self._files: object = None
+        self._main: object = None
+        self._members: tuple[UpstreamMember, ...] | None = None
+        self._fault: str | None = None
+        self._error: str | None = None
+        self._shutdown_timeout: str | None = None
+
+    def complete(self, snapshot: NodeSnapshot, document: object) -> NodeSnapshot:
+        """The snapshot with its members, or with the reason why they are unknown in its faults."""
+        balancer = snapshot.balancer
+        if balancer is None or not isinstance(document, dict):
+            return snapshot
+        source = document.get("balancer")
+        files = source.get("files") if isinstance(source, dict) else None
+        main = source.get("main") if isinstance(source, dict) else None
+        if files is not self._files or main != self._main:
+            self._files, self._main = files, main
+            self._error = None
+            try:
+                self._members, self._shutdown_timeout, self._fault = _read(files, main)
+            except NginxSyntaxError as error:
+                self._members = self._shutdown_timeout = None
+                self._error = str(error)
+                self._fault = f"nginx's configuration does not parse: {error}"
+        faults = snapshot.faults
+        fault = balancer.fault
+        if self._fault is not None:
+            faults = {"balancer": self._fault, **faults}
+            fault = fault or self._fault
+        return replace(
+            snapshot,
+            faults=faults,
+            balancer=replace(
+                balancer,
+                members=self._members,
+                shutdown_timeout=self._shutdown_timeout,
+                fault=fault,
+                config_valid=False if self._error else balancer.config_valid,
+                config_error=self._error or balancer.config_error,
+            ),
+        )
+
+
+def _read(
+    files: object, main: object
+) -> tuple[tuple[UpstreamMember, ...] | None, str | None, str | None]:
+    """The members, `worker_shutdown_timeout`, and why they are unknown; raises NginxSyntaxError."""
+    if files is None:
+        return None, None, None
+    if not isinstance(files, dict) or not isinstance(main, str):
+        return None, None, "the probe sent nginx's files in a form that is not understood"
+    texts: dict[str, bytes] = {}
+    for path, entry in files.items():
+        text = entry.get("text") if isinstance(entry, dict) else None
+        if isinstance(text, str):
+            try:
+                texts[path] = text.encode("latin-1")
+            except UnicodeEncodeError:
+                return None, None, f"{path}: the probe sent text that is no bytes"
+    return nginx.members(texts, main), nginx.shutdown_timeout(texts, main), None

@@ -1,0 +1,140 @@
+"""Decoding: what a probe says arrives whole, and what is wrong becomes a fault of its part."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llamatop.collect import merge
+from llamatop.collect.decode import Decoder, decode
+from llamatop.collect.rates import RateMeter
+from llamatop.model.observed import NodeSnapshot, Slot, Tunnel, WorkerSample
+
+from .fakes import gpu, unit, worker
+
+UNIT = "llama-server-gpu0.service"
+
+keys = st.sampled_from(
+    [
+        *("tick", "faults", "ages", "host", "gpus", "units", "workers", "tunnels", "balancer"),
+        *("slots", "launch", "counters", "busy", "id", "0", "GPU-1", "a.service", "members"),
+        *("processes", "throttle", "engine", "health", "index", "direction", "listen", "x"),
+    ]
+)
+anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.integers(min_value=10**400, max_value=10**401),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=5),
+    max_leaves=30,
+)
+
+
+def read(document: object) -> NodeSnapshot:
+    return Decoder("node1").snapshot(document, 5.0)
+
+
+def test_a_whole_document() -> None:
+    snapshot = read(
+        {
+            "tick": 7,
+            "host": {"cpu_percent": 12, "memory_used_bytes": 1.0, "load1": 0.5},
+            "gpus": {"GPU-1": gpu(0, 159)},
+            "units": {UNIT: unit()},
+            "workers": {UNIT: worker(busy=1, at=2.0)},
+            "tunnels": {
+                "1": {"direction": "R", "listen": "b", "target": "c", "destination": "d"},
+                "0": {"direction": "L", "listen": "a", "target": "c", "destination": "d", "pid": 3},
+            },
+            "ages": {"gpus": 3},
+        }
+    )
+    assert snapshot.faults == {}
+    assert (snapshot.tick, snapshot.received_at, snapshot.ages) == (7, 5.0, {"gpus": 3.0})
+    assert snapshot.host.cpu_percent == 12.0
+    assert snapshot.host.memory_used_bytes == 1
+    assert snapshot.gpus["GPU-1"].uuid == "GPU-1"
+    assert snapshot.gpus["GPU-1"].processes == {"159": 2**29}
+    assert snapshot.units[UNIT].name == UNIT
+    sample = snapshot.workers[UNIT]
+    assert sample.unit == UNIT
+    assert sample.launch.port == 37081
+    assert sample.pids == (37081,)
+    assert sample.slots == (
+        Slot(0, True, 4096, task_id=0, prompt_tokens=10, generated_tokens=100),
+        Slot(1, False, 4096),
+    )
+    assert snapshot.tunnels == (Tunnel("L", "a", "c", "d", pid=3), Tunnel("R", "b", "c", "d"))
+
+
+def test_unknown_keys_are_ignored_and_slots_may_be_a_list() -> None:
+    complaints: list[str] = []
+    sample = decode(
+        WorkerSample, {"new": {}, "slots": [{"id": 4, "busy": True, "x": 1}]}, complaints, key="u"
+    )
+    assert sample == WorkerSample("u", slots=(Slot(4, True),))
+    assert complaints == []
+
+
+def test_a_wrong_field_is_a_fault_of_its_worker_alone() -> None:
+    bad = worker() | {"health": "splendid", "slots_total": "many", "read_at_seconds": float("nan")}
+    snapshot = read({"workers": {UNIT: bad, "other.service": worker()}})
+    assert snapshot.workers[UNIT].health is None
+    assert snapshot.workers[UNIT].slots_total is None
+    assert snapshot.workers[UNIT].model == "tiny"
+    assert "splendid" in snapshot.faults[f"workers/{UNIT}"]
+    assert "slots_total" in snapshot.faults[f"workers/{UNIT}"]
+    assert snapshot.workers[UNIT].fault == snapshot.faults[f"workers/{UNIT}"]
+    assert snapshot.workers["other.service"].fault is None
+
+
+@pytest.mark.parametrize("absurd", [10**30, -(10**30), 1e300, -1e300, 2**63])
+def test_absurd_figures_are_faults_and_rates_go_on(absurd: float) -> None:
+    sample = worker(busy=1, slots_total=absurd, read_at_seconds=absurd)
+    sample["counters"] = {"generation_tokens_total": absurd, "generation_tokens_step": absurd}
+    sample["slots"]["0"]["generated_tokens"] = absurd
+    read_worker = read({"workers": {UNIT: sample}, "gpus": {"G": gpu(power_watts=absurd)}}).workers
+    assert "expected a" in (read_worker[UNIT].fault or "")
+    meter = RateMeter()
+    for at in (1.0, 2.0):
+        told = meter.update(replace(read_worker[UNIT], read_at_seconds=at))
+        assert told.generation_tokens_total is None
+
+
+def test_a_part_that_is_no_object_is_a_fault() -> None:
+    snapshot = read({"gpus": "none", "workers": {UNIT: 5}, "host": []})
+    assert snapshot.gpus == {}
+    assert snapshot.workers == {}
+    assert set(snapshot.faults) == {"gpus", f"workers/{UNIT}", "host"}
+
+
+def test_the_probes_own_fault_comes_first() -> None:
+    snapshot = read({"faults": {"gpus": "no driver"}, "gpus": 3})
+    assert snapshot.faults["gpus"] == "no driver"
+
+
+def test_what_did_not_change_is_not_decoded_again() -> None:
+    decoder = Decoder("node1")
+    document = merge.apply({}, {"workers": {"a": worker(), "b": worker()}})
+    before = decoder.snapshot(document, 1.0)
+    document = merge.apply(document, {"workers": {"b": {"requests_deferred": 3}}})
+    after = decoder.snapshot(document, 2.0)
+    assert after.workers["a"] is before.workers["a"]
+    assert after.workers["b"].requests_deferred == 3
+
+
+@given(anything)
+def test_nothing_raises(document: object) -> None:
+    snapshot = read(document)
+    assert snapshot.name == "node1"
+    for sample in snapshot.workers.values():
+        assert isinstance(sample.launch.port, int | None)
+        assert isinstance(sample.slots, tuple | None)
+    json.dumps(snapshot.faults)
