@@ -1,0 +1,232 @@
+"""One plan on its way: step after step, each read back, everything put back on a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable
+
+from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused, Unreachable
+from llamatop.model.plan import Plan, Step, StepResult, StepState
+
+from . import guards, systemd, waits
+from .audit import who
+from .failure import StepFailed
+from .live import Fleet, LiveSource
+from .membership import transact
+from .privilege import Privileges
+from .reach import reached
+from .rollback import Rollback
+
+READ_BACK_SECONDS = 30.0
+_JOURNAL_SECONDS = 5.0
+
+
+class Execution:
+    """Runs a plan in a task of its own, so that a reader who leaves cannot leave it half done."""
+
+    def __init__(
+        self, plan: Plan, source: LiveSource, machines: Fleet, privileges: Privileges
+    ) -> None:
+        self.plan = plan
+        self.undone: tuple[str, ...] = ()
+        self._source = source
+        self._machines = machines
+        self._privileges = privileges
+        self._results: asyncio.Queue[StepResult | None] = asyncio.Queue()
+        self._rollback = Rollback(plan, source, machines, privileges)
+        self._finished: list[str] = []
+
+    async def run(self) -> AsyncGenerator[StepResult, None]:
+        """Every result as it comes; raises PlanFailed, or CancelledError once all is put back."""
+        work = asyncio.create_task(self._work())
+        try:
+            while (result := await self._results.get()) is not None:
+                yield result
+        except (asyncio.CancelledError, GeneratorExit) as stop:
+            work.cancel()
+            await _to_the_end(work)
+            if isinstance(stop, asyncio.CancelledError):
+                while not self._results.empty():
+                    if (result := self._results.get_nowait()) is not None:
+                        yield result
+            raise
+        await work
+
+    async def _work(self) -> None:
+        try:
+            for number, step in enumerate(self.plan.steps, 1):
+                await self._step(number, step)
+        finally:
+            self._results.put_nowait(None)
+
+    async def _step(self, number: int, step: Step) -> None:
+        began = time.monotonic()
+
+        def say(state: StepState, progress: str = "", error: str | None = None) -> None:
+            seconds = time.monotonic() - began
+            self._results.put_nowait(StepResult(step, number, state, seconds, progress, error))
+
+        say("running")
+        try:
+            await self._perform(step, lambda text: say("running", text))
+        except asyncio.CancelledError:
+            say("failed", error="interrupted")
+            await self._put_back()
+            raise
+        except LlamatopError as error:
+            say("failed", error=str(error))
+            await self._put_back()
+            failed = PlanFailed(self._story(step, error))
+            if isinstance(error, Refused) or getattr(error, "step", "") == "lock":
+                failed.exit_code = Refused.exit_code
+            raise failed from error
+        except BaseException as error:
+            say("failed", error=f"{type(error).__name__}: {error}")
+            await self._put_back()
+            raise
+        self._finished.append(step.title)
+        say("done")
+
+    async def _perform(self, step: Step, progress: Callable[[str], None]) -> None:
+        if step.kind == "membership":
+            await self._membership(step, progress)
+        elif step.kind == "systemctl":
+            self._rollback.unit_begun(step)
+            await self._systemctl(step, progress)
+            self._rollback.unit_done(step)
+        elif step.kind == "wait-drained":
+            await waits.wait(
+                self._source, step, lambda snapshot: waits.drained(snapshot, step), progress
+            )
+        else:
+            try:
+                await waits.wait(self._source, step, waits.Healthy(step), progress)
+                await self._reached(step, progress)
+            except StepFailed as error:
+                raise StepFailed(f"{step.unit}: {error}{await self._last_words(step)}") from error
+
+    async def _reached(self, step: Step, progress: Callable[[str], None]) -> None:
+        """Wait until the balancer gets an answer by the addresses that go back in after this."""
+        balancer = self._source.latest.balancer_node
+        later = self.plan.steps[self.plan.steps.index(step) :]
+        returning = {m for s in later for m in s.members if s.kind == "membership"}
+        addresses = [address for name, address in step.members if (name, address) in returning]
+        if balancer is not None and addresses:
+            machine = self._machines.machine(balancer)
+            await reached(machine, addresses, step.timeout_seconds, progress)
+
+    async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
+        leaving = any(edit.down for edit in step.edits)
+        if leaving:
+            try:
+                guards.fresh(self._source.latest, [step.node])
+            except Refused:
+                # A connection that was just cut may be back at once.
+                await waits.look(self._source, [step.node])
+                guards.fresh(self._source.latest, [step.node])
+            guards.one_stays(self._source.latest, step.members, self.plan.forced)
+        change = asyncio.create_task(
+            transact(
+                self._machines.machine(step.node),
+                step.files,
+                sudo=await self._privileges.prefix(step.node),
+                unit=step.unit,
+                holder=f"{who()}: {self.plan.action} {' '.join(self.plan.targets)}",
+                progress=progress,
+            )
+        )
+        try:
+            await asyncio.shield(change)
+        finally:
+            # The program on the node goes on whatever happens here: know how it ended.
+            await _to_the_end(change)
+            error = change.exception()
+            # A balancer that is lost on the way may have the change: what left must come back.
+            if error is None or (leaving and isinstance(error, Unreachable)):
+                self._rollback.members_changed(step, leaving)
+        await waits.look(self._source, [step.node])
+
+    async def _systemctl(self, step: Step, progress: Callable[[str], None]) -> None:
+        verb = step.verb
+        if verb is None or step.unit is None:
+            raise StepFailed(f"{step.title}: the plan names no unit")
+        before = waits.unit_of(self._source.latest, step)
+        failure = await self._command(step, progress)
+        await self._read_back(step, failure)
+        after = waits.unit_of(self._source.latest, step)
+        if after is None:
+            raise StepFailed(f"{step.unit} cannot be read back") from failure
+        wrong = systemd.differs(verb, before or after, after) if before else None
+        if failure is not None and (wrong or not isinstance(failure, Unreachable)):
+            raise StepFailed(f"{failure}{await self._last_words(step)}") from failure
+        if wrong is not None:
+            words = await self._last_words(step)
+            raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
+
+    async def _command(self, step: Step, progress: Callable[[str], None]) -> LlamatopError | None:
+        """Run the step's commands, showing the unit's state meanwhile; what went wrong, if any."""
+        machine = self._machines.machine(step.node)
+        for command in step.commands:
+            run = asyncio.create_task(machine.run(command, timeout_seconds=step.timeout_seconds))
+            try:
+                began = time.monotonic()
+                while not (await asyncio.wait({run}, timeout=1.0))[0]:
+                    unit = waits.unit_of(self._source.latest, step)
+                    state = f"{unit.active_state}/{unit.sub_state}" if unit else "no answer"
+                    progress(f"{state}, {time.monotonic() - began:.0f} s")
+                done = run.result()
+            except LlamatopError as error:
+                return error
+            finally:
+                run.cancel()
+            if done.status != 0:
+                words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+                said = words[-1] if words else "no message"
+                return StepFailed(f"`{command}` ended with status {done.status}: {said}")
+        return None
+
+    async def _read_back(self, step: Step, failure: LlamatopError | None) -> None:
+        """Read the node again; after a cut connection go on asking for half a minute."""
+        give_up = time.monotonic() + READ_BACK_SECONDS
+        while True:
+            try:
+                await self._source.refresh(step.node)
+                return
+            except NodeError:
+                if time.monotonic() > give_up:
+                    raise
+                await asyncio.sleep(0.5)
+
+    async def _last_words(self, step: Step) -> str:
+        if step.unit is None:
+            return ""
+        command = systemd.last_line(step.unit)
+        with contextlib.suppress(LlamatopError):
+            machine = self._machines.machine(step.node)
+            done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
+            text = done.stdout.decode("utf-8", "replace").strip()
+            if done.status == 0 and text:
+                return f"; its journal ends with: {text.splitlines()[-1]}"
+        return ""
+
+    async def _put_back(self) -> None:
+        """Roll back in peace: a second cancel does not stop it."""
+        await _to_the_end(asyncio.create_task(self._rollback.run(self._results.put_nowait)))
+        self.undone = tuple(self._rollback.story)
+
+    def _story(self, step: Step, error: LlamatopError) -> str:
+        parts = [f"{step.title}: {error}"]
+        parts.append(f"done before: {', '.join(self._finished) or 'nothing'}")
+        parts += self._rollback.story
+        return "; ".join(parts)
+
+
+async def _to_the_end(task: asyncio.Task[None]) -> None:
+    """Wait until the task has ended, however often we are cancelled; raises nothing of its own."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,102 @@
+"""What llamatop will not do unasked; every refusal says what overrides it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+
+from llamatop.errors import Refused
+from llamatop.model.cluster import ClusterSnapshot, MemberView, WorkerView
+
+STALE_TICKS = 3
+_NOT_SERVING = ("unreachable", "error", "loading")
+
+
+def fresh(snapshot: ClusterSnapshot, nodes: Iterable[str]) -> None:
+    """Refuse where a node's figures are older than 3 ticks, or there are none."""
+    limit = STALE_TICKS * snapshot.cluster.interval_seconds
+    for name in dict.fromkeys(nodes):
+        node = snapshot.node(name)
+        age = node.age_seconds
+        if node.snapshot.received_at is not None:
+            age = max(age or 0.0, time.monotonic() - node.snapshot.received_at)
+        if not node.reachable or age is None:
+            raise Refused(f"{name} does not answer: {node.fault or 'nothing was read from it yet'}")
+        if age > limit:
+            raise Refused(
+                f"what is known of {name} is {age:.1f} s old, more than {STALE_TICKS} ticks;"
+                " wait until it answers again"
+            )
+
+
+def reachable_by_ssh(snapshot: ClusterSnapshot, nodes: Iterable[str]) -> None:
+    """Refuse where a node is read by HTTP alone."""
+    for name in nodes:
+        if snapshot.cluster.node(name).ssh is None:
+            raise Refused(f"{name} has no ssh in the cluster file, so nothing there can be changed")
+
+
+def membership_known(worker: WorkerView, snapshot: ClusterSnapshot, override: str) -> None:
+    """Refuse where it is not certain which server lines lead to the worker.
+
+    Without a balancer there is nothing to be certain of. `override` is a half sentence or "".
+    """
+    if snapshot.balancer_node is None or worker.membership is not None:
+        return
+    if snapshot.balancer is None or snapshot.balancer.members is None:
+        fault = snapshot.balancer.fault if snapshot.balancer else None
+        node = snapshot.balancer_node
+        fault = fault or snapshot.node(node).fault or "nothing was read from it yet"
+        raise Refused(f"the balancer on {node} cannot be read: {fault}{override}")
+    why = worker.membership_fault or (
+        f"it is not known which server line leads to {worker.name}; write"
+        f' member = "ADDRESS" under its [[node.worker]] (unit = "{worker.unit.name}")'
+        " in the cluster file"
+    )
+    raise Refused(why + override)
+
+
+def one_stays(
+    snapshot: ClusterSnapshot, leaving: Collection[tuple[str, str]], force: bool
+) -> list[str]:
+    """Refuse to take the last member in out of an upstream, or the last one with a model.
+
+    `leaving` are (upstream, address). With `force` the refusals come back as warnings.
+    """
+    objections: list[str] = []
+    for upstream in dict.fromkeys(name for name, _ in leaving):
+        members = [m for m in snapshot.members if m.upstream == upstream and m.state == "in"]
+        going = [m for m in members if (m.upstream, m.address) in leaving]
+        staying = [m for m in members if m not in going and _serves(snapshot, m)]
+        names = ", ".join(m.worker or m.address for m in going)
+        if not going:
+            continue
+        if not staying:
+            objections.append(
+                f"{names} is the last member in of upstream {upstream}"
+                if len(going) == 1
+                else f"{names} are all that is in of upstream {upstream}"
+            )
+            continue
+        models = {_model(snapshot, m) for m in staying}
+        for model in dict.fromkeys(_model(snapshot, m) for m in going):
+            if model is not None and None not in models and model not in models:
+                objections.append(f"{names}: no other member in of {upstream} has model {model}")
+    if objections and not force:
+        raise Refused(f"{'; '.join(objections)}; --force goes on all the same")
+    return objections
+
+
+def _worker(snapshot: ClusterSnapshot, member: MemberView) -> WorkerView | None:
+    return next((w for w in snapshot.workers if w.name == member.worker), None)
+
+
+def _serves(snapshot: ClusterSnapshot, member: MemberView) -> bool:
+    """Whether nothing known speaks against it: an unknown worker may serve."""
+    worker = _worker(snapshot, member)
+    return worker is None or worker.sample.health not in _NOT_SERVING
+
+
+def _model(snapshot: ClusterSnapshot, member: MemberView) -> str | None:
+    worker = _worker(snapshot, member)
+    return worker.sample.model if worker else None

@@ -1,0 +1,68 @@
+"""Which units the words of the person mean."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llamatop.collect.names import SUFFIX, select
+from llamatop.errors import UsageError
+from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.model.observed import UnitState
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A unit to act on: a worker's, a tunnel's or nginx's own; `worker` is None for the latter."""
+
+    name: str
+    node: str
+    unit: UnitState
+    worker: WorkerView | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether systemd runs it or is about to (`activating`, `reloading` included)."""
+        return self.unit.active_state in ("active", "activating", "reloading")
+
+
+def resolve(snapshot: ClusterSnapshot, words: Sequence[str]) -> tuple[Target, ...]:
+    """The units meant by `node/short`, `node/UNIT` or globs, each once, in the order named.
+
+    A glob means workers; tunnels and nginx only where it matches no worker, so that `node1/*`
+    never stops nginx. Raises UsageError where a word means nothing, with the nearest name.
+    """
+    others = [
+        Target(f"{node.name}/{unit.name.removesuffix(SUFFIX)}", node.name, unit)
+        for node in snapshot.nodes
+        for unit in node.snapshot.units.values()
+        if unit.kind in ("tunnel", "nginx")
+    ]
+    found: dict[tuple[str, str], Target] = {}
+    for word in words:
+        workers = select(word, snapshot.workers)
+        meant = [Target(w.name, w.node, w.unit, w) for w in workers]
+        meant = meant or [other for other in others if _means(word, other)]
+        if not meant:
+            raise UsageError(_unknown(snapshot, others, word))
+        for target in meant:
+            found.setdefault((target.node, target.unit.name), target)
+    return tuple(found.values())
+
+
+def _means(word: str, target: Target) -> bool:
+    names = (target.name, f"{target.node}/{target.unit.name}")
+    return word in names or any(fnmatch.fnmatchcase(name, word) for name in names)
+
+
+def _unknown(snapshot: ClusterSnapshot, others: Sequence[Target], word: str) -> str:
+    known = [w.name for w in snapshot.workers] + [other.name for other in others]
+    near = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
+    node = word.partition("/")[0]
+    silent = [n.name for n in snapshot.nodes if n.name == node and not n.reachable]
+    if silent:
+        hint = f"{node} does not answer: {snapshot.node(node).fault or 'no snapshot yet'}"
+    return f"no worker or unit is called {word}; {hint}"

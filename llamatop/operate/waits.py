@@ -1,0 +1,202 @@
+"""When a worker is drained, when a unit is healthy: judged from snapshots, never by sleeping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llamatop.collect import addresses
+from llamatop.errors import NodeError
+from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.model.observed import UnitState
+from llamatop.model.plan import Step
+
+from .failure import StepFailed
+from .live import LiveSource
+
+ANSWERS = ("ok", "busy", "unauthorized")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the wait is over, what to show meanwhile, and why it can never end well."""
+
+    done: bool
+    progress: str
+    failed: str | None = None
+
+
+def drained(snapshot: ClusterSnapshot, step: Step) -> Verdict:
+    """Nothing runs on the member: no busy slot, nothing deferred, no old nginx worker's connection.
+
+    What is unknown counts neither way; where nothing is known it is not drained.
+    """
+    worker = worker_of(snapshot, step)
+    connections = _connections(snapshot, step)
+    slots, deferred = (
+        (worker.slots_busy, worker.sample.requests_deferred) if worker else (None,) * 2
+    )
+    if worker is not None and worker.unit.active_state in ("inactive", "failed"):
+        slots, deferred = 0, 0
+    unknown = _silent(snapshot, step)
+    parts = []
+    if slots is not None:
+        parts.append(f"{slots} busy slot{'' if slots == 1 else 's'}")
+    if deferred:
+        parts.append(f"{deferred} waiting")
+    if connections is not None:
+        parts.append(f"{connections} connection{'' if connections == 1 else 's'} of old workers")
+    parts += unknown.values()
+    progress = ", ".join(parts) or "neither slots nor connections are known"
+    known = slots is not None or connections is not None
+    done = not unknown and known and not slots and not deferred and not connections
+    return Verdict(done, progress)
+
+
+class Healthy:
+    """Judges that a unit is active and its worker answers, from the first look on.
+
+    A unit without a worker has to be seen twice with the same main process.
+    """
+
+    def __init__(self, step: Step) -> None:
+        self._step = step
+        self._first: UnitState | None = None
+
+    def __call__(self, snapshot: ClusterSnapshot) -> Verdict:
+        """The verdict on one snapshot; a failed or flapping unit can never end well."""
+        step = self._step
+        unit = unit_of(snapshot, step)
+        silent = _silent(snapshot, step)
+        if unit is None or silent:
+            words = ", ".join(silent.values())
+            return Verdict(False, words or f"{step.unit} was not read yet")
+        first, self._first = self._first, self._first or unit
+        state = f"{unit.active_state}/{unit.sub_state}"
+        if unit.active_state in ("failed", "inactive"):
+            return Verdict(
+                False, state, f"it is {unit.active_state} ({unit.result or 'no result'})"
+            )
+        restarts = unit.restarts or 0
+        if unit.sub_state == "auto-restart" or restarts > (self._first.restarts or 0):
+            why = f" ({unit.result})" if unit.result else ""
+            return Verdict(False, state, f"it fails and systemd starts it again{why}")
+        worker = worker_of(snapshot, step) if step.worker else None
+        if worker is None:
+            same = first is not None and first.main_pid == unit.main_pid
+            return Verdict(unit.active_state == "active" and same, state)
+        done = unit.active_state == "active" and worker.sample.health in ANSWERS
+        return Verdict(done, f"{state}, {worker.sample.health or 'no answer yet'}")
+
+
+async def wait(
+    source: LiveSource,
+    step: Step,
+    judge: Callable[[ClusterSnapshot], Verdict],
+    progress: Callable[[str], None],
+) -> None:
+    """Judge fresh snapshots until done; raises StepFailed when time is up or it cannot end well."""
+    began = time.monotonic()
+    await look(source, nodes_of(source.latest, step))
+    snapshots = source.snapshots()
+    try:
+        snapshot = source.latest
+        while True:
+            verdict = judge(snapshot)
+            if verdict.done:
+                return
+            if verdict.failed is not None:
+                raise StepFailed(verdict.failed)
+            spent = time.monotonic() - began
+            progress(f"{verdict.progress}, {spent:.0f} s")
+            try:
+                left = max(step.timeout_seconds - spent, 0.0)
+                snapshot = await asyncio.wait_for(anext(snapshots), left)
+            except TimeoutError:
+                raise StepFailed(
+                    f"not done after {step.timeout_seconds:g} s: {verdict.progress}"
+                ) from None
+            except StopAsyncIteration:
+                raise StepFailed("the cluster is no longer being read") from None
+    finally:
+        close = getattr(snapshots, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def look(source: LiveSource, nodes: list[str]) -> None:
+    """Have the nodes read at once; one that does not answer stays as it was, and shows its age."""
+
+    async def one(node: str) -> None:
+        with contextlib.suppress(NodeError):
+            await source.refresh(node)
+
+    await asyncio.gather(*(one(node) for node in nodes))
+
+
+def nodes_of(snapshot: ClusterSnapshot, step: Step) -> list[str]:
+    """The nodes that tell how a step stands: the unit's, the worker's, the balancer's."""
+    worker = worker_of(snapshot, step)
+    nodes = [step.node] + ([worker.node] if worker else [])
+    if step.kind == "wait-drained" and snapshot.balancer_node is not None:
+        nodes.append(snapshot.balancer_node)
+    return list(dict.fromkeys(nodes))
+
+
+def worker_of(snapshot: ClusterSnapshot, step: Step) -> WorkerView | None:
+    """The step's worker in this snapshot, None where it has none or it is gone."""
+    return next((w for w in snapshot.workers if w.name == step.worker), None)
+
+
+def unit_of(snapshot: ClusterSnapshot, step: Step) -> UnitState | None:
+    """The step's unit in this snapshot, None where it was not read."""
+    for node in snapshot.nodes:
+        if node.name == step.node and step.unit is not None:
+            return node.snapshot.units.get(step.unit)
+    return None
+
+
+def _silent(snapshot: ClusterSnapshot, step: Step) -> dict[str, str]:
+    """The nodes whose figures say nothing now, with what to say of each."""
+    silent = {}
+    for node in snapshot.nodes:
+        if not node.reachable:
+            silent[node.name] = f"{node.name} does not answer"
+        elif node.stale:
+            silent[node.name] = f"{node.name} is late ({node.age_seconds or 0.0:.0f} s)"
+    return {name: silent[name] for name in nodes_of(snapshot, step) if name in silent}
+
+
+def _connections(snapshot: ClusterSnapshot, step: Step) -> int | None:
+    """What old nginx workers still hold to the step's members, None where that cannot be told.
+
+    The node counts by address and port: a server by name or on a socket file is not among them.
+    """
+    balancer = snapshot.balancer
+    if balancer is None:
+        return None
+    if balancer.draining_processes == 0:
+        return 0
+    if balancer.draining_connections is None:
+        return None
+    wanted = {_place(address) for _, address in step.members}
+    if None in wanted:
+        files = any(address.startswith("unix:") for _, address in step.members)
+        return 0 if balancer.draining_connections == {} and not files else None
+    held = balancer.draining_connections.items()
+    return sum(count for address, count in held if _place(address) in wanted)
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """A literal address and its port in one spelling, None for a name or a socket file."""
+    parsed = addresses.parse(address, 80)
+    if parsed is None:
+        return None
+    try:
+        return str(ipaddress.ip_address(parsed.host)), parsed.port
+    except ValueError:
+        return None
