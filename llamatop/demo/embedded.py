@@ -1,0 +1,343 @@
+"""The embedded cluster: machines, sockets, traffic and the files that lead to them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import files, keys, shape
+from .balancer import Nginx
+from .control import PATH_HERE, Control
+from .faults import Fault
+from .machine import Machine
+from .nginx_files import configure
+from .shape import SSH_PORT, ClusterShape
+from .tunnel import Forward, Tunnel
+from .worker import Worker
+from .workload import Chooser, Nobody, Workload
+
+if TYPE_CHECKING:
+    from .sshd import Sshd
+
+TICK_SECONDS = 0.05
+TOKEN = "LLAMATOP_DEMO"  # noqa: S105 - the name of a variable
+# At most how long a worker has been up, and how large a part of this machine's own uptime.
+AGES = ((3.1 * 86400, 0.7), (26 * 3600.0, 0.5), (5 * 86400.0, 0.8), (9 * 3600.0, 0.4))
+SERVICE_SECONDS = 3 * 86400.0
+
+
+def free_subnet(count: int) -> tuple[str, list[socket.socket]]:
+    """A part of the loopback network that nobody uses, with an SSH listener bound on each address.
+
+    Raises OSError where none can be had.
+    """
+    picks = random.SystemRandom()
+    error: OSError | None = None
+    for _ in range(20):
+        subnet = f"127.{picks.randrange(16, 250)}.{picks.randrange(1, 250)}"
+        listeners: list[socket.socket] = []
+        try:
+            for index in range(count):
+                listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+                listeners.append(listener)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((shape.address(subnet, index), SSH_PORT))
+                listener.listen(32)
+        except OSError as refused:
+            error = refused
+            for listener in listeners:
+                listener.close()
+            continue
+        return subnet, listeners
+    raise error or OSError("no free loopback address")
+
+
+class EmbeddedCluster:
+    """Everything of one run; files lie in `directory`, sockets of stand-ins in a short path.
+
+    `write` gives the files that llamatop needs; `start` makes everything answer.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterShape,
+        listeners: list[socket.socket],
+        directory: Path,
+        fault: Fault | None = None,
+        seed: int | None = None,
+    ) -> None:
+        self.shape = cluster
+        self.directory = directory
+        self.fault = fault
+        self.random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
+        self.sockets = Path(tempfile.mkdtemp(prefix="llamatop-"))
+        self.listeners = dict(zip((node.name for node in cluster.nodes), listeners, strict=False))
+        self.jump_listener = listeners[-1] if cluster.jump else None
+        self.client_key = keys.make()
+        self.host_keys = {node.name: keys.make() for node in cluster.nodes}
+        self.jump_key = keys.make()
+        self.machines: dict[str, Machine] = {}
+        self.controls: list[Control] = []
+        self.sshds: dict[str, Sshd] = {}
+        self.workload: Workload | None = None
+        self.running: list[asyncio.Task[None]] = []
+
+    def paths(self) -> list[Path]:
+        """Everything that this run puts into the directory."""
+        nodes = [node.name for node in self.shape.nodes]
+        return [self.directory / name for name in (*nodes, *files.NAMES)]
+
+    def write(self) -> None:
+        """Write cluster.toml, ssh_config, the key and known_hosts."""
+        files.write(self.directory, self.shape, self.client_key, self.host_keys, self.jump_key)
+
+    # --- machines --------------------------------------------------------------------------
+
+    def build(self) -> None:
+        """Make the machines with their units."""
+        for node in self.shape.nodes:
+            root = self.directory / node.name
+            shutil.rmtree(root, ignore_errors=True)
+            machine = Machine(node, root, self.shape.upstream, self.random)
+            for worker in node.workers:
+                machine.add_worker(worker)
+            self.machines[node.name] = machine
+        if self.shape.balancer is not None:
+            self._balance(self.machines[self.shape.balancer])
+        else:
+            self._send_requests(
+                Nobody(
+                    [
+                        f"{node.address}:{worker.port}"
+                        for node in self.shape.nodes
+                        for worker in node.workers
+                    ]
+                )
+            )
+        for number, machine in enumerate(self.machines.values()):
+            control = Control(machine, self.sockets / f"{number}.sock")
+            control.install()
+            self.controls.append(control)
+
+    def _balance(self, front: Machine) -> None:
+        """Give one machine nginx, and tunnels to the workers of the others."""
+        members: list[tuple[str, str]] = []
+        port = shape.WORKER_PORT + len(front.shape.workers)
+        for machine in self.machines.values():
+            forwards = []
+            for worker in machine.shape.workers:
+                if not worker.member:
+                    continue
+                name = f"{machine.name} {worker.unit.removesuffix('.service')}"
+                if machine is front or not machine.shape.ssh:
+                    members.append((f"{machine.address}:{worker.port}", name))
+                else:
+                    forwards.append(Forward(port, machine.address, worker.port))
+                    members.append((f"{front.address}:{port}", name))
+                    port += 1
+            if forwards:
+                tunnel = Tunnel(front, machine.name, tuple(forwards))
+                front.add_tunnel(f"autossh-{machine.name}.service", tunnel)
+        front.add_nginx(Nginx(front, configure(front.root, self.shape, members)))
+        nginx = front.nginx
+        assert nginx is not None
+        self._send_requests(nginx)
+
+    def _send_requests(self, chooser: Chooser) -> None:
+        slots = sum(
+            worker.parallel for node in self.shape.nodes for worker in node.workers if worker.member
+        )
+        self.workload = Workload(chooser, self.shape.upstream, slots, self.reach, self.random)
+
+    def environ(self, machine: Machine) -> dict[str, str]:
+        """The environment in which commands run on a machine."""
+        return {
+            TOKEN: str(self.sockets),
+            "LLAMATOP_DEMO_NODE": machine.name,
+            "PATH": f"{machine.root}/bin:{PATH_HERE}",
+            # What its stand-in nvidia-smi tells, whatever cards this machine has.
+            "LLAMATOP_GPUS": "nvidia-smi",
+            "LLAMATOP_LOCK_DIRECTORY": str(machine.root / "run"),
+            "HOST_PROC": str(machine.root / "proc"),
+            "LD_LIBRARY_PATH": str(machine.root / "lib"),
+            "HOME": str(machine.root / "home"),
+            "USER": machine.shape.user,
+            "LOGNAME": machine.shape.user,
+            "SHELL": "/bin/sh",
+            "LANG": "C.UTF-8",
+            "PS1": f"{machine.shape.user}@{machine.name}:\\w\\$ ",
+        }
+
+    def reach(self, address: str) -> Worker | None:
+        """The worker that a connection from the balancer to this address comes to."""
+        host, _, text = address.rpartition(":")
+        port = int(text)
+        for machine in self.machines.values():
+            if machine.address != host:
+                continue
+            for tunnel in machine.tunnels:
+                for forward in tunnel.forwards:
+                    if forward.port == port:
+                        target = f"{forward.host}:{forward.host_port}"
+                        return self.reach(target) if tunnel.alive else None
+            for worker in machine.workers:
+                if worker.shape.port == port and machine.reachable:
+                    return worker if worker.task is not None else None
+        return None
+
+    # --- running ---------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start the machines as if they had been at work for days, then let them be reached."""
+        for control in self.controls:
+            await control.start()
+        for machine in self.machines.values():
+            for unit in machine.units.values():
+                await unit.start()
+        self._season()
+        if self.fault is not None:
+            self.fault.begin(self)
+        loop = asyncio.get_running_loop()
+        self.running = [loop.create_task(self._live()), loop.create_task(self._show())]
+        self._listen()
+
+    def _season(self) -> None:
+        """Models loaded, counters high, cards warm, requests half done."""
+        now = time.monotonic()
+        up = time.monotonic()
+        number = 0
+        for machine in self.machines.values():
+            for worker in machine.workers:
+                worker.become_ready()
+                engine = worker.engine
+                assert engine is not None
+                longest, part = AGES[number % len(AGES)]
+                age = min(longest, up * part)
+                number += 1
+                if worker.unit is not None and worker.task is not None:
+                    worker.unit.age(age)
+                    worker.task.started = time.time() - age
+                    worker.task.cpu_seconds = age * 0.7
+                    worker.token -= int(age * 1e6)
+                totals = engine.totals
+                totals.generated_tokens = int(SERVICE_SECONDS * self.random.uniform(20, 40))
+                totals.prompt_tokens = int(totals.generated_tokens * 2.3)
+                totals.generation_seconds = SERVICE_SECONDS * 2.1
+                totals.prompt_seconds = SERVICE_SECONDS * 0.2
+                totals.decodes = int(totals.generated_tokens / 2.2)
+                totals.busy_slots = int(totals.decodes * 2.3)
+                engine.clock = now - 6.0
+        if self.workload is not None:
+            self.workload.started = now - 6.0
+            for step in range(60):
+                moment = now - 6.0 + step * 0.1
+                self.workload.advance(moment)
+                for machine in self.machines.values():
+                    machine.advance(moment, 0.1)
+        for machine in self.machines.values():
+            for card in machine.cards:
+                card.settle()
+            for unit in machine.units.values():
+                if unit.kind != "worker":
+                    unit.age(up * 0.9)
+                    for task in machine.table.tasks.values():
+                        # nginx's workers are as old as the last reload: after its files.
+                        if task.unit == unit.name and "worker process" not in task.argv[0]:
+                            task.started = time.time() - up * 0.9
+            for task in machine.table.tasks.values():
+                machine.table.rewrite(task)
+            machine.refresh()
+
+    def unplug(self, name: str) -> None:
+        """The machine's power is gone: nobody answers there any more."""
+        self.sshds[name].stop()
+
+    def freeze(self, name: str) -> None:
+        """Nothing that goes to or comes from the machine arrives."""
+        self.sshds[name].freeze()
+        for machine in self.machines.values():
+            for tunnel in machine.tunnels:
+                if tunnel.destination == name:
+                    tunnel.broken = True
+
+    def _listen(self) -> None:
+        # paramiko takes a moment to load; by now the files are written and the sockets listen.
+        from .sshd import Sshd
+
+        addresses = {node.address for node in self.shape.nodes}
+        for name, machine in self.machines.items():
+            if not machine.shape.ssh:
+                self.listeners[name].close()
+                continue
+            self.sshds[name] = sshd = Sshd(
+                self.listeners[name],
+                self.host_keys[name],
+                self.client_key,
+                self.environ(machine),
+                str(machine.root / "home"),
+                lambda host, port: False,
+            )
+            sshd.start()
+        if self.shape.jump and self.jump_listener is not None:
+            first = next(iter(self.machines.values()))
+            self.sshds["jump"] = sshd = Sshd(
+                self.jump_listener,
+                self.jump_key,
+                self.client_key,
+                self.environ(first),
+                str(self.sockets),
+                lambda host, port: host in addresses and port == SSH_PORT,
+            )
+            sshd.start()
+
+    async def _live(self) -> None:
+        """The simulation's clock."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            now = time.monotonic()
+            for machine in self.machines.values():
+                machine.advance(now, now - last)
+            if self.workload is not None:
+                self.workload.advance(now)
+            last = now
+
+    async def _show(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            for machine in self.machines.values():
+                machine.refresh()
+
+    def stop(self) -> None:
+        """Everything off; called from the event loop."""
+        for task in self.running:
+            task.cancel()
+        for sshd in self.sshds.values():
+            sshd.stop()
+        for control in self.controls:
+            control.stop()
+        for machine in self.machines.values():
+            machine.stop()
+
+    def clean(self) -> None:
+        """Remove every file of this run, and give its addresses back."""
+        for listener in self.listeners.values():
+            listener.close()
+        for path in self.paths():
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+
+def environment_token(cluster: EmbeddedCluster) -> bytes:
+    """What every process of this run carries in its environment, as /proc/PID/environ shows it."""
+    return os.fsencode(f"{TOKEN}={cluster.sockets}")
