@@ -1,0 +1,136 @@
+"""Every key: one table for the bindings, the bottom line, the help and the command palette."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from textual.binding import Binding
+
+Group = Literal["change", "look", "move", "general"]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key; `changes` marks what alters the cluster and is unbound when read-only.
+
+    `action` is Textual's; empty for keys that a panel binds itself and that stand here for the
+    help alone. `brief` is the word on the bottom line, empty to leave it out there.
+    """
+
+    key: str
+    shown: str
+    action: str
+    text: str
+    group: Group
+    brief: str = ""
+    changes: bool = False
+
+
+KEYS: tuple[Key, ...] = (
+    Key("s", "s", "app.change('start')", "start the unit", "change", "start", True),
+    Key(
+        "x",
+        "x",
+        "app.change('stop')",
+        "stop it; a serving member drains first",
+        "change",
+        "stop",
+        True,
+    ),
+    Key(
+        "r",
+        "r",
+        "app.change('restart')",
+        "restart it; drains first, undrains when healthy",
+        "change",
+        "restart",
+        True,
+    ),
+    Key(
+        "d",
+        "d",
+        "app.change('drain')",
+        "take it out of the upstream, let requests finish",
+        "change",
+        "drain",
+        True,
+    ),
+    Key(
+        "u",
+        "u",
+        "app.change('undrain')",
+        "put it back into the upstream",
+        "change",
+        "undrain",
+        True,
+    ),
+    Key(
+        "space",
+        "space",
+        "screen.mark",
+        "mark it, for one plan over several",
+        "change",
+        "mark",
+        True,
+    ),
+    Key("p", "p", "app.show_plan", "the plan that runs or ran last", "change", "", True),
+    Key("y", "y", "app.copy_plan", "copy the plan as text", "change", "", True),
+    Key("enter", "enter", "screen.detail", "the selected worker in full", "look", "detail"),
+    Key("l", "l", "app.log", "its log, full screen", "look", "log"),
+    Key("a", "a", "app.faults", "all faults and warnings in full", "look", "faults"),
+    Key(
+        "exclamation_mark",
+        "!",
+        "app.shell",
+        "a shell on its node; exit comes back here",
+        "look",
+        "shell",
+    ),
+    Key(
+        "slash",
+        "/",
+        "screen.filter",
+        "filter by node, name, model, state; letters may be skipped",
+        "look",
+        "filter",
+    ),
+    Key(
+        "o",
+        "o",
+        "screen.sort",
+        "next order: node, worst first, generation, slots, queue",
+        "look",
+        "sort",
+    ),
+    Key(
+        "escape",
+        "esc",
+        "screen.back",
+        "back; on the main screen clear the filter, then the marks",
+        "look",
+        "back",
+    ),
+    Key("", "↑ ↓ j k", "", "up and down", "move"),
+    Key("", "g G", "", "first and last", "move"),
+    Key("", "pgup pgdn", "", "by a screenful", "move"),
+    Key("", "tab", "", "from panel to panel", "move"),
+    Key("", "mouse", "", "click selects, click again opens, the wheel scrolls", "move"),
+    Key("question_mark", "?", "app.help", "every key", "general", "help"),
+    Key("ctrl+p", "^p", "app.command_palette", "every action and theme by name", "general"),
+    Key("q", "q", "app.leave", "quit; asks while a plan runs", "general", "quit"),
+)
+
+
+def keys(read_only: bool) -> list[Key]:
+    """The keys that do something here."""
+    return [key for key in KEYS if not (read_only and key.changes)]
+
+
+def bindings(read_only: bool) -> list[Binding]:
+    """The bindings of a screen that shows the cluster."""
+    return [
+        Binding(key.key, key.action, key.text, show=False)
+        for key in keys(read_only)
+        if key.action and key.key != "ctrl+p"
+    ]

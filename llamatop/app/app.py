@@ -1,0 +1,207 @@
+"""The dashboard: owns the latest snapshot and the one plan; screens draw them, keys move them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.filter import NoColor
+
+from llamatop.app import themes
+from llamatop.app.changing import ChangingApp
+from llamatop.app.messages import SnapshotArrived, SourceFailed
+from llamatop.app.render.palette import Palette
+from llamatop.app.screens.cluster import ClusterScreen
+from llamatop.app.screens.dialog import Dialog
+from llamatop.app.screens.main import MainScreen
+from llamatop.collect.source import History, Source
+from llamatop.errors import LlamatopError
+from llamatop.model.cluster import ClusterSnapshot
+from llamatop.operate.operator import Operator
+
+Opened = AbstractAsyncContextManager[tuple[Source, Operator | None]]
+SILENCE_TICKS = 4
+PAINT_SECONDS = 0.05
+
+
+class LlamatopApp(ChangingApp):
+    """Shows what `source` reads; changes things through `operator`, not at all without one.
+
+    `opens` is for a source that takes time to make: it is entered after the first paint, left at
+    the end, and gives what `source` and `operator` then are; `first` is shown until then.
+    """
+
+    TITLE = "llamatop"
+    ENABLE_COMMAND_PALETTE = True
+    COMMAND_PALETTE_BINDING = "ctrl+p"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c,ctrl+q", "leave", show=False, priority=True),
+    ]
+
+    def __init__(
+        self,
+        source: Source | None,
+        operator: Operator | None,
+        *,
+        theme: str | None = None,
+        read_only: bool = False,
+        opens: Callable[[], Opened] | None = None,
+        first: ClusterSnapshot | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__()
+        latest = first if source is None else source.latest
+        if latest is None:
+            raise ValueError("without a source the app needs a first snapshot")
+        self.source = source
+        self.operator = operator
+        self.read_only = read_only
+        self.snapshot: ClusterSnapshot = latest
+        self.silent_seconds: float | None = None
+        self._opens = opens
+        self.clock = clock
+        self._arrived_at: float | None = None
+        self._theme_fault: str | None = None
+        self.palette = self._load_theme(theme)
+
+    @property
+    def history(self) -> History | None:
+        """What was before; None until there is a source."""
+        return self.source.history if self.source is not None else None
+
+    def _load_theme(self, name: str | None) -> Palette:
+        loaded, self._theme_fault = themes.load_or_fallback(name, self.no_color)
+        self.register_theme(loaded.textual)
+        self.theme = loaded.textual.name
+        if self.no_color:
+            # Textual's own filter would turn colours into greys; NO_COLOR means none.
+            self._filters = [NoColor()]
+        return loaded.palette
+
+    def get_default_screen(self) -> MainScreen:
+        """The main screen."""
+        return MainScreen(self.read_only)
+
+    def on_mount(self) -> None:
+        """Paint first, then open what takes time."""
+        if self._theme_fault:
+            self.say(self._theme_fault, "warning")
+        # Not call_after_refresh: a dialog opened before the first paint would hold that back.
+        self.set_timer(PAINT_SECONDS, self._begin)
+        self.set_interval(0.125, self._tick)
+
+    def _begin(self) -> None:
+        self.run_worker(self._read(), name="read", exit_on_error=True)
+
+    async def _read(self) -> None:
+        try:
+            async with self._opened() as (source, operator):
+                self.source, self.operator = source, operator
+                async for snapshot in source.snapshots():
+                    self.post_message(SnapshotArrived(snapshot))
+        except LlamatopError as error:
+            self.post_message(SourceFailed(str(error)))
+
+    @asynccontextmanager
+    async def _opened(self) -> AsyncIterator[tuple[Source, Operator | None]]:
+        if self._opens is not None:
+            async with self._opens() as opened:
+                yield opened
+        elif self.source is not None:
+            yield self.source, self.operator
+
+    def on_snapshot_arrived(self, message: SnapshotArrived) -> None:
+        """Every screen draws the new snapshot."""
+        self.snapshot = message.snapshot
+        self._arrived_at = self.clock()
+        self.silent_seconds = None
+        self._show()
+
+    def on_source_failed(self, message: SourceFailed) -> None:
+        """Keep what is there and say why it stands still."""
+        self.say(message.text, "error")
+
+    def _show(self) -> None:
+        for screen in self.screen_stack:
+            if isinstance(screen, ClusterScreen | Dialog):
+                screen.show()
+
+    def _tick(self) -> None:
+        """Spinners turn, and a source that has gone silent is said to be."""
+        self.turn()
+        if self._arrived_at is not None:
+            silent = self.clock() - self._arrived_at
+            late = silent > SILENCE_TICKS * self.snapshot.cluster.interval_seconds
+            seconds = float(int(silent)) if late else None
+            if seconds != self.silent_seconds:
+                self.silent_seconds = seconds
+                self._show()
+
+    def open_detail(self, name: str) -> None:
+        """One worker, full screen."""
+        from llamatop.app.screens.detail import DetailScreen
+
+        self.push_screen(DetailScreen(name, self.read_only))
+
+    def action_log(self) -> None:
+        """The journal of what is selected, full screen."""
+        from llamatop.app.screens.logs import LogScreen
+
+        screen = self.current()
+        targets = screen.targets() if screen else []
+        if targets and not isinstance(screen, LogScreen):
+            self.push_screen(LogScreen(targets[0], self.read_only))
+
+    async def action_shell(self) -> None:
+        """Hand the terminal to a shell on the node of what is selected, and take it back."""
+        from llamatop.app.shell import run_shell
+
+        screen = self.current()
+        targets = screen.targets() if screen else []
+        if targets and self.source is not None:
+            await run_shell(self, self.source, targets[0].partition("/")[0])
+
+    def action_faults(self) -> None:
+        """What is wrong, in full."""
+        from llamatop.app.screens.faults import FaultsScreen
+
+        self.push_screen(FaultsScreen())
+
+    def action_help(self) -> None:
+        """Every key."""
+        from llamatop.app.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen())
+
+    def action_command_palette(self) -> None:
+        """Every action and theme by name."""
+        from llamatop.app.commands import Commands
+
+        if not isinstance(self.screen, CommandPalette):
+            self.push_screen(CommandPalette(providers=[Commands]))
+
+    def save_picture(self) -> None:
+        """Write the screen as it is into an SVG file in the current directory."""
+        try:
+            self.say(f"saved {self.save_screenshot(path='.')}")
+        except OSError as error:
+            self.say(f"cannot save here: {error.strerror}", "error")
+
+    def use_theme(self, name: str) -> None:
+        """Show everything in another theme, or say why not."""
+        try:
+            loaded = themes.load(name)
+        except LlamatopError as error:
+            self.say(str(error), "error")
+            return
+        self.register_theme(loaded.textual)
+        self.theme = loaded.textual.name
+        if not self.no_color:
+            self.palette = loaded.palette
+        for screen in self.screen_stack:
+            if isinstance(screen, ClusterScreen | Dialog):
+                screen.repalette()

@@ -1,0 +1,136 @@
+"""The half of the app that changes things: the one plan, its dialog, and leaving while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.app import App
+from textual.notifications import SeverityLevel
+
+from llamatop.app.messages import PlanChanged
+from llamatop.app.planrun import PlanRun
+from llamatop.app.render.palette import Palette
+from llamatop.app.render.plan import status
+from llamatop.app.screens.cluster import ClusterScreen
+from llamatop.app.screens.dialog import Dialog
+from llamatop.model.plan import Action
+from llamatop.model.text import plain
+from llamatop.operate.operator import Operator
+
+
+class ChangingApp(App[None]):
+    """Holds one plan at a time; without an operator, or read-only, it never has one."""
+
+    operator: Operator | None = None
+    read_only = False
+    plan_run: PlanRun | None = None
+    palette: Palette
+    frame = 0
+    clock: Callable[[], float]
+    _plan_hidden = True
+
+    def say(self, text: str, severity: SeverityLevel = "information") -> None:
+        """Tell the person one sentence; never as markup."""
+        self.notify(plain(text), severity=severity, markup=False, timeout=8)
+
+    def current(self) -> ClusterScreen | None:
+        """The screen of the cluster that is on top, dialogs left aside."""
+        shown = [screen for screen in self.screen_stack if isinstance(screen, ClusterScreen)]
+        return shown[-1] if shown else None
+
+    def action_change(self, action: Action) -> None:
+        """Make a plan for what is marked or selected, and show it."""
+        screen = self.current()
+        if self.operator is None or self.read_only or screen is None:
+            self.say("this cluster is shown read-only; nothing can be changed", "warning")
+            return
+        if self.plan_run is not None and self.plan_run.active:
+            self.say("one plan at a time: p shows the one that runs", "warning")
+            return
+        targets = screen.targets()
+        if not targets:
+            self.say("select a worker first", "warning")
+            return
+        self.plan_run = PlanRun(self.operator, action, targets, self._plan_changed)
+        self.plan_run.make()
+        self.action_show_plan()
+
+    def action_show_plan(self) -> None:
+        """Open the dialog on the plan there is."""
+        from llamatop.app.screens.plan import PlanDialog
+
+        if self.plan_run is None:
+            self.say("no plan yet: s x r d u make one")
+        elif not isinstance(self.screen, PlanDialog):
+            self._plan_hidden = False
+            self.push_screen(PlanDialog(self.plan_run))
+            self.draw_plan()
+
+    def _plan_changed(self) -> None:
+        self.post_message(PlanChanged())
+
+    def on_plan_changed(self, message: PlanChanged) -> None:
+        """The dialog or the status line draws the plan."""
+        self.draw_plan()
+
+    def draw_plan(self) -> None:
+        """Draw how the plan stands wherever it is shown."""
+        for screen in self.screen_stack:
+            if isinstance(screen, ClusterScreen):
+                screen.show_plan()
+            elif isinstance(screen, Dialog):
+                screen.show()
+
+    def hide_plan(self) -> None:
+        """The dialog closes: a running plan goes to the status line, any other is done with."""
+        run = self.plan_run
+        self._plan_hidden = run is not None and run.active
+        if run is not None and not run.active:
+            run.cancel()
+        self.call_later(self.draw_plan)
+
+    def plan_status(self) -> Text | None:
+        """The plan as one line, while it is out of sight and its end was not yet seen."""
+        run = self.plan_run
+        if run is None or not self._plan_hidden or run.stage in ("planning", "ready", "nothing"):
+            return None
+        return status(
+            run.action, run.targets, run.stage, run.plan, run.results, self.palette, self.frame
+        )
+
+    def turn(self) -> None:
+        """Spinners turn while a plan is made or runs."""
+        if self.plan_run is not None and (
+            self.plan_run.active or self.plan_run.stage == "planning"
+        ):
+            self.frame = int(self.clock() * 8)
+            self.draw_plan()
+
+    def action_copy_plan(self) -> None:
+        """Put the plan's text on the clipboard of the person's terminal (OSC 52)."""
+        text = self.plan_run.text() if self.plan_run else ""
+        if text:
+            self.copy_to_clipboard(text)
+            self.say("copied the plan")
+        else:
+            self.say("no plan to copy yet: s x r d u make one")
+
+    def action_leave(self) -> None:
+        """Quit; with a plan running, ask."""
+        from llamatop.app.screens.leave import LeaveDialog
+
+        if self.plan_run is None or not self.plan_run.active:
+            self.exit()
+        elif not isinstance(self.screen, LeaveDialog):
+            self.push_screen(LeaveDialog())
+
+    def roll_back_and_quit(self) -> None:
+        """Cancel the plan, wait until it has undone what it can, then quit."""
+        self.run_worker(self._roll_back_and_quit(), name="leave")
+
+    async def _roll_back_and_quit(self) -> None:
+        if self.plan_run is not None:
+            self.plan_run.cancel()
+            await self.plan_run.ended()
+        self.exit()

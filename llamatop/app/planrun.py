@@ -1,0 +1,118 @@
+"""The one plan: made, shown, confirmed, executed, cancelled; what the dialog draws."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from typing import Literal
+
+from llamatop.errors import LlamatopError
+from llamatop.model.plan import Action, Plan, StepResult
+from llamatop.operate.operator import Operator
+
+Stage = Literal[
+    "planning",
+    "refused",
+    "nothing",
+    "ready",
+    "running",
+    "cancelling",
+    "done",
+    "failed",
+    "cancelled",
+]
+ACTIVE = ("running", "cancelling")
+
+
+class PlanRun:
+    """One plan from the key that asked for it to its result; `changed` is called at each move."""
+
+    def __init__(
+        self,
+        operator: Operator,
+        action: Action,
+        targets: Sequence[str],
+        changed: Callable[[], None],
+    ) -> None:
+        self.action: Action = action
+        self.targets = tuple(targets)
+        self.stage: Stage = "planning"
+        self.plan: Plan | None = None
+        self.error: str | None = None
+        self.results: dict[int, StepResult] = {}
+        self.now = False
+        self.force = False
+        self._operator = operator
+        self._changed = changed
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether something is being changed right now."""
+        return self.stage in ACTIVE
+
+    def make(self, *, now: bool = False, force: bool = False) -> None:
+        """Ask for the plan; also again, with other answers to what it asks."""
+        if self.active:
+            return
+        self.now, self.force = now, force
+        self._start("planning", self._make())
+
+    def execute(self) -> None:
+        """Run the plan that was shown; does nothing unless one is ready."""
+        if self.stage == "ready" and self.plan is not None:
+            self._start("running", self._execute(self.plan))
+
+    def cancel(self) -> None:
+        """Stop what runs; what was done is rolled back as far as it can be."""
+        if self._task is None or self._task.done():
+            return
+        if self.stage == "running":
+            self._move("cancelling")
+        self._task.cancel()
+
+    async def ended(self) -> None:
+        """Wait until nothing runs any more."""
+        if self._task is not None:
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(self._task)
+
+    def text(self) -> str:
+        """The plan as `--dry-run` prints it; empty until it is made."""
+        return self.plan.text() if self.plan is not None else ""
+
+    def _start(self, stage: Stage, work: Coroutine[None, None, None]) -> None:
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+        self._move(stage)
+        self._task = asyncio.ensure_future(work)
+
+    def _move(self, stage: Stage, error: str | None = None) -> None:
+        self.stage, self.error = stage, error
+        self._changed()
+
+    async def _make(self) -> None:
+        self.plan, self.results = None, {}
+        try:
+            plan = await self._operator.plan(
+                self.action, self.targets, now=self.now, force=self.force
+            )
+        except LlamatopError as error:
+            self._move("refused", str(error))
+            return
+        self.plan = plan
+        self._move("ready" if plan.steps else "nothing")
+
+    async def _execute(self, plan: Plan) -> None:
+        try:
+            async for result in self._operator.execute(plan):
+                self.results[result.number] = result
+                self._changed()
+        except asyncio.CancelledError:
+            self._move("cancelled", "cancelled; what could be undone was undone")
+            return
+        except LlamatopError as error:
+            self._move("failed", str(error))
+            return
+        self._move("done")

@@ -1,0 +1,1 @@
+"""Snapshot to Rich text: pure functions of what they are given, no widget and no clock."""

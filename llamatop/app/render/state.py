@@ -1,0 +1,93 @@
+"""A worker's or unit's state as one word, a mark and a role; the mark tells it without colour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamatop.model.cluster import WorkerView
+from llamatop.model.observed import UnitState
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """`rank` sorts the worst first: 0 is a fault, 4 is fine."""
+
+    word: str
+    mark: str
+    role: str
+    rank: int
+
+
+FAULT, CHANGING, BUSY, STOPPED, FINE = range(5)
+UNKNOWN_STATE = State("–", "?", "dim", CHANGING)
+
+
+def _fault(word: str) -> State:
+    return State(word, "✗", "worker.fault", FAULT)
+
+
+_UNIT = {
+    "inactive": State("stopped", "○", "worker.stopped", STOPPED),
+    "activating": State("starting", "◐", "worker.loading", CHANGING),
+    "reloading": State("reloading", "◐", "worker.loading", CHANGING),
+    "deactivating": State("stopping", "◑", "worker.busy", CHANGING),
+}
+_HEALTH = {
+    "ok": State("ok", "✓", "worker.ok", FINE),
+    "busy": State("busy", "✓", "worker.busy", BUSY),
+    "loading": State("loading", "◐", "worker.loading", CHANGING),
+    "unreachable": _fault("no answer"),
+    "unauthorized": _fault("no key"),
+    "error": _fault("error"),
+}
+ASLEEP = State("asleep", "z", "worker.asleep", FINE)
+
+
+def unit_state(unit: UnitState) -> State | None:
+    """What systemd says where it is not simply running; None when it runs or is unknown."""
+    if unit.load_state == "not-found":
+        return _fault("no unit")
+    if unit.active_state == "failed":
+        return _fault("failed")
+    if (unit.sub_state or "").startswith("auto-restart"):
+        return _fault("crash loop")
+    return _UNIT.get(unit.active_state or "")
+
+
+def worker_state(worker: WorkerView) -> State:
+    """The one state that matters most: the unit's while it does not run, else the endpoint's.
+
+    A stopped worker that the balancer still sends to, or that is enabled and was not drained, is
+    a fault: CLI.md counts it unhealthy.
+    """
+    state = unit_state(worker.unit)
+    if state is not None:
+        wanted = worker.membership in ("in", "mixed") or (
+            worker.unit.unit_file_state == "enabled"
+            and worker.membership not in ("down", "draining")
+        )
+        if state.rank == STOPPED and wanted:
+            return State("stopped", "✗", "worker.fault", FAULT)
+        return state
+    if worker.sample.sleeping:
+        return ASLEEP
+    return _HEALTH.get(worker.sample.health or "", UNKNOWN_STATE)
+
+
+def bare_unit_state(unit: UnitState) -> State:
+    """The state of a unit with no endpoint, a tunnel or nginx."""
+    state = unit_state(unit)
+    if state is not None:
+        return state
+    if unit.active_state == "active":
+        return State("running", "✓", "worker.ok", FINE)
+    return UNKNOWN_STATE
+
+
+MEMBERSHIP = {
+    "in": ("in", "member.in"),
+    "down": ("down", "member.down"),
+    "draining": ("draining", "member.draining"),
+    "absent": ("absent", "member.absent"),
+    "mixed": ("mixed", "member.mixed"),
+}

@@ -1,0 +1,156 @@
+"""The top of the screen: how busy the cluster is and whether anything is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from llamatop.app.render.bars import BUSY, IDLE, sparkline
+from llamatop.app.render.figures import UNKNOWN, count, duration, number
+from llamatop.app.render.palette import Palette
+from llamatop.app.render.state import BUSY as SERVING
+from llamatop.app.render.state import FINE, worker_state
+from llamatop.app.render.words import piece
+from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.text import plain
+
+
+def headline(
+    snapshot: ClusterSnapshot,
+    errors: int,
+    warnings: int,
+    width: int,
+    palette: Palette,
+    *,
+    silent_seconds: float | None = None,
+    read_only: bool = False,
+) -> Text:
+    """One line: the cluster's name, its health in words, nodes and workers up, and the clock.
+
+    `silent_seconds` says how long no snapshot has come, where that is too long.
+    """
+    left = piece(" llamatop ", palette["brand"])
+    left.append(f" {plain(snapshot.cluster.name)}", palette["text"])
+    if read_only:
+        left.append("  read-only", palette["dim"])
+    health = _health(snapshot, errors, warnings, palette)
+    fresh = {node.name for node in snapshot.nodes if node.reachable and not node.stale}
+    up = len(fresh)
+    nodes = _share(up, len(snapshot.nodes), "node", snapshot.tick, palette)
+    serving = sum(
+        worker.node in fresh and worker_state(worker).rank in (FINE, SERVING)
+        for worker in snapshot.workers
+    )
+    workers = _share(serving, len(snapshot.workers), "worker", snapshot.tick, palette)
+    if silent_seconds is None:
+        clock = piece(snapshot.taken_at.astimezone().strftime("%H:%M:%S"), palette["dim"])
+    else:
+        clock = piece(f"nothing new for {duration(silent_seconds)}", palette["node.stale"])
+    # What is wrong stays longest, the name and the clock leave first.
+    for parts in (
+        [left, health, nodes, workers, clock],
+        [left, health, nodes, workers],
+        [left, health, nodes],
+        [left, health],
+        [health],
+    ):
+        right = Text("   ").join(parts[1:]) if len(parts) > 1 else Text()
+        space = width - cell_len(parts[0].plain) - cell_len(right.plain) - 1
+        if space >= 2 or len(parts) == 1:
+            text = parts[0].copy()
+            text.append(" " * max(0, space))
+            text.append_text(right)
+            return text
+    return health
+
+
+def _share(up: int, total: int, noun: str, tick: int, palette: Palette) -> Text:
+    role = "text" if up == total or tick == 0 else "health.bad"
+    known = UNKNOWN if tick == 0 else str(up)
+    text = piece(f"{known}/{total if total or tick else UNKNOWN}", palette[role])
+    text.append(f" {noun}{'' if total == 1 else 's'}", palette["dim"])
+    return text
+
+
+def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Palette) -> Text:
+    if snapshot.tick == 0:
+        return piece("◌ looking", palette["dim"])
+    if errors:
+        text = piece(f"✗ {errors} fault{'' if errors == 1 else 's'}", palette["health.bad"])
+    elif not snapshot.healthy:
+        text = piece("✗ unhealthy", palette["health.bad"])
+    else:
+        text = piece("✓ healthy", palette["health.good"])
+    if warnings:
+        text.append(f"  ▲ {warnings}", palette["event.warning"])
+    return text
+
+
+def figures(
+    snapshot: ClusterSnapshot,
+    history: Sequence[float | None],
+    width: int,
+    palette: Palette,
+) -> Text:
+    """One line: tokens out and in, slots, queue; a sparkline of the tokens out where it fits."""
+    totals = snapshot.totals
+    generation = piece(number(totals.generation_tokens_per_second), palette["total.generation"])
+    generation.append(" gen tok/s" if width >= 64 else " gen", palette["dim"])
+    prompt = piece(number(totals.prompt_tokens_per_second), palette["total.prompt"])
+    prompt.append(" prompt tok/s" if width >= 100 else " prompt", palette["dim"])
+    busy = piece(f"{count(totals.slots_busy)}/{count(totals.slots_total)}", palette["text"])
+    busy.append(" slots", palette["dim"])
+    waiting = totals.requests_deferred
+    queue = piece(count(waiting), palette["queue.waiting" if waiting else "text"])
+    queue.append(" queued", palette["dim"])
+    parts = [generation, prompt, busy, queue]
+    gap = 4 if width >= 100 else 3 if width >= 60 else 2
+    while len(parts) > 1 and _length(parts, gap) + 1 > width:
+        parts.pop(1 if len(parts) > 2 else -1)
+    room = width - _length(parts, gap) - 2
+    marks = _slot_marks(totals.slots_busy, totals.slots_total, palette)
+    if marks is not None and busy in parts and len(marks) + 1 <= min(room // 2, 40):
+        place = parts.index(busy)
+        parts[place] = marks + Text(" ") + busy
+        room -= len(marks) + 1
+    if room >= 8:
+        spark = sparkline(history, min(room - 2, 60))
+        parts[0] = parts[0] + Text(" ") + piece(spark, palette["gpu.history"])
+    text = Text(" ", no_wrap=True)
+    text.append_text(Text(" " * gap).join(parts))
+    return text
+
+
+def _length(parts: Sequence[Text], gap: int) -> int:
+    return sum(cell_len(part.plain) for part in parts) + gap * (len(parts) - 1)
+
+
+def _slot_marks(busy: int | None, total: int | None, palette: Palette) -> Text | None:
+    if busy is None or not total:
+        return None
+    text = piece(BUSY * min(busy, total), palette["slot.busy"])
+    text.append(IDLE * max(0, total - busy), palette["slot.idle"])
+    return text
+
+
+def tiny(
+    snapshot: ClusterSnapshot, errors: int, width: int, height: int, palette: Palette
+) -> list[Text]:
+    """What a terminal too small for the dashboard shows: one fact, then what size is needed."""
+    totals = snapshot.totals
+    if snapshot.tick == 0:
+        first = piece("looking", palette["dim"])
+    elif errors:
+        words = f"✗ {errors} fault" + ("" if errors == 1 else "s")
+        first = piece(words, palette["health.bad"])
+    else:
+        mark = "✓" if snapshot.healthy else "✗"
+        words = f"{mark} {count(totals.slots_busy)}/{count(totals.slots_total)}"
+        first = piece(words, palette["health.good" if snapshot.healthy else "health.bad"])
+        figure = f" {number(totals.generation_tokens_per_second)}"
+        if cell_len(words + figure) <= width:
+            first.append(figure, palette["total.generation"])
+    mend = "enlarge the terminal to 24x8" if width >= 28 else "need 24x8"
+    return [first, piece(mend, palette["dim"])][:height]

@@ -1,0 +1,50 @@
+"""Words of an exact width, and text whose parts keep their styles to themselves."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len, chop_cells, set_cell_size
+from rich.style import Style
+from rich.text import Text
+
+from llamatop.model.text import plain
+
+
+def piece(text: str, style: Style) -> Text:
+    """A text in one style; unlike with Text(text, style), what is appended does not inherit it."""
+    made = Text(no_wrap=True)
+    made.append(text, style)
+    return made
+
+
+def fit(text: str, width: int, right: bool = False) -> str:
+    """`text` made safe and exactly `width` cells wide: padded, or cut with an ellipsis."""
+    text = plain(text)
+    length = cell_len(text)
+    if length > width:
+        return set_cell_size(text, width - 1) + "…" if width > 0 else ""
+    pad = " " * (width - length)
+    return pad + text if right else text + pad
+
+
+def fit_middle(text: str, width: int) -> str:
+    """Like `fit`, but what is cut is the middle: a model's file name tells most at both ends."""
+    text = plain(text)
+    if cell_len(text) <= width or width < 5:
+        return fit(text, width)
+    head = (width - 1) // 2
+    tail = width - 1 - head
+    return fit(set_cell_size(text, head) + "…" + text[-tail:], width)
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """`text` made safe, in lines of at most `width` cells; breaks at spaces, loses nothing else."""
+    lines: list[str] = []
+    current = ""
+    for word in plain(text).split(" "):
+        for part in chop_cells(word, width) if cell_len(word) > width else [word]:
+            if current and cell_len(current) + 1 + cell_len(part) > width:
+                lines.append(current)
+                current = part
+            else:
+                current = f"{current} {part}" if current else part
+    return [*lines, current]

@@ -1,0 +1,60 @@
+"""What every screen that shows the live cluster has in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from textual.screen import Screen
+
+from llamatop.app.actions import bindings
+from llamatop.app.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from llamatop.app.app import LlamatopApp
+
+
+class ClusterScreen(Screen[None]):
+    """A screen that takes each new snapshot, knows what is selected, and has the cluster's keys."""
+
+    def __init__(self, read_only: bool) -> None:
+        super().__init__()
+        self.read_only = read_only
+        for binding in bindings(read_only):
+            self._bindings.bind(binding.key, binding.action, binding.description, show=False)
+
+    @property
+    def top(self) -> LlamatopApp:
+        """The app, which holds the latest snapshot."""
+        return cast("LlamatopApp", self.app)
+
+    def show(self) -> None:
+        """Draw the app's latest snapshot."""
+
+    def show_plan(self) -> None:
+        """Draw how the app's plan stands."""
+
+    def targets(self) -> list[str]:
+        """What an action is meant for."""
+        return []
+
+    def repalette(self) -> None:
+        """Take the app's new colours."""
+        for panel in self.query(Lines):
+            panel.repalette(self.top.palette)
+        self.show()
+
+    def action_mark(self) -> None:
+        """Where nothing can be marked, nothing happens."""
+
+    def action_detail(self) -> None:
+        """Where the detail is shown already, nothing happens."""
+
+    def action_filter(self) -> None:
+        """Where there is no list, nothing happens."""
+
+    def action_sort(self) -> None:
+        """Where there is no list, nothing happens."""
+
+    def action_back(self) -> None:
+        """Leave this screen."""
+        self.dismiss()

@@ -1,0 +1,64 @@
+"""Every key on one page."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.text import Text
+from textual.binding import Binding, BindingType
+
+from llamatop.app.actions import keys
+from llamatop.app.render.words import piece
+from llamatop.app.screens.dialog import Dialog
+
+_GROUPS = {"change": "change the cluster", "look": "look", "move": "move", "general": "llamatop"}
+_LEGEND = (
+    ("● ◐ ○", "slot generates · reads its prompt · is idle"),
+    ("╮ ╯", "one worker spans these cards"),
+    ("–", "not known, which is not zero"),
+    ("? 14s old", "no news from the node for that long; its figures are dimmed"),
+)
+
+
+class HelpScreen(Dialog):
+    """Closes with any of esc, ?, q and enter."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss", show=False),
+        Binding("j", "scroll(1)", show=False),
+        Binding("k", "scroll(-1)", show=False),
+    ]
+
+    def heading(self) -> Text:
+        """The title."""
+        text = piece(" keys", self.top.palette["brand"])
+        if self.top.read_only:
+            text.append("   read-only: nothing can be changed", self.top.palette["dim"])
+        return text
+
+    def lines(self, width: int) -> list[Text]:
+        """Keys by group, then what the marks mean."""
+        palette = self.top.palette
+        made: list[Text] = []
+        for group, title in _GROUPS.items():
+            listed = [key for key in keys(self.top.read_only) if key.group == group]
+            if listed:
+                made += [Text(), piece(f" {title}", palette["heading"])]
+            for key in listed:
+                text = piece(f" {key.shown:<10}", palette["key"])
+                text.append(key.text, palette["text"])
+                made.append(text)
+        made += [Text(), piece(" marks", palette["heading"])]
+        for mark, meaning in _LEGEND:
+            text = piece(f" {mark:<10}", palette["key"])
+            text.append(meaning, palette["text"])
+            made.append(text)
+        return [*made, Text()]
+
+    def footing(self) -> Text:
+        """How to leave."""
+        return self.hints(("esc", "close"), ("j k", "scroll"))
+
+    def action_scroll(self, by: int) -> None:
+        """Scroll the body."""
+        self.body.scroll_relative(y=by, animate=False)

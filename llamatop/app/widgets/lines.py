@@ -1,0 +1,149 @@
+"""The base of every panel: lines made on demand, repainted only where they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from llamatop.app.render.palette import Palette
+
+
+class Lines(ScrollView, can_focus=False):
+    """Shows `line(0)` to `line(count() - 1)` below `sticky()` lines that do not scroll.
+
+    After its data changed call `redraw()`: the visible lines are made again and only those that
+    came out different are painted.
+    """
+
+    DEFAULT_CSS = """
+    Lines {
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 0;
+        overflow-x: hidden;
+        background: $background;
+        scrollbar-background: $background;
+        scrollbar-background-hover: $background;
+        scrollbar-color: $panel;
+    }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j", "scroll_down", show=False),
+        Binding("k", "scroll_up", show=False),
+        Binding("g", "scroll_home", show=False),
+        Binding("G,shift+g", "scroll_end", show=False),
+    ]
+
+    def __init__(self, palette: Palette, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.palette = palette
+        self._drawn: dict[int, tuple[Text, Strip]] = {}
+        self._top: list[Text] | None = None
+
+    @property
+    def drawn_width(self) -> int:
+        """The cells that lines are drawn for: without the scrollbar where there is one."""
+        return self.scrollable_content_region.width
+
+    def count(self) -> int:
+        """How many lines there are to scroll through."""
+        return 0
+
+    def line(self, place: int, width: int) -> Text:
+        """The line at `place`, drawn for `width` cells."""
+        return Text()
+
+    def sticky(self) -> list[Text]:
+        """The lines that stay on top; their number must not depend on the scroll position."""
+        return []
+
+    def repalette(self, palette: Palette) -> None:
+        """Take new colours."""
+        self.palette = palette
+        self.forget()
+
+    def forget(self) -> None:
+        """Draw everything again, as after a change of colours or of width."""
+        self._drawn.clear()
+        self._top = None
+        self.refresh()
+
+    def redraw(self) -> None:
+        """Make the visible lines again and paint those that changed."""
+        if not self.is_attached:
+            return
+        self._top = None
+        top = self._top_lines()
+        size = Size(0, self.count() + top)
+        if size != self.virtual_size:
+            self.virtual_size = size
+        width, height = self.drawn_width, self.size.height
+        before, self._drawn = self._drawn, {}
+        for y in range(height):
+            place = self._place(y, top)
+            text = self._text(place, width)
+            old = before.get(place)
+            if old is not None and _same(old[0], text):
+                self._drawn[place] = old
+            else:
+                self._drawn[place] = (text, self._strip(text, width))
+                self.refresh(Region(0, y, self.outer_size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """One line of the panel as Textual paints it."""
+        width = self.drawn_width
+        place = self._place(y, self._top_lines())
+        drawn = self._drawn.get(place)
+        if drawn is None or drawn[1].cell_length != width:
+            text = self._text(place, width)
+            drawn = self._drawn[place] = (text, self._strip(text, width))
+        return drawn[1].apply_style(self.rich_style)
+
+    def on_resize(self) -> None:
+        """Lines are drawn for a width."""
+        self._drawn.clear()
+        self._top = None
+        self.redraw()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Lines move: what was drawn for a place stays right for it."""
+        super().watch_scroll_y(old_value, new_value)
+        if len(self._drawn) > 4 * self.size.height + 100:
+            self._drawn.clear()
+
+    def _top_lines(self) -> int:
+        return len(self._sticky())
+
+    def _sticky(self) -> list[Text]:
+        if self._top is None:
+            self._top = self.sticky()
+        return self._top
+
+    def _place(self, y: int, top: int) -> int:
+        """The line at `y`: those from 0 up scroll, those from -1 down are the sticky ones."""
+        return -1 - y if y < top else y - top + round(self.scroll_y)
+
+    def _text(self, place: int, width: int) -> Text:
+        if place < 0:
+            return self._sticky()[-1 - place]
+        return self.line(place, width) if place < self.count() else Text()
+
+    def _strip(self, text: Text, width: int) -> Strip:
+        segments: Iterable[Segment] = text.render(self.app.console, end="")
+        if not text.spans and isinstance(text.style, Style):
+            # Rich leaves the base style out of a text without spans.
+            segments = Segment.apply_style(segments, text.style)
+        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width)
+
+
+def _same(one: Text, other: Text) -> bool:
+    return one.plain == other.plain and one.style == other.style and one.spans == other.spans

@@ -1,0 +1,75 @@
+"""The lines at the top: totals, and below them what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from llamatop.app.render.alerts import Alert
+from llamatop.app.render.alerts import lines as alert_lines
+from llamatop.app.render.totals import figures, headline, tiny
+from llamatop.app.widgets.lines import Lines
+from llamatop.model.cluster import ClusterSnapshot
+
+
+class Totals(Lines):
+    """Health, nodes, workers and the clock; tokens, slots and queue; or the tiny screen."""
+
+    DEFAULT_CSS = "Totals { overflow-y: hidden; }"
+
+    snapshot: ClusterSnapshot
+    history: Sequence[float | None] = ()
+    found: Sequence[Alert] = ()
+    silent_seconds: float | None = None
+    read_only = False
+    tiny = False
+
+    def count(self) -> int:
+        """As many as the screen gives."""
+        return self.size.height
+
+    def line(self, place: int, width: int) -> Text:
+        """The headline, the figures."""
+        errors = sum(alert.severity == "error" for alert in self.found)
+        if self.tiny:
+            drawn = tiny(self.snapshot, errors, width, self.size.height, self.palette)
+            return drawn[place] if place < len(drawn) else Text()
+        if place == 0:
+            return headline(
+                self.snapshot,
+                errors,
+                len(self.found) - errors,
+                width,
+                self.palette,
+                silent_seconds=self.silent_seconds,
+                read_only=self.read_only,
+            )
+        if place == 1:
+            return figures(self.snapshot, self.history, width, self.palette)
+        return Text()
+
+
+class Alerts(Lines):
+    """One sentence for each thing that is wrong; takes no room while nothing is."""
+
+    DEFAULT_CSS = "Alerts { overflow-y: hidden; }"
+
+    found: Sequence[Alert] = ()
+
+    async def on_click(self) -> None:
+        """A click tells all of it."""
+        await self.app.run_action("app.faults")
+
+    def wanted(self, width: int) -> int:
+        """How many lines it would take to say everything."""
+        return len(alert_lines(self.found, width, 1000, self.palette))
+
+    def count(self) -> int:
+        """As many as the screen gives."""
+        return self.size.height
+
+    def line(self, place: int, width: int) -> Text:
+        """The sentence at `place`; the last line counts those left out."""
+        drawn = alert_lines(self.found, width, self.size.height, self.palette)
+        return drawn[place] if place < len(drawn) else Text()

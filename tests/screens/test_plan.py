@@ -1,0 +1,181 @@
+"""A plan on the screen: shown, confirmed, watched, cancelled, failed, hidden and found again."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llamatop.app.screens.leave import LeaveDialog
+from llamatop.app.screens.main import MainScreen
+from llamatop.app.screens.plan import PlanDialog
+from tests.screens.stage import Stage, until
+
+
+def stage_of(app: Stage) -> str | None:
+    return app.plan_run.stage if app.plan_run else None
+
+
+async def test_nothing_runs_before_it_was_shown_and_confirmed() -> None:
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        text = app.shown()
+        assert "sudo -n nginx -t" in text
+        assert "+    server 127.0.0.1:37080 max_fails=3 down;" in text
+        assert app.hand.executed == []
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, MainScreen)
+        assert app.hand.executed == []
+
+
+async def test_enter_runs_it_and_the_result_stays() -> None:
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("enter")
+        await until(pilot, lambda: stage_of(app) == "done", "the end")
+        assert app.hand.executed == [app.plan_run.plan]  # type: ignore[union-attr]
+        assert "✓ stop llama-server-gpu0.service" in app.shown()
+        await pilot.press("escape", "p")
+        await pilot.pause()
+        assert "✓ stop llama-server-gpu0.service" in app.shown()
+
+
+async def test_what_it_cuts_and_its_warnings_stand_above_it() -> None:
+    app = Stage()
+    app.hand.changes = {"warnings": ("the last member in",), "cuts_requests": 3}
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        assert "▲ the last member in" in app.shown()
+        assert "▲ cuts 3 requests in flight" in app.shown()
+
+
+async def test_now_plans_again_without_the_drain() -> None:
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("r")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("n")
+        await until(pilot, lambda: len(app.hand.asked) == 2, "the other plan")
+        assert app.hand.asked[1] == ("restart", ("node1/gpu0",), True, False)
+
+
+async def test_a_refusal_is_told_and_can_be_forced() -> None:
+    app = Stage()
+    app.hand.refuse = "node1/gpu0 is the last member in of llama_cluster; --force overrides this"
+    async with app.run_test(size=(50, 30)) as pilot:
+        await pilot.press("d")
+        await until(pilot, lambda: stage_of(app) == "refused", "the refusal")
+        words = " ".join(app.shown().replace("▌", " ").split())
+        assert app.hand.refuse in words
+        await pilot.press("enter")
+        await pilot.press("d", "f")
+        await until(pilot, lambda: stage_of(app) == "ready", "the forced plan")
+        assert app.hand.executed == []
+
+
+async def test_a_plan_without_steps_says_why_and_runs_nothing() -> None:
+    app = Stage()
+    app.hand.changes = {"steps": (), "nothing": ("node1/gpu0 is stopped already",)}
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "nothing", "the plan")
+        assert "is stopped already" in app.shown()
+        await pilot.press("enter")
+        await pilot.pause()
+        assert app.hand.executed == []
+
+
+async def test_a_failure_says_what_was_done_and_undone() -> None:
+    app = Stage()
+    app.hand.fail = 3
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("enter")
+        await until(pilot, lambda: stage_of(app) == "failed", "the failure")
+        text = app.shown()
+        assert "a password is required" in text
+        assert "the upstream is as it was before" in text
+        assert "↺" in text
+
+
+async def test_c_cancels_and_rolls_back() -> None:
+    app = Stage()
+    app.hand.gates[2] = asyncio.Event()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("enter")
+        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await pilot.press("c")
+        await until(pilot, lambda: stage_of(app) == "cancelled", "the end")
+        assert app.hand.rolled_back
+        assert "cancelled" in app.shown()
+
+
+async def test_escape_hides_a_running_plan_and_p_finds_it() -> None:
+    app = Stage()
+    gate = app.hand.gates[2] = asyncio.Event()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("enter")
+        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await pilot.press("escape")
+        await until(
+            pilot, lambda: "stop node1/gpu0  p shows it  2/3" in app.shown(), "the status line"
+        )
+        await pilot.press("d")
+        await pilot.pause()
+        assert len(app.hand.asked) == 1
+        gate.set()
+        await until(pilot, lambda: "stop node1/gpu0  p shows it  done" in app.shown(), "the end")
+        await pilot.press("p")
+        await pilot.pause()
+        assert isinstance(app.screen, PlanDialog)
+
+
+async def test_the_dashboard_lives_behind_the_dialog() -> None:
+    from dataclasses import replace
+
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("d")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        app.fake.push(replace(app.fake.latest, tick=41, healthy=False))
+        await until(pilot, lambda: "✗ unhealthy" in app.shown(), "the new snapshot")
+
+
+async def test_quitting_asks_while_a_plan_runs_then_rolls_back() -> None:
+    app = Stage()
+    app.hand.gates[2] = asyncio.Event()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("enter")
+        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await pilot.press("escape", "q")
+        await pilot.pause()
+        assert isinstance(app.screen, LeaveDialog)
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.plan_run.active  # type: ignore[union-attr]
+        await pilot.press("q", "enter")
+        await until(pilot, lambda: app.hand.rolled_back, "the rollback")
+    assert app.return_code == 0
+
+
+async def test_y_copies_exactly_what_dry_run_prints() -> None:
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("d")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("y")
+        await pilot.pause()
+        assert app.plan_run is not None
+        assert app.plan_run.plan is not None
+        assert app.copied == app.plan_run.plan.text()

@@ -1,0 +1,383 @@
+"""The pure half of the screen: numbers, bars, states, columns, layouts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from llamatop.app.render import alerts, bars, figures, gpus, layout, plan, state, totals, workers
+from llamatop.app.render.palette import ROLES, attributes, fallback
+from llamatop.app.render.words import fit, fit_middle, wrap
+from llamatop.app.rows import SORTS, Row, arrange, matches, rows
+from llamatop.model.observed import UnitState
+from llamatop.model.text import plain
+from tests.screens import clusters
+from tests.screens.fake import drain_plan
+
+PALETTE = fallback()
+NUMBERS = st.none() | st.floats(min_value=-1e9, max_value=1e11)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "–"),
+        (float("nan"), "–"),
+        (0, "0"),
+        (0.04, "0.0"),
+        (7.4, "7.4"),
+        (54.1, "54.1"),
+        (99.96, "100"),
+        (214.2, "214"),
+        (999.4, "999"),
+        (999.6, "1.0k"),
+        (1900.5, "1.9k"),
+        (99_960, "100k"),
+        (999_600, "1.0M"),
+        (1.2e6, "1.2M"),
+        (3e8, "300M"),
+        (2e9, "2.0G"),
+    ],
+)
+def test_number(value: float | None, shown: str) -> None:
+    assert figures.number(value) == shown
+
+
+@given(st.floats(min_value=0, max_value=9e11))
+def test_a_number_never_takes_more_than_six_cells(value: float) -> None:
+    assert len(figures.number(value)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "–"),
+        (-3, "0s"),
+        (9.9, "9s"),
+        (245, "4m05s"),
+        (7620, "2h07m"),
+        (273_600, "3d04h"),
+        (412 * 86400, "412d"),
+    ],
+)
+def test_duration(seconds: float | None, shown: str) -> None:
+    assert figures.duration(seconds) == shown
+
+
+@given(st.text(), st.integers(0, 40), st.booleans())
+def test_fit_is_exactly_as_wide_as_asked_and_safe(text: str, width: int, right: bool) -> None:
+    fitted = fit(text, width, right)
+    assert cell_len(fitted) == width
+    assert "\x1b" not in fitted
+    assert "\n" not in fitted
+
+
+@given(st.text(), st.integers(5, 40))
+def test_fit_middle_is_exactly_as_wide_as_asked(text: str, width: int) -> None:
+    assert cell_len(fit_middle(text, width)) == width
+
+
+def test_fit_middle_keeps_both_ends() -> None:
+    assert fit_middle("llama-3.3-70b-instruct-q4_k_m.gguf", 15) == "llama-3…_m.gguf"
+
+
+@pytest.mark.parametrize(
+    ("percent", "filled"),
+    [(None, ""), (0, ""), (1, "▏"), (50, "█████"), (51, "█████▏"), (100, "█" * 10)],
+)
+def test_bar(percent: float | None, filled: str) -> None:
+    assert bars.bar(percent, 10, PALETTE).plain == filled.ljust(10)
+
+
+def test_a_bar_without_colours_shows_its_end() -> None:
+    assert bars.bar(50, 10, fallback(plain=True)).plain == "█████·····"
+
+
+@given(st.lists(NUMBERS, max_size=200), st.integers(0, 80))
+def test_a_sparkline_is_as_wide_as_asked(values: list[float | None], width: int) -> None:
+    assert len(bars.sparkline(values, width)) == width
+
+
+def test_a_sparkline_tells_nothing_from_a_trickle_from_unknown() -> None:
+    assert bars.sparkline([0, 0.1, None, 50, 100], 6, 100) == "  ▁·▄█"
+
+
+def test_a_chart_fills_from_below() -> None:
+    assert bars.chart([0, 5, 10], 4, 2, 10) == ["   █", "  ██"]
+
+
+@pytest.mark.parametrize(
+    ("largest", "ceiling"), [(0, 1), (0.4, 1), (1, 1), (3, 5), (54, 100), (180, 200), (201, 500)]
+)
+def test_ceiling(largest: float, ceiling: float) -> None:
+    assert bars.ceiling([None, largest]) == ceiling
+
+
+def test_slots_show_what_each_does() -> None:
+    each = [clusters.slot(0, True), clusters.slot(1, True, prompt=True), clusters.slot(2, False)]
+    assert bars.slots(2, 3, each, 9, PALETTE).plain == "●◐○ 2/3  "
+
+
+def test_slots_without_room_for_marks_are_numbers() -> None:
+    assert bars.slots(12, 64, None, 8, PALETTE).plain == "12/64   "
+
+
+def test_unknown_slots_are_not_zero() -> None:
+    assert bars.slots(None, None, None, 8, PALETTE).plain == "–/–     "
+
+
+@given(st.integers(0, 70), st.integers(0, 70), st.integers(3, 30))
+def test_slots_are_as_wide_as_asked(busy: int, total: int, width: int) -> None:
+    assert bars.slots(busy, total, None, width, PALETTE).cell_len == width
+
+
+STATES = {
+    "failed": ({"active_state": "failed"}, {}, "failed", 0),
+    "crash loop": (
+        {"active_state": "activating", "sub_state": "auto-restart"},
+        {},
+        "crash loop",
+        0,
+    ),
+    "starting": ({"active_state": "activating"}, {}, "starting", 1),
+    "stopped though in": ({"active_state": "inactive"}, {}, "stopped", 0),
+    "stopped and drained": ({"active_state": "inactive"}, {"membership": "down"}, "stopped", 3),
+    "running": ({}, {}, "ok", 4),
+    "missing": ({"load_state": "not-found"}, {}, "no unit", 0),
+}
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_state_of_a_worker(name: str) -> None:
+    unit, worker, word, rank = STATES[name]
+    view = clusters.worker("node1", "gpu0", (0,))
+    view = replace(view, unit=replace(view.unit, **unit), **worker)  # type: ignore[arg-type]
+    found = state.worker_state(view)
+    assert (found.word, found.rank) == (word, rank)
+
+
+@pytest.mark.parametrize(
+    ("health", "word"),
+    [
+        ("ok", "ok"),
+        ("busy", "busy"),
+        ("loading", "loading"),
+        ("unreachable", "no answer"),
+        ("unauthorized", "no key"),
+        ("error", "error"),
+        (None, "–"),
+    ],
+)
+def test_health_of_a_running_worker(health: str | None, word: str) -> None:
+    view = clusters.worker("node1", "gpu0", (0,))
+    view = replace(view, sample=replace(view.sample, health=health))  # type: ignore[arg-type]
+    assert state.worker_state(view).word == word
+
+
+def test_a_sleeping_worker_is_asleep_and_not_a_fault() -> None:
+    view = clusters.worker("node1", "gpu0", (0,))
+    view = replace(view, sample=replace(view.sample, sleeping=True))
+    assert state.worker_state(view) == state.ASLEEP
+
+
+def test_every_mark_tells_its_state_without_colour() -> None:
+    states = [*state._UNIT.values(), *state._HEALTH.values(), state.ASLEEP]
+    faults = {each.mark for each in states if each.rank == state.FAULT}
+    assert faults == {"✗"}
+    assert "✗" not in {each.mark for each in states if each.rank != state.FAULT}
+
+
+def test_columns_leave_in_their_order() -> None:
+    listed = rows(clusters.well())
+    seen: list[str] = []
+    kept = {column.key for column in workers.columns(listed, 200)}
+    for width in range(200, 20, -1):
+        left = {column.key for column in workers.columns(listed, width)}
+        gone = kept - left
+        seen += sorted(gone, key=lambda key: -workers._LEAVES[key])
+        kept = left
+    assert seen[:4] == ["topology", "restarts", "up", "model"]
+    assert {"worker", "state"} <= kept
+
+
+@given(st.integers(26, 220))
+def test_a_row_is_exactly_as_wide_as_the_table(width: int) -> None:
+    snapshot = clusters.hostile()
+    listed = rows(snapshot)
+    kept = workers.columns(listed, width)
+    for row in listed:
+        text = workers.line(row, kept, width, PALETTE, snapshot.taken_at)
+        if workers._total(kept, 2 if width >= 100 else 1) <= width:
+            assert text.cell_len == width
+
+
+def test_faults_are_told_in_full_where_there_is_little_else() -> None:
+    empty = layout.share(80, 24, gpus=0, workers=1, alerts=9, events=3)
+    assert empty.alerts == 9
+    full = layout.share(80, 24, gpus=4, workers=7, alerts=9, events=3)
+    assert full.alerts == 3
+
+
+def test_what_a_unit_is_is_said_whole_or_not_at_all() -> None:
+    unit = UnitState("nginx.service", description="A web server")
+    row = Row("node1/nginx.service", "node1", unit, state.bare_unit_state(unit))
+    for width, words in ((8, ""), (12, "A web server")):
+        column = workers.Column("model", "model", width)
+        drawn = workers._CELLS["model"](row, column, PALETTE, clusters.well().taken_at)
+        assert drawn.plain.strip() == words
+        assert drawn.cell_len == width
+
+
+@given(st.integers(24, 220))
+def test_a_card_fits_into_its_width(width: int) -> None:
+    for snapshot in (clusters.well(), clusters.ill(), clusters.hostile()):
+        parts = gpus.layout(snapshot.gpus, width)
+        for place in range(len(snapshot.gpus)):
+            drawn = gpus.line(snapshot.gpus, place, parts, [50.0] * 200, PALETTE)
+            assert drawn.cell_len <= width
+
+
+def test_a_split_worker_is_bracketed_beside_its_figures() -> None:
+    snapshot = clusters.well()
+    parts = gpus.layout(snapshot.gpus, 100)
+    lines = [gpus.line(snapshot.gpus, place, parts, [], PALETTE).plain for place in range(4)]
+    assert "% ╮ big layer-split" in lines[2]
+    assert "% ╯ big layer-split" in lines[3]
+    assert not any(mark in lines[0] + lines[1] for mark in "╮┤╯")
+
+
+@given(
+    st.integers(1, 300),
+    st.integers(1, 120),
+    st.integers(0, 600),
+    st.integers(0, 600),
+    st.integers(0, 50),
+    st.integers(0, 200),
+    st.integers(0, 2),
+)
+def test_the_layout_never_hands_out_more_than_there_is(
+    width: int, height: int, cards: int, listed: int, faults: int, happened: int, below: int
+) -> None:
+    parts = layout.share(
+        width, height, gpus=cards, workers=listed, alerts=faults, events=happened, below=below
+    )
+    used = parts.totals + parts.alerts + parts.keys + parts.chart + parts.gpus + parts.workers
+    used += parts.events + parts.detail_height
+    if parts.tiny:
+        assert used == height
+    else:
+        assert used + below == height
+        assert parts.workers >= 3
+        assert parts.detail_width < width
+
+
+def test_alerts_name_the_thing_and_the_mend_worst_first() -> None:
+    found = alerts.alerts(clusters.ill())
+    assert [alert.where for alert in found] == [
+        "node2",
+        "node1/gpu1",
+        "node3/gpu1",
+        "node3 gpu 1",
+        "node1 nginx",
+    ]
+    assert all(";" in alert.text for alert in found)
+
+
+def test_a_silent_node_speaks_for_its_workers() -> None:
+    assert not any(alert.where == "node2/big" for alert in alerts.alerts(clusters.ill()))
+
+
+def test_alerts_that_do_not_fit_are_counted() -> None:
+    drawn = alerts.lines(alerts.alerts(clusters.ill()), 80, 3, PALETTE)
+    assert len(drawn) == 3
+    assert "and 3 more" in drawn[-1].plain
+
+
+def test_nothing_is_wrong_before_the_first_tick() -> None:
+    assert alerts.alerts(clusters.empty()) == []
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_sorting_loses_no_row(sort: str) -> None:
+    listed = rows(clusters.ill())
+    assert sorted(row.name for row in arrange(listed, "", sort)) == sorted(
+        row.name for row in listed
+    )
+
+
+def test_sorting_by_generation_puts_unknown_last() -> None:
+    order = [row for row in arrange(rows(clusters.ill()), "", "generation") if row.worker]
+    rates = [row.worker.generation_tokens_per_second for row in order if row.worker]
+    known = [rate for rate in rates if rate is not None]
+    assert known == sorted(known, reverse=True)
+    assert rates[: len(known)] == known
+
+
+@pytest.mark.parametrize(
+    ("needle", "names"),
+    [
+        ("node3", {"node3/gpu0", "node3/gpu1"}),
+        ("n3g1", {"node3/gpu1"}),
+        ("crash", {"node1/gpu1"}),
+        ("70b", {"node2/big"}),
+        ("node3 down", {"node3/gpu0"}),
+    ],
+)
+def test_the_filter_looks_in_name_model_and_state(needle: str, names: set[str]) -> None:
+    assert {row.name for row in rows(clusters.ill()) if matches(needle, row)} == names
+
+
+def test_a_plan_shows_every_command_and_every_line_of_its_diff() -> None:
+    made = drain_plan("stop", ["node1/gpu0"])
+    text = "\n".join(line.plain for line in plan.lines(made, {}, 100, PALETTE))
+    for step in made.steps:
+        for command in step.commands:
+            assert str(command) in text
+        for line in step.diff.splitlines():
+            assert line in text
+
+
+def test_long_commands_wrap_and_lose_nothing() -> None:
+    made = drain_plan("stop", ["node1/gpu0"])
+    narrow = "".join(line.plain.strip() for line in plan.lines(made, {}, 24, PALETTE))
+    wide = "".join(line.plain.strip() for line in plan.lines(made, {}, 200, PALETTE))
+    assert narrow.replace(" ", "") == wide.replace(" ", "")
+
+
+def test_unknown_cuts_are_said_to_be_unknown() -> None:
+    made = drain_plan("stop", ["node1/gpu0"], cuts_requests=None)
+    assert "not known" in plan.lines(made, {}, 100, PALETTE)[0].plain
+
+
+def test_a_plain_palette_has_no_colour_anywhere() -> None:
+    palette = fallback(plain=True)
+    assert set(palette.styles) == set(ROLES)
+    assert all(style == attributes(style) for style in palette.styles.values())
+
+
+def test_a_unit_without_endpoint_runs_or_does_not() -> None:
+    assert (
+        state.bare_unit_state(UnitState("nginx.service", active_state="active")).word == "running"
+    )
+    assert state.bare_unit_state(UnitState("nginx.service", active_state="failed")).word == "failed"
+    assert state.bare_unit_state(UnitState("nginx.service")).word == "–"
+
+
+def test_workers_of_a_silent_node_are_not_counted_as_serving() -> None:
+    snapshot = clusters.well()
+    silent = replace(snapshot.nodes[1], stale=True, age_seconds=9.0)
+    snapshot = replace(snapshot, nodes=(snapshot.nodes[0], silent))
+    line = totals.headline(snapshot, 1, 0, 100, PALETTE).plain
+    assert "1/2 nodes" in line
+    assert "2/3 workers" in line
+
+
+@given(st.text(), st.integers(2, 60))
+def test_wrapping_keeps_the_width_and_every_character(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "") == plain(text).replace(" ", "")
