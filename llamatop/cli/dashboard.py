@@ -1,0 +1,168 @@
+"""`llamatop [-c FILE] [HOST…]`: the dashboard, composed of reading and changing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from llamatop.cli.options import add_hosts
+from llamatop.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llamatop.app.app import LlamatopApp
+    from llamatop.collect.source import Source
+    from llamatop.model.cluster import ClusterSnapshot
+    from llamatop.model.declared import Cluster
+    from llamatop.operate.operator import Operator
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register the dashboard, which runs where no command is named."""
+    parser = subparsers.add_parser("dashboard", help="the live dashboard (the default)")
+    add_hosts(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Show the dashboard until the person quits; without a cluster, ask for one first."""
+    # Textual draws on standard error.
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+        raise UsageError("the dashboard needs a terminal; `llamatop status` prints one sample")
+    from llamatop.cli.options import find_cluster
+
+    cluster = find_cluster(args)
+    if cluster is not None:
+        return show(cluster, theme=args.theme, read_only=args.read_only)
+    return _first_run(args)
+
+
+def show(cluster: Cluster, *, theme: str | None, read_only: bool) -> int:
+    """Paint at once, then connect; returns the exit status."""
+    app = composed(cluster, theme=theme, read_only=read_only)
+    app.run()
+    return 70 if app.return_code else 0
+
+
+def composed(cluster: Cluster, *, theme: str | None, read_only: bool) -> LlamatopApp:
+    """The dashboard over a live cluster, which it connects to once it has painted."""
+    from llamatop.app.app import LlamatopApp
+
+    @asynccontextmanager
+    async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
+        async with _ending_well(app), connected(cluster, read_only) as parts:
+            yield parts
+
+    app = LlamatopApp(
+        None, None, theme=theme, read_only=read_only, opens=opens, first=nothing_known(cluster)
+    )
+    return app
+
+
+def nothing_known(cluster: Cluster) -> ClusterSnapshot:
+    """The snapshot before the first tick: what is declared, and nothing else."""
+    from datetime import UTC, datetime
+
+    from llamatop.model.cluster import ClusterSnapshot, NodeView
+    from llamatop.model.observed import NodeSnapshot
+
+    nodes = tuple(
+        NodeView(node.name, NodeSnapshot(node.name), reachable=False, age_seconds=None)
+        for node in cluster.nodes
+    )
+    return ClusterSnapshot(cluster=cluster, taken_at=datetime.now(UTC), tick=0, nodes=nodes)
+
+
+@asynccontextmanager
+async def connected(
+    cluster: Cluster, read_only: bool
+) -> AsyncIterator[tuple[Source, Operator | None]]:
+    """A live cluster to read and, unless read-only, to change; closed with its connections."""
+    import asyncio
+    import os
+    from datetime import UTC, datetime
+
+    # A quarter of a second of imports, in a thread so that keys are answered meanwhile.
+    await asyncio.to_thread(_load)
+    from llamatop import config
+    from llamatop.collect.collector import Collector
+    from llamatop.model.cluster import Event
+    from llamatop.operate.service import ClusterOperator
+    from llamatop.transport.machines import Machines
+
+    machines = Machines(cluster)
+    try:
+        secrets = config.secrets(cluster, os.environ)
+        async with Collector(cluster, machines, secrets=secrets) as collector:
+            for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
+                collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
+            yield collector, None if read_only else ClusterOperator(collector, machines)
+    finally:
+        await machines.close()
+
+
+def _load() -> None:
+    import llamatop.collect.collector
+    import llamatop.operate.service
+    import llamatop.transport.machines  # noqa: F401
+
+
+@asynccontextmanager
+async def _ending_well(app: LlamatopApp) -> AsyncIterator[None]:
+    """A hang-up or a termination rolls back what runs, as quitting does."""
+    import asyncio
+    import signal
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        loop.add_signal_handler(number, app.roll_back_and_quit)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGHUP, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _first_run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from llamatop.app.first import FirstRunApp
+
+    app = FirstRunApp(ssh_hosts(Path.home() / ".ssh" / "config"), theme=args.theme)
+    choice = app.run()
+    if app.return_code:
+        return 70
+    if choice is None:
+        return 0
+    if choice.demo:
+        return _demo(args)
+    args.hosts = list(choice.hosts)
+    return run(args)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from llamatop.cli.main import parse
+
+    wanted = parse(["demo"])
+    for name in ("interval", "read_only", "theme", "debug"):
+        setattr(wanted, name, getattr(args, name))
+    status: int = wanted.run(wanted)
+    return status
+
+
+def ssh_hosts(path: Path) -> list[str]:
+    """The names that stand on Host lines of an ssh configuration, without patterns; at most 200."""
+    try:
+        text = path.read_text("utf-8", errors="replace")
+    except OSError:
+        return []
+    names: dict[str, None] = {}
+    for line in text.splitlines():
+        words = line.replace("=", " ", 1).split()
+        if words and words[0].lower() == "host":
+            names |= dict.fromkeys(word for word in words[1:] if not set(word) & set("*?!"))
+    return list(names)[:200]

@@ -1,0 +1,97 @@
+"""Reading a cluster from the command line: opened, sampled once, a worker looked up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from llamatop import config
+from llamatop.collect.collector import Collector
+from llamatop.collect.names import select
+from llamatop.model.cluster import ClusterSnapshot, Event
+from llamatop.model.declared import Cluster
+from llamatop.transport.machines import Machines
+
+PATIENCE_SECONDS = 3.0
+LONGEST_SECONDS = 20.0
+
+
+@asynccontextmanager
+async def opened(cluster: Cluster) -> AsyncIterator[Collector]:
+    """A running collector over the cluster, closed at the end with every connection."""
+    machines = Machines(cluster)
+    try:
+        secrets = config.secrets(cluster, os.environ)
+        async with Collector(cluster, machines, secrets=secrets) as collector:
+            for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
+                collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
+            yield collector
+    finally:
+        await machines.close()
+
+
+async def complete_sample(cluster: Cluster) -> ClusterSnapshot:
+    """One snapshot with rates, when every node has been read twice or cannot be."""
+    async with opened(cluster) as collector:
+        return await settled(collector)
+
+
+async def settled(collector: Collector) -> ClusterSnapshot:
+    """The first snapshot in which every node has been read whole and twice, or cannot be.
+
+    A node that neither answers nor refuses delays it by at most a few seconds, and that is its
+    fault then; one that answers slowly is given longer.
+    """
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    await _until(collector, lambda snapshot: False, [node.name for node in collector.cluster.nodes])
+    snapshot = collector.latest
+    silent = f"nothing has come from it within {loop.time() - begun:.0f} s; look at it again"
+    nodes = (
+        node if node.reachable or node.fault else replace(node, fault=silent)
+        for node in snapshot.nodes
+    )
+    return replace(snapshot, nodes=tuple(nodes))
+
+
+async def _until(
+    collector: Collector, found: Callable[[ClusterSnapshot], bool], nodes: Sequence[str]
+) -> None:
+    """Wait for `found`, or until nothing more is to be expected of the nodes."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    patience = PATIENCE_SECONDS + 2 * collector.cluster.interval_seconds
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS), aclosing(collector.snapshots()) as snapshots:
+            async for snapshot in snapshots:
+                late = loop.time() - begun > patience
+                if found(snapshot) or all(
+                    collector.settled(node) or (late and not collector.heard(node))
+                    for node in nodes
+                ):
+                    return
+    except TimeoutError:
+        pass
+
+
+async def ticks(collector: Collector) -> AsyncGenerator[ClusterSnapshot, None]:
+    """One snapshot a tick, the first when it is complete."""
+    first = await settled(collector)
+    yield first
+    last = first.tick
+    async for snapshot in collector.snapshots():
+        if snapshot.tick != last:
+            last = snapshot.tick
+            yield snapshot
+
+
+async def named_worker(collector: Collector, name: str) -> str:
+    """Wait until a worker called so is seen, or its node has been read or cannot be."""
+    node = name.partition("/")[0]
+    nodes = [one.name for one in collector.cluster.nodes if one.name == node]
+    await _until(collector, lambda snapshot: bool(select(name, snapshot.workers)), nodes)
+    return name

@@ -1,0 +1,54 @@
+"""`llamatop watch`: the sample of `status`, one a tick."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from llamatop.cli.options import add_hosts
+
+if TYPE_CHECKING:
+    from llamatop.model.declared import Cluster
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `watch`."""
+    parser = subparsers.add_parser("watch", help="the same as status, one line a tick")
+    add_hosts(parser)
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--count", metavar="N", type=_count, help="end after N lines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a line a tick until --count or an interrupt; 3 where nothing could be reached."""
+    import asyncio
+
+    from llamatop.cli.options import require_cluster
+
+    cluster = require_cluster(args)
+    return asyncio.run(_watch(cluster, as_json=args.json, count=args.count))
+
+
+async def _watch(cluster: Cluster, *, as_json: bool, count: int | None) -> int:
+    from llamatop.cli.reading import opened, ticks
+    from llamatop.cli.render_json import to_line
+    from llamatop.cli.render_line import summary
+
+    line = to_line if as_json else summary
+    printed = 0
+    reached = False
+    async with opened(cluster) as collector:
+        async for snapshot in ticks(collector):
+            print(line(snapshot), flush=True)
+            reached = reached or any(node.reachable for node in snapshot.nodes)
+            printed += 1
+            if printed == count:
+                break
+    return 0 if reached else 3
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of lines")
+    return int(text)

@@ -1,0 +1,282 @@
+"""`status` in its two forms, from a snapshot built of model objects."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from llamatop.cli.figures import count, duration, gibibytes, percent, rate, share
+from llamatop.cli.render_json import to_line
+from llamatop.cli.render_line import summary
+from llamatop.cli.render_table import print_status
+from llamatop.model.cluster import (
+    ClusterSnapshot,
+    Event,
+    GpuView,
+    MemberView,
+    NodeView,
+    Totals,
+    WorkerView,
+)
+from llamatop.model.declared import Balancer, Cluster, Node
+from llamatop.model.observed import (
+    BalancerSample,
+    GpuSample,
+    HostSample,
+    NodeSnapshot,
+    UnitState,
+    WorkerSample,
+)
+from llamatop.model.text import plain
+
+AT = datetime(2026, 11, 21, 2, 0, 0, 7999, tzinfo=UTC)
+UNIT = "llama-server-gpu0.service"
+EVIL = "\x1b]0;owned\x07[red]evil\u202e\ud800"
+
+
+def snapshot() -> ClusterSnapshot:
+    host = HostSample(cpu_percent=12.04, memory_used_bytes=1, memory_total_bytes=2, load1=0.5)
+    unit = UnitState(
+        UNIT,
+        "worker",
+        active_state="active",
+        sub_state="running",
+        restarts=0,
+        main_pid=159,
+        since=1790000000.0,
+    )
+    sample = WorkerSample(
+        UNIT,
+        "llama-server",
+        "http://127.0.0.1:37081",
+        "ok",
+        model="tiny",
+        context_tokens=8192,
+        requests_deferred=0,
+    )
+    one = WorkerView(
+        "node1/gpu0",
+        "node1",
+        unit,
+        sample,
+        gpus=(0,),
+        gpus_source="nvml",
+        topology="per-gpu",
+        membership="in",
+        members=(("llama_cluster", "127.0.0.1:37081"),),
+        generation_tokens_per_second=54.123,
+        prompt_tokens_per_second=0.0,
+        generation_tokens_total=123456.0,
+        slots_busy=1,
+        slots_total=2,
+    )
+    gpu = GpuSample(
+        "GPU-1",
+        0,
+        "Tesla P40",
+        "nvml",
+        96.0,
+        1,
+        2,
+        172.0,
+        250.0,
+        68.0,
+    )
+    edge = WorkerView(
+        "edge/llama-server", "edge", UnitState("llama-server"), WorkerSample("llama-server")
+    )
+    return ClusterSnapshot(
+        cluster=Cluster(
+            "p40-2x2",
+            (Node("node1", "node1"), Node("edge", url="http://10.0.0.20:8080")),
+            Balancer("node1", "llama_cluster"),
+        ),
+        taken_at=AT,
+        tick=2,
+        nodes=(
+            NodeView("node1", NodeSnapshot("node1", True, host=host), True, 0.4),
+            NodeView("edge", NodeSnapshot("edge"), False, None, "refused"),
+        ),
+        gpus=(GpuView("node1", gpu, ("node1/gpu0",)),),
+        workers=(one, edge),
+        balancer_node="node1",
+        balancer=BalancerSample(config_valid=True, reload_pending=False),
+        members=(MemberView("llama_cluster", "127.0.0.1:37081", "in", "node1/gpu0", 1),),
+        totals=Totals(54.123, 0.0, 1, 2, 0),
+        events=(Event(AT, "warning", "lost", "edge"),),
+    )
+
+
+def shape(value: object) -> object:
+    """The keys in order, without the values."""
+    if isinstance(value, dict):
+        return {key: shape(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value else []
+    return None
+
+
+KEYS: dict[str, Any] = {
+    "cluster": None,
+    "taken_at": None,
+    "healthy": None,
+    "totals": dict.fromkeys(
+        (
+            "generation_tokens_per_second",
+            "prompt_tokens_per_second",
+            "slots_busy",
+            "slots_total",
+            "requests_deferred",
+        )
+    ),
+    "nodes": [
+        {
+            "name": None,
+            "reachable": None,
+            "age_seconds": None,
+            "fault": None,
+            "host": dict.fromkeys(
+                ("cpu_percent", "memory_used_bytes", "memory_total_bytes", "load1")
+            ),
+            "gpus": [
+                {
+                    **dict.fromkeys(("index", "uuid", "name", "utilization_percent")),
+                    **dict.fromkeys(("memory_used_bytes", "memory_total_bytes", "power_watts")),
+                    **dict.fromkeys(("power_limit_watts", "temperature_celsius")),
+                    "workers": [None],
+                    "fault": None,
+                }
+            ],
+            "workers": [
+                {
+                    **dict.fromkeys(("name", "unit", "engine", "url", "unit_state")),
+                    **dict.fromkeys(("unit_sub_state", "restarts", "main_pid", "since")),
+                    **dict.fromkeys(("health", "model")),
+                    "gpus": [None],
+                    **dict.fromkeys(("topology", "slots_total", "slots_busy", "context_tokens")),
+                    **dict.fromkeys(("requests_deferred", "generation_tokens_per_second")),
+                    **dict.fromkeys(("prompt_tokens_per_second", "generation_tokens_total")),
+                    **dict.fromkeys(("membership", "fault")),
+                }
+            ],
+        }
+    ],
+    "balancer": {
+        **dict.fromkeys(("node", "kind", "upstream", "config_valid", "reload_pending")),
+        "members": [dict.fromkeys(("upstream", "address", "state", "worker", "weight"))],
+    },
+    "events": [dict.fromkeys(("at", "severity", "node", "worker", "text"))],
+}
+
+
+def ordered(value: object) -> str:
+    return json.dumps(value)
+
+
+def test_the_json_has_the_contracts_keys_in_its_order() -> None:
+    assert ordered(shape(json.loads(to_line(snapshot())))) == ordered(KEYS)
+
+
+def test_the_json_has_the_contracts_values() -> None:
+    value = json.loads(to_line(snapshot()))
+    assert value["taken_at"] == "2026-11-21T02:00:00.007Z"
+    assert value["totals"]["generation_tokens_per_second"] == 54.12
+    worker = value["nodes"][0]["workers"][0]
+    assert worker["since"] == "2026-09-21T14:13:20.000Z"
+    assert worker["generation_tokens_total"] == 123456
+    assert isinstance(worker["generation_tokens_total"], int)
+    assert worker["gpus"] == [0]
+    assert value["nodes"][0]["host"]["cpu_percent"] == 12.0
+    edge = value["nodes"][1]
+    assert edge["fault"] == "refused"
+    assert edge["workers"][0]["unit"] is None
+    assert edge["workers"][0]["gpus"] is None
+    assert edge["host"]["cpu_percent"] is None
+    assert edge["age_seconds"] is None
+
+
+def test_without_a_balancer_it_is_null() -> None:
+    bare = replace(snapshot(), cluster=Cluster("x", snapshot().cluster.nodes))
+    assert json.loads(to_line(bare))["balancer"] is None
+
+
+def test_one_line_is_one_line_and_any_text_can_be_encoded() -> None:
+    evil = replace(snapshot(), cluster=replace(snapshot().cluster, name=EVIL + "\n"))
+    line = to_line(evil)
+    assert "\n" not in line
+    assert "\x1b" not in line
+    line.encode("utf-8")
+
+
+def printed(value: ClusterSnapshot, terminal: bool = False) -> str:
+    out = io.StringIO()
+    if terminal:
+        out.isatty = lambda: True  # type: ignore[method-assign]  # a terminal for rich
+    print_status(value, out)
+    return out.getvalue()
+
+
+def test_the_table_shows_every_part_without_colour_in_a_file() -> None:
+    text = printed(snapshot())
+    for word in ("p40-2x2", "node1/gpu0", "54.1", "96 %", "172", "1/2", "127.0.0.1:37081", "lost"):
+        assert word in text
+    assert "–" in text
+    assert "\x1b" not in text
+    assert "! edge: refused" in text
+
+
+def test_strings_from_nodes_neither_style_nor_control_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    value = snapshot()
+    evil = replace(
+        value.workers[0], sample=replace(value.workers[0].sample, model=EVIL, fault=EVIL)
+    )
+    text = printed(replace(value, workers=(evil,)), terminal=True)
+    assert "\x1b]0" not in text
+    assert "\u202e" not in text
+    assert "\x07" not in text
+    text.encode("utf-8")
+    assert "[red]" in printed(replace(value, workers=(evil,)))
+    assert "\x1b" not in summary(replace(value, workers=(evil,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain – text", "plain – text"),
+        ("a\x1b[2Jb", "a␛[2Jb"),
+        ("a\nb\tc\x7f", "a␊b␉c␡"),
+        ("\x9b2J", "\\x9b2J"),
+        ("a\u202eb\u200bc\u2066", "a\\u202eb\\u200bc\\u2066"),
+        ("\ud800", "\ufffd"),
+        ("日本語", "日本語"),
+    ],
+)
+def test_plain_text(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+def test_figures_never_draw_the_unknown_as_nothing() -> None:
+    assert [rate(None), percent(None), count(None), duration(None)] == ["–"] * 4
+    assert share(None, 2) == "–/2"
+    assert gibibytes(2**30, None) == "1.0/– GiB"
+    assert [rate(54.12), rate(1900.5), count(123456), count(8192)] == [
+        "54.1",
+        "1900",
+        "123.5k",
+        "8192",
+    ]
+    assert [duration(5), duration(65), duration(3700), duration(90000)] == [
+        "5s",
+        "1m05s",
+        "1h01m",
+        "1d01h",
+    ]
