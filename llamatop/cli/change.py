@@ -69,47 +69,36 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
-    import os
-
-    from llamatop import config
-    from llamatop.cli.reading import settled
-    from llamatop.collect.collector import Collector
+    from llamatop.cli.reading import opened, settled
     from llamatop.operate.service import ClusterOperator
-    from llamatop.transport.machines import Machines
 
-    machines = Machines(cluster)
-    try:
-        async with Collector(
-            cluster, machines, secrets=config.secrets(cluster, os.environ)
-        ) as collector:
-            snapshot = await settled(collector)
-            if not any(node.reachable for node in snapshot.nodes):
-                node = snapshot.nodes[0]
-                raise Unreachable(node.name, node.fault or "it does not answer")
-            await _all_named(collector, args.workers)
-            operator = ClusterOperator(collector, machines)
-            plan = await operator.plan(
-                args.command,
-                args.workers,
-                now=args.now,
-                force=args.force,
-                timeout_seconds=args.timeout,
-            )
-            if not args.json:
-                _say(plan.text(), must_arrive=not args.yes)
-            if args.dry_run or not plan.steps:
-                if args.json:
-                    _print_json(plan, [], collector, None)
-                elif not plan.steps:
-                    _say("nothing to do")
-                return 0
-            if not args.yes:
-                if args.json:
-                    _say(plan.text(), to_person=True)
-                await _confirm()
-            return await _carry_out(operator, plan, collector, args.json)
-    finally:
-        await machines.close()
+    async with opened(cluster) as (collector, machines):
+        snapshot = await settled(collector)
+        if not any(node.reachable for node in snapshot.nodes):
+            node = snapshot.nodes[0]
+            raise Unreachable(node.name, node.fault or "it does not answer")
+        await _all_named(collector, args.workers)
+        operator = ClusterOperator(collector, machines)
+        plan = await operator.plan(
+            args.command,
+            args.workers,
+            now=args.now,
+            force=args.force,
+            timeout_seconds=args.timeout,
+        )
+        if not args.json:
+            _say(plan.text(), must_arrive=not args.yes)
+        if args.dry_run or not plan.steps:
+            if args.json:
+                _print_json(plan, [], collector, None)
+            elif not plan.steps:
+                _say("nothing to do")
+            return 0
+        if not args.yes:
+            if args.json:
+                _say(plan.text(), to_person=True)
+            await _confirm()
+        return await _carry_out(operator, plan, collector, args.json)
 
 
 async def _all_named(collector: Collector, words: list[str]) -> None:

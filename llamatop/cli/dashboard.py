@@ -83,32 +83,19 @@ async def connected(
 ) -> AsyncIterator[tuple[Source, Operator | None]]:
     """A live cluster to read and, unless read-only, to change; closed with its connections."""
     import asyncio
-    import os
-    from datetime import UTC, datetime
 
     # A quarter of a second of imports, in a thread so that keys are answered meanwhile.
     await asyncio.to_thread(_load)
-    from llamatop import config
-    from llamatop.collect.collector import Collector
-    from llamatop.model.cluster import Event
+    from llamatop.cli.reading import opened
     from llamatop.operate.service import ClusterOperator
-    from llamatop.transport.machines import Machines
 
-    machines = Machines(cluster)
-    try:
-        secrets = config.secrets(cluster, os.environ)
-        async with Collector(cluster, machines, secrets=secrets) as collector:
-            for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
-                collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
-            yield collector, None if read_only else ClusterOperator(collector, machines)
-    finally:
-        await machines.close()
+    async with opened(cluster) as (collector, machines):
+        yield collector, None if read_only else ClusterOperator(collector, machines)
 
 
 def _load() -> None:
-    import llamatop.collect.collector
-    import llamatop.operate.service
-    import llamatop.transport.machines  # noqa: F401
+    import llamatop.cli.reading
+    import llamatop.operate.service  # noqa: F401
 
 
 @asynccontextmanager

@@ -37,7 +37,7 @@ async def _logs(cluster: Cluster, worker: str, lines: int, follow: bool) -> int:
     from llamatop.model.text import plain
 
     escape = sys.stdout.isatty()
-    async with opened(cluster) as collector:
+    async with opened(cluster) as (collector, _):
         name = await named_worker(collector, worker)
         async for line in collector.journal(name, lines, follow):
             print(plain(line) if escape else line, flush=follow)

@@ -21,22 +21,22 @@ LONGEST_SECONDS = 20.0
 
 
 @asynccontextmanager
-async def opened(cluster: Cluster) -> AsyncIterator[Collector]:
-    """A running collector over the cluster, closed at the end with every connection."""
+async def opened(cluster: Cluster) -> AsyncIterator[tuple[Collector, Machines]]:
+    """A running collector and the machines it reads, closed at the end with every connection."""
     machines = Machines(cluster)
     try:
         secrets = config.secrets(cluster, os.environ)
         async with Collector(cluster, machines, secrets=secrets) as collector:
             for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
-            yield collector
+            yield collector, machines
     finally:
         await machines.close()
 
 
 async def complete_sample(cluster: Cluster) -> ClusterSnapshot:
     """One snapshot with rates, when every node has been read twice or cannot be."""
-    async with opened(cluster) as collector:
+    async with opened(cluster) as (collector, _):
         return await settled(collector)
 
 

@@ -38,7 +38,7 @@ async def _watch(cluster: Cluster, *, as_json: bool, count: int | None) -> int:
     line = to_line if as_json else summary
     printed = 0
     reached = False
-    async with opened(cluster) as collector:
+    async with opened(cluster) as (collector, _):
         async for snapshot in ticks(collector):
             print(line(snapshot), flush=True)
             reached = reached or any(node.reachable for node in snapshot.nodes)
