@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-READY_SECONDS = 15.0
+READY_SECONDS = 60.0
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Demo:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
 
@@ -55,7 +55,7 @@ class Demo:
         """Signal it and wait for its end."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def start(directory: Path, *words: str) -> Demo:
@@ -77,7 +77,7 @@ def start(directory: Path, *words: str) -> Demo:
     return Demo(directory, process)
 
 
-def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     """Wait for something that has no event of its own; fails after `seconds`."""
     limit = time.monotonic() + seconds
     while not condition():

@@ -98,7 +98,7 @@ def test_a_fault_is_seen_and_ends_clean(
     own_demo: Callable[..., Demo], kind: str, seen: Callable[[dict[str, Any]], object]
 ) -> None:
     demo = own_demo("--fault", kind)
-    until(lambda: seen(status(demo)), 40)
+    until(lambda: seen(status(demo)))
     demo.end()
     assert demo.process.returncode == 0
     assert demo.process.stderr is not None

@@ -33,7 +33,7 @@ def test_nothing_outlives_it(own_demo: Callable[..., Demo], number: int) -> None
     until(lambda: len(marked(mark.encode())) >= 3)
     demo.end(number)
     until(lambda: not marked(mark.encode()))
-    client.communicate(timeout=10)
+    client.communicate(timeout=60)
     until(lambda: not sockets.exists())
     assert [path.name for path in demo.directory.iterdir()] == []
     with pytest.raises(ConnectionRefusedError):
@@ -69,7 +69,7 @@ def test_the_process_behind_the_dashboard_ends_with_its_input(tmp_path: Path) ->
     assert (tmp_path / "x" / "cluster.toml").exists()
     assert process.stdout.readline() == b"ready\n"
     process.stdin.close()
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
 
 

@@ -58,7 +58,7 @@ def test_a_shell_has_a_terminal(demo: Demo) -> None:
         input="systemctl is-active nginx\nexit 3\n",
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert shell.returncode == 3

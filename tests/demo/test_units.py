@@ -18,7 +18,7 @@ def show(demo: Demo, unit: str, *names: str, node: str = "node1") -> dict[str, s
 
 
 def get(demo: Demo, path: str, port: int = 37081, node: str = "node1") -> tuple[int, bytes]:
-    link = HTTPConnection(demo.addresses[node], port, timeout=5)
+    link = HTTPConnection(demo.addresses[node], port, timeout=30)
     link.request("GET", path)
     answer = link.getresponse()
     return answer.status, answer.read()
@@ -80,7 +80,7 @@ class Stream(threading.Thread):
 
     def __init__(self, host: str, tokens: int) -> None:
         super().__init__(daemon=True)
-        self.link = HTTPConnection(host, 8080, timeout=60)
+        self.link = HTTPConnection(host, 8080, timeout=180)
         self.tokens = tokens
         self.begun = threading.Event()
         self.seen = 0
@@ -102,7 +102,7 @@ def test_marking_a_member_down_drains_it_and_cuts_no_stream(demo: Demo) -> None:
     for stream in streams:
         stream.start()
     for stream in streams:
-        assert stream.begun.wait(20)
+        assert stream.begun.wait(120)
     site = f"{demo.directory}/node1/etc/nginx/sites-available/llama"
     demo.out("node1", f"sed -i 's/:37081; /:37081 down; /' {site}")
     assert demo.ssh("node1", "nginx -t").stderr.endswith("test is successful\n")
@@ -112,10 +112,10 @@ def test_marking_a_member_down_drains_it_and_cuts_no_stream(demo: Demo) -> None:
     assert demo.out("node1", workers) == "2\n"
     assert demo.out("node1", shutting) != "0\n"
     for stream in streams:
-        stream.join(40)
+        stream.join(120)
     assert [stream.seen for stream in streams] == [60] * 6
     assert all(stream.whole for stream in streams)
-    until(lambda: not any(s["is_processing"] for s in json.loads(get(demo, "/slots")[1])), 30)
+    until(lambda: not any(s["is_processing"] for s in json.loads(get(demo, "/slots")[1])))
     until(lambda: cards(demo, "node1")[0] < 10)
     demo.out("node1", f"sed -i 's/:37081 down; /:37081; /' {site} && systemctl reload nginx")
     until(lambda: any(s["is_processing"] for s in json.loads(get(demo, "/slots")[1])))
@@ -157,5 +157,5 @@ def test_live_requests_show_in_metrics(demo: Demo) -> None:
         )
 
     first, at = total(), time.monotonic()
-    until(lambda: total() > first, 20)
+    until(lambda: total() > first)
     assert total() - first < 200 * (time.monotonic() - at) + 1000

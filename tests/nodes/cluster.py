@@ -121,7 +121,7 @@ class Cluster:
         head, _, body = answer.partition("\n\n")
         return int(head.split()[1]) if head.startswith("HTTP/") else 0, body
 
-    def wait_healthy(self, node: str, worker: Worker, timeout: float = 30.0) -> None:
+    def wait_healthy(self, node: str, worker: Worker, timeout: float = 90.0) -> None:
         """Wait until a worker answers `/health` on its node with 200: its model is loaded."""
         wait_until(
             f"{worker.unit} on {node} is healthy",
@@ -134,7 +134,7 @@ class Cluster:
         """nginx on node1, from this machine."""
         return f"http://{self.machines['node1'].address}:{PORT}"
 
-    def wait_serving(self, members: int = 4, timeout: float = 30.0) -> None:
+    def wait_serving(self, members: int = 4, timeout: float = 90.0) -> None:
         """Wait until the first `members` answer `/health` on node1: the tunnels are up."""
         for port in MEMBER_PORTS[:members]:
             self.wait_healthy("node1", replace(GPU0, unit=f"member {port}", port=port), timeout)

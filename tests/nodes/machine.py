@@ -31,7 +31,7 @@ IgnoreCarrierLoss=yes
 """
 
 
-def wait_until(what: str, condition: Callable[[], object], timeout: float = 15.0) -> None:
+def wait_until(what: str, condition: Callable[[], object], timeout: float = 60.0) -> None:
     """Ask `condition` again and again until it is true; NodesError names `what` never was."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -164,7 +164,7 @@ class Machine:
         log = self._place / "console.log"
         return log.read_text(errors="replace") if log.exists() else ""
 
-    def wait_ready(self, timeout: float = 30.0) -> None:
+    def wait_ready(self, timeout: float = 60.0) -> None:
         """Wait until sshd answers and nobody is kept out by a boot under way."""
 
         def ready() -> bool:

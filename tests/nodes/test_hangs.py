@@ -10,7 +10,7 @@ import pytest
 from tests.nodes.cluster import GPU0, GPU1, Cluster
 from tests.nodes.watch import Sample, Watch, longest_gap
 
-LATE_SECONDS = 2.5
+LATE_SECONDS = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +73,14 @@ def test_nvml_that_hangs_ages_alone(cluster: Cluster, watch: Watch) -> None:
     assert any(
         word in lines[-1].node("node2")["fault"].lower() for word in ("nvml", "driver", "gpu")
     )
-    watch.wait("it goes on", healthy, 40)
+    watch.wait("it goes on", healthy)
 
 
 def test_systemctl_that_hangs_ages_alone(cluster: Cluster, watch: Watch) -> None:
     watch.wait("a healthy cluster", healthy)
     cluster["node2"].freeze_systemd()
     try:
-        hung = watch.wait("the hang", lambda s: s.node("node2")["fault"], 40)
+        hung = watch.wait("the hang", lambda s: s.node("node2")["fault"])
         lines = [hung, *watch.ticks(4)]
     finally:
         cluster["node2"].thaw_systemd()
@@ -90,7 +90,7 @@ def test_systemctl_that_hangs_ages_alone(cluster: Cluster, watch: Watch) -> None
         assert line.node("node2")["reachable"] is True
         assert [w["health"] for w in line.node("node2")["workers"]] == ["ok", "ok"]
         assert len(line.node("node2")["gpus"]) == 2
-    watch.wait("it goes on", healthy, 40)
+    watch.wait("it goes on", healthy)
 
 
 def test_a_lost_card_is_a_fault_of_that_card(cluster: Cluster, watch: Watch) -> None:
@@ -109,15 +109,15 @@ def test_a_lost_card_is_a_fault_of_that_card(cluster: Cluster, watch: Watch) -> 
         assert line.gpu("node1", 1)["utilization_percent"] is None
         assert line.gpu("node1", 0)["fault"] is None
         assert line.gpu("node1", 0)["utilization_percent"] is not None
-    back = watch.wait("it is back", lambda s: s.gpu("node1", 1)["fault"] is None, 40)
+    back = watch.wait("it is back", lambda s: s.gpu("node1", 1)["fault"] is None)
     assert back.gpu("node1", 1)["name"] == "Tesla P40"
-    watch.wait("a healthy cluster", healthy, 40)
+    watch.wait("a healthy cluster", healthy)
 
 
 def test_everything_hangs_at_once_and_the_other_node_goes_on(
     cluster: Cluster, watch: Watch
 ) -> None:
-    watch.wait("a healthy cluster", healthy, 40)
+    watch.wait("a healthy cluster", healthy)
     node = cluster["node2"]
     for unit in (GPU0.unit, GPU1.unit):
         node.freeze(unit)

@@ -62,7 +62,7 @@ async def console(cluster: Cluster, directory: Path, **ssh: str) -> AsyncIterato
     machines = Machines(declared)
     try:
         async with Collector(declared, machines) as collector:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for snapshot in collector.snapshots():
                     if len(snapshot.workers) == 4 and all(
                         worker.membership and worker.sample.health for worker in snapshot.workers
@@ -89,7 +89,7 @@ async def test_drain_under_load_cuts_nothing_and_no_request_comes_after(
         await load.wait_tokens(400)
         served = sum(s.member == MEMBER["node1/gpu0"] for s in load.streams)
         await at.do("undrain", "node1/gpu0")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while sum(s.member == MEMBER["node1/gpu0"] for s in load.streams) == served:
                 await load.wait_tokens(1)
         await load.finish()
@@ -319,7 +319,7 @@ async def test_an_interrupt_puts_the_member_back(cluster: Cluster, tmp_path: Pat
     async with Load(cluster.url, concurrency=8, tokens=(400, 400)) as load:
         await load.wait_tokens(50)
         process = await llamatop("drain", "node1/gpu0", "-c", file, "--yes")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while cluster["node1"].read(CONF) == before:
                 await load.wait_tokens(1)
         process.send_signal(signal.SIGINT)

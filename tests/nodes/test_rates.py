@@ -70,7 +70,7 @@ async def test_the_rate_is_that_of_the_tokens_received(
     url = f"http://{node['node1'].address}:{worker.port}"
     try:
         async with Collector(declared, machines) as collector:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for snapshot in collector.snapshots():
                     rates = [w.generation_tokens_per_second for w in snapshot.workers]
                     if rates == [0, 0]:

@@ -137,7 +137,7 @@ class Watch:
             self._news.notify_all()
 
     def wait(
-        self, what: str, condition: Callable[[Sample], object], timeout: float = 20.0
+        self, what: str, condition: Callable[[Sample], object], timeout: float = 60.0
     ) -> Sample:
         """The first line from now on of which `condition` is true; one that lacks a thing is not.
 
@@ -157,7 +157,7 @@ class Watch:
                 self._news.wait(left)
 
     async def seen(
-        self, what: str, condition: Callable[[Sample], object], timeout: float = 20.0
+        self, what: str, condition: Callable[[Sample], object], timeout: float = 60.0
     ) -> Sample:
         """The same as `wait`, beside other work of an event loop."""
         return await asyncio.to_thread(self.wait, what, condition, timeout)

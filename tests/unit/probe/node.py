@@ -154,7 +154,7 @@ class Running:
 
     def line(self) -> dict[str, Any] | None:
         """Apply the next line; None at the end."""
-        line = self._lines.get(timeout=10)
+        line = self._lines.get(timeout=60)
         self.arrivals.append(time.monotonic())
         if not line:
             return None
@@ -176,5 +176,5 @@ class Running:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        status = self.process.wait(5)
+        status = self.process.wait(30)
         return status

