@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 
+from llamatop.engines import slots
 from llamatop.model.observed import (
     BalancerSample,
     GpuSample,
@@ -26,6 +27,9 @@ KEY_FIELDS: dict[type, str] = {
     WorkerSample: "unit",
     Slot: "id",
 }
+
+# Where one of these is a list, it holds the fields of these names in this order.
+ROWS: dict[type, tuple[str, ...]] = {Slot: slots.FIELDS}
 
 # No count, size or time of a cluster comes near it; sums and products of these stay finite.
 _LARGEST = 2**63
@@ -162,6 +166,8 @@ def _plan(kind: type) -> tuple[tuple[str, Reader, bool], ...]:
 def _read_dataclass(
     kind: type, value: object, path: str, complaints: Complaints, key: str | None
 ) -> object:
+    if isinstance(value, list) and kind in ROWS:
+        value = dict(zip(ROWS[kind], value, strict=False))
     if not isinstance(value, dict):
         raise _WrongError(f"expected an object, got {_shown(value)}")
     values: dict[str, object] = {}

@@ -6,11 +6,23 @@ from .answers import listing, mapping, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict
+    from typing import Any, Dict, List
 
     Slots = Dict[str, Dict[str, Any]]
+    Rows = Dict[str, List[Any]]
 
 MOST_SLOTS = 1024
+# A slot on the wire is a row of these, in this order: there are many, and all change at every tick.
+FIELDS = (
+    "busy",
+    "context_tokens",
+    "task_id",
+    "prompt_tokens",
+    "prompt_tokens_processed",
+    "prompt_tokens_cached",
+    "generated_tokens",
+    "remaining_tokens",
+)
 
 
 def parse(data: Any, first: int = 0) -> Slots:
@@ -49,6 +61,20 @@ def _slot(number: int, given: Dict[str, Any]) -> Dict[str, Any]:
         if slot.get("remaining_tokens", 0) < 0:
             del slot["remaining_tokens"]
     return slot
+
+
+def rows(slots: Slots) -> Rows:
+    """The slots as the wire carries them: by number, the figures of FIELDS without the last None.
+
+    `llamatop.collect.decode` reads them back.
+    """
+    found: Rows = {}
+    for number, slot in slots.items():
+        row = [slot.get(name) for name in FIELDS]
+        while row and row[-1] is None:
+            row.pop()
+        found[number] = row
+    return found
 
 
 def _put(slot: Dict[str, Any], name: str, value: Any) -> None:

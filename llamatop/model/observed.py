@@ -1,7 +1,8 @@
 """What was seen: one node's snapshot, and the nouns it is made of.
 
 The wire carries these same names: the probe's JSON document, with nulls left out, is a
-`NodeSnapshot` without the fields that only this side knows (`name`, `received_at`, …).
+`NodeSnapshot` without the fields that only this side knows (`name`, `received_at`, …); a slot is a
+row of its figures (`engines.slots.FIELDS`).
 Unknown is None everywhere. Times are Unix seconds; `_seconds` ending in `_at_seconds` are the
 node's own monotonic clock and good for differences only.
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamatop.engines import ENGINES, ollama
+from llamatop.engines import ENGINES, ollama, slots
 
 from . import procfs, starts
 from .conversation import Talk, address
@@ -148,6 +148,8 @@ class Workers:
             if worker.children:
                 children = [talk.sample for talk in worker.children.values()]
                 found = ollama.attach(found, children)
+            if "slots" in found:
+                found["slots"] = slots.rows(found["slots"])
             found["url"] = worker.talk.url
             if found.get("identity") is None and start.pid:
                 found["identity"] = "%d:%d" % (start.pid, start.start or 0)

@@ -51,6 +51,9 @@ def _bodies() -> dict[bytes, bytes]:
         slots = slots.replace(b'"n_remain":%d' % number, b'"n_remain":12345')
     for number in (140, 141):
         slots = slots.replace(b'"n_prompt_tokens":%d' % number, b'"n_prompt_tokens":12345')
+    # a server that has run for some hours
+    for number in (0, 2, 3):
+        slots = slots.replace(b'"id_task":%d,' % number, b'"id_task":%d,' % (987_650 + number))
     metrics = body("metrics-busy").replace(b"predicted_total 0", b"predicted_total 12345")
     return {b"/props": body("props"), b"/metrics": metrics, b"/slots": slots}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llamatop.collect import merge
 from llamatop.collect.decode import Decoder, decode
 from llamatop.collect.rates import RateMeter
+from llamatop.engines import slots
 from llamatop.model.observed import NodeSnapshot, Slot, Tunnel, WorkerSample
 
 from .fakes import gpu, unit, worker
@@ -81,6 +82,31 @@ def test_unknown_keys_are_ignored_and_slots_may_be_a_list() -> None:
     )
     assert sample == WorkerSample("u", slots=(Slot(4, True),))
     assert complaints == []
+
+
+def test_a_slot_comes_as_a_row_or_as_an_object() -> None:
+    whole = Slot(1, True, 4096, 7, 140, 33, 0, 108, 192)
+    given = {
+        "0": {"id": 0, "busy": False, "context_tokens": 4096},
+        **{str(whole.id): {**asdict(whole)}},
+        "2": {"id": 2, "busy": True, "task_id": 9, "generated_tokens": 5},
+    }
+    rows = json.loads(json.dumps(slots.rows(given)))
+    assert rows == {
+        "0": [False, 4096],
+        "1": [True, 4096, 7, 140, 33, 0, 108, 192],
+        "2": [True, None, 9, None, None, None, 5],
+    }
+    complaints: list[str] = []
+    sample = decode(WorkerSample, {"slots": rows}, complaints, key="u")
+    assert sample == decode(WorkerSample, {"slots": given}, complaints, key="u")
+    assert isinstance(sample, WorkerSample)
+    assert sample.slots == (Slot(0, False, 4096), whole, Slot(2, True, None, 9, generated_tokens=5))
+    assert complaints == []
+
+
+def test_a_row_has_a_place_for_every_field_of_a_slot() -> None:
+    assert ("id", *slots.FIELDS) == tuple(field.name for field in fields(Slot))
 
 
 def test_a_wrong_field_is_a_fault_of_its_worker_alone() -> None:

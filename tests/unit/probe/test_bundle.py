@@ -37,7 +37,7 @@ def test_a_node_is_told_whole(node: FakeNode, worker: Worker) -> None:
     assert sample["pids"] == [101]
     assert sample["launch"]["cuda_visible_devices"] == "0"
     assert sample["launch"]["source"] == "process"
-    assert sample["slots"]["1"]["busy"] is True
+    assert sample["slots"]["1"] == [True, 2048, 3, 140, 33, 0, 108, 192]
     assert sample["identity"].isdigit()
     assert document["units"][A]["active_state"] == "active"
     assert document["units"][A]["kind"] == "worker"
