@@ -125,12 +125,12 @@ class ChangingApp(App[None]):
         elif not isinstance(self.screen, LeaveDialog):
             self.push_screen(LeaveDialog())
 
-    def roll_back_and_quit(self) -> None:
-        """Cancel the plan, wait until it has undone what it can, then quit."""
-        self.run_worker(self._roll_back_and_quit(), name="leave")
+    def roll_back_and_quit(self, status: int = 0) -> None:
+        """Cancel the plan, wait until it has undone what it can, then quit with `status`."""
+        self.run_worker(self._roll_back_and_quit(status), name="leave")
 
-    async def _roll_back_and_quit(self) -> None:
+    async def _roll_back_and_quit(self, status: int) -> None:
         if self.plan_run is not None:
             self.plan_run.cancel()
             await self.plan_run.ended()
-        self.exit()
+        self.exit(return_code=status)

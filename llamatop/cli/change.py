@@ -53,19 +53,14 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Make the plan, show it, ask, carry it out; the exit status as CLI.md defines it."""
-    import asyncio
-
+    from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
 
     if args.read_only and not args.dry_run:
         raise Refused(f"read-only: no {args.command}; leave out --read-only, or add --dry-run")
     if not args.yes and not args.dry_run and not _can_ask():
         raise Declined("there is no terminal to ask on, so nothing was done; add --yes")
-    cluster = require_cluster(args)
-    try:
-        return asyncio.run(_change(cluster, args))
-    except asyncio.CancelledError:
-        return 130
+    return interrupt.run(_change(require_cluster(args), args))
 
 
 async def _change(cluster: Cluster, args: argparse.Namespace) -> int:

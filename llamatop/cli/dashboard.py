@@ -43,8 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
 def show(cluster: Cluster, *, theme: str | None, read_only: bool) -> int:
     """Paint at once, then connect; returns the exit status."""
+    from llamatop.cli import interrupt
+
     app = composed(cluster, theme=theme, read_only=read_only)
-    app.run()
+    interrupt.run(app.run_async())
+    if app.return_code == interrupt.INTERRUPTED:
+        return interrupt.INTERRUPTED
     return 70 if app.return_code else 0
 
 
@@ -100,27 +104,33 @@ def _load() -> None:
 
 @asynccontextmanager
 async def _ending_well(app: LlamatopApp) -> AsyncIterator[None]:
-    """A hang-up or a termination rolls back what runs, as quitting does."""
+    """What ends it from outside rolls back what runs, as quitting does."""
     import asyncio
     import signal
 
+    from llamatop.cli.interrupt import INTERRUPTED
+
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGHUP, signal.SIGTERM):
-        loop.add_signal_handler(number, app.roll_back_and_quit)
+    before = signal.getsignal(signal.SIGINT)
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, app.roll_back_and_quit, INTERRUPTED)
     try:
         yield
     finally:
-        for number in (signal.SIGHUP, signal.SIGTERM):
+        for number in numbers:
             loop.remove_signal_handler(number)
+        signal.signal(signal.SIGINT, before)
 
 
 def _first_run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from llamatop.app.first import FirstRunApp
+    from llamatop.cli import interrupt
 
     app = FirstRunApp(ssh_hosts(Path.home() / ".ssh" / "config"), theme=args.theme)
-    choice = app.run()
+    choice = interrupt.run(app.run_async())
     if app.return_code:
         return 70
     if choice is None:

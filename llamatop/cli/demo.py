@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _headless(args: argparse.Namespace) -> int:
+    import signal
+
     from llamatop.demo.serve import Wish, serve
 
     directory = args.write.resolve()
@@ -75,16 +77,20 @@ def _headless(args: argparse.Namespace) -> int:
         path = shlex.quote(str(directory / "cluster.toml"))
         print(f"llamatop: the demo is ready: {settings}llamatop -c {path}", flush=True)
 
+    # What it leaves lying about is removed on the way out, so an interrupt has to be an exception.
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     serve(wish, lambda: None, ready, until_input_ends=False)
     return 0
 
 
 def _dashboard(args: argparse.Namespace) -> int:
     """The embedded cluster in a process of its own, the ordinary dashboard in this one."""
-    import contextlib
     import shutil
     import subprocess
     import tempfile
+
+    from llamatop.cli.interrupt import undoing
 
     directory = Path(tempfile.mkdtemp(prefix="llamatop-demo-"))
     words = [sys.executable, "-m", "llamatop.demo", str(directory)]
@@ -94,7 +100,7 @@ def _dashboard(args: argparse.Namespace) -> int:
     if args.fault is not None:
         words += ["--fault", args.fault]
     log = directory / "demo.log"
-    try:
+    with undoing(lambda: shutil.rmtree(directory, ignore_errors=True)):
         with log.open("wb") as errors:
             # In a session of its own: the terminal's interrupt is the dashboard's.
             process = subprocess.Popen(
@@ -104,7 +110,7 @@ def _dashboard(args: argparse.Namespace) -> int:
                 stderr=errors,
                 start_new_session=True,
             )
-        try:
+        with undoing(lambda: _end(process)):
             # The dashboard's modules load while the cluster writes its files.
             from llamatop.cli import dashboard
 
@@ -112,16 +118,20 @@ def _dashboard(args: argparse.Namespace) -> int:
             args.cluster, args.hosts = directory / "cluster.toml", []
             os.environ.update(_keys(args))
             return dashboard.run(args)
-        finally:
-            if process.stdin is not None:
-                process.stdin.close()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(3)
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Let it end by the end of its input, which it is given three seconds for."""
+    import contextlib
+    import subprocess
+
+    if process.stdin is not None:
+        process.stdin.close()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(3)
+    if process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def _keys(args: argparse.Namespace) -> dict[str, str]:

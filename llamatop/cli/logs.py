@@ -23,13 +23,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print the journal; on a terminal control characters are made visible."""
-    import asyncio
-
+    from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
 
     # Without any file the worker's node is a host, as it is for the other commands.
     cluster = require_cluster(args, otherwise=(args.worker.partition("/")[0],))
-    return asyncio.run(_logs(cluster, args.worker, args.lines, args.follow))
+    return interrupt.run(_logs(cluster, args.worker, args.lines, args.follow))
 
 
 async def _logs(cluster: Cluster, worker: str, lines: int, follow: bool) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 from llamatop import __version__
 from llamatop.cli import streams
 from llamatop.cli.options import add_common
+from llamatop.cli.start import INTERRUPTED
 from llamatop.errors import LlamatopError, UsageError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             streams.complain(line)
         return error.exit_code
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader left; what Python flushes at exit must not complain about it.
         streams.abandon_stdout()

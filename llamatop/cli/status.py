@@ -18,13 +18,12 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print the sample; 0 healthy, 1 unhealthy, 3 where nothing could be reached."""
-    import asyncio
-
+    from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
     from llamatop.cli.reading import complete_sample
 
     cluster = require_cluster(args)
-    snapshot = asyncio.run(complete_sample(cluster))
+    snapshot = interrupt.run(complete_sample(cluster))
     if args.json:
         from llamatop.cli.render_json import to_line
 

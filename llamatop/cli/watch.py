@@ -22,12 +22,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print a line a tick until --count or an interrupt; 3 where nothing could be reached."""
-    import asyncio
-
+    from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
 
     cluster = require_cluster(args)
-    return asyncio.run(_watch(cluster, as_json=args.json, count=args.count))
+    return interrupt.run(_watch(cluster, as_json=args.json, count=args.count))
 
 
 async def _watch(cluster: Cluster, *, as_json: bool, count: int | None) -> int:

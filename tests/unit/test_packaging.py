@@ -63,7 +63,7 @@ def test_a_wheel_declares_the_command_and_the_core_packages(wheel: Path) -> None
         (metadata,) = [name for name in archive.namelist() if name.endswith("METADATA")]
         (entry,) = [name for name in archive.namelist() if name.endswith("entry_points.txt")]
         text = archive.read(metadata).decode()
-        assert "llamatop = llamatop.cli.main:main" in archive.read(entry).decode()
+        assert "llamatop = llamatop.cli.start:main" in archive.read(entry).decode()
     for package in ("textual", "httpx", "nvidia-ml-py", "paramiko", "rich"):
         assert f"Requires-Dist: {package}" in text
 
