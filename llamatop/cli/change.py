@@ -25,6 +25,7 @@ ACTIONS = {
     "undrain": "put members back in once they answer",
 }
 _PATIENCE_SECONDS = 5.0
+_MOVING = ("stop", "restart", "drain", "undrain")
 _WAITING = ("stop", "restart", "start", "drain", "undrain")
 
 
@@ -72,7 +73,7 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
         if not any(node.reachable for node in snapshot.nodes):
             node = snapshot.nodes[0]
             raise Unreachable(node.name, node.fault or "it does not answer")
-        await _all_named(collector, args.workers)
+        await _all_named(collector, args.workers, args.command in _MOVING)
         operator = ClusterOperator(collector, machines)
         plan = await operator.plan(
             args.command,
@@ -96,8 +97,12 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
         return await _carry_out(operator, plan, collector, args.json)
 
 
-async def _all_named(collector: Collector, words: list[str]) -> None:
-    """Wait until every word means something certain, or it is plain that it will not."""
+async def _all_named(collector: Collector, words: list[str], moving: bool) -> None:
+    """Wait a little for what is still unknown: a node half read, a server line half matched.
+
+    A word that means nothing on nodes that were read will mean nothing later. `moving` says that
+    the members behind the words matter.
+    """
     import asyncio
     from contextlib import aclosing
 
@@ -109,9 +114,11 @@ async def _all_named(collector: Collector, words: list[str]) -> None:
         try:
             targets = resolve(snapshot, words)
         except UsageError:
-            return False
-        return snapshot.balancer_node is None or all(
-            target.worker is None or target.worker.membership is not None for target in targets
+            return all(collector.settled(node.name) for node in collector.cluster.nodes)
+        return (
+            not moving
+            or snapshot.balancer_node is None
+            or all(t.worker is None or t.worker.membership is not None for t in targets)
         )
 
     try:
