@@ -11,6 +11,7 @@ from llamatop.errors import Declined, LlamatopError, Refused, Unreachable
 
 if TYPE_CHECKING:
     from llamatop.collect.collector import Collector
+    from llamatop.model.cluster import Event
     from llamatop.model.declared import Cluster
     from llamatop.model.plan import Plan, StepResult
     from llamatop.operate.operator import Operator
@@ -68,7 +69,7 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
     from llamatop.cli.reading import opened, settled
     from llamatop.operate.service import ClusterOperator
 
-    async with opened(cluster) as (collector, machines):
+    async with opened(cluster, _warn) as (collector, machines):
         snapshot = await settled(collector)
         if not any(node.reachable for node in snapshot.nodes):
             node = snapshot.nodes[0]
@@ -95,6 +96,14 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
                 _say(plan.text(), to_person=True)
             await _confirm()
         return await _carry_out(operator, plan, collector, args.json)
+
+
+def _warn(event: Event) -> None:
+    """What the dashboard would show beside the plan; how the plan ends is told anyway."""
+    from llamatop.cli.streams import complain
+
+    if event.severity == "warning":
+        complain(event.text)
 
 
 async def _all_named(collector: Collector, words: list[str], moving: bool) -> None:

@@ -20,13 +20,28 @@ PATIENCE_SECONDS = 3.0
 LONGEST_SECONDS = 20.0
 
 
+class _Telling(Collector):
+    tell: Callable[[Event], None] | None = None
+
+    def announce(self, event: Event) -> None:
+        super().announce(event)
+        if self.tell is not None:
+            self.tell(event)
+
+
 @asynccontextmanager
-async def opened(cluster: Cluster) -> AsyncIterator[tuple[Collector, Machines]]:
-    """A running collector and the machines it reads, closed at the end with every connection."""
+async def opened(
+    cluster: Cluster, tell: Callable[[Event], None] | None = None
+) -> AsyncIterator[tuple[Collector, Machines]]:
+    """A running collector and the machines it reads, closed at the end with every connection.
+
+    `tell` hears at once of every event that is announced here, not seen on a node.
+    """
     machines = Machines(cluster)
     try:
         secrets = config.secrets(cluster, os.environ)
-        async with Collector(cluster, machines, secrets=secrets) as collector:
+        async with _Telling(cluster, machines, secrets=secrets) as collector:
+            collector.tell = tell
             for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
             yield collector, machines

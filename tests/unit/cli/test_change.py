@@ -13,11 +13,12 @@ ENDLESS = (
     "change._PATIENCE_SECONDS = 1e6\n"
     "sys.exit(main(sys.argv[1:]))\n"
 )
+WORKER = '[[node.worker]]\nunit = "other"\napi_key_env = "NO_SUCH_KEY"\n'
 
 
 def test_a_name_that_no_node_has_is_refused_once_they_are_read(tmp_path: Path) -> None:
     file = tmp_path / "cluster.toml"
-    file.write_text('[[node]]\nname = "here"\nssh = "local"\n')
+    file.write_text('[[node]]\nname = "here"\nssh = "local"\n' + WORKER)
     for action in ("drain", "start"):
         done = subprocess.run(
             [sys.executable, "-c", ENDLESS, action, "here/gpu0", "--yes", "-c", file],
@@ -28,4 +29,6 @@ def test_a_name_that_no_node_has_is_refused_once_they_are_read(tmp_path: Path) -
             check=False,
         )
         assert done.returncode == 2, done.stderr
-        assert done.stderr.startswith("llamatop: no worker or unit is called here/gpu0")
+        warned, refused = done.stderr.splitlines()
+        assert "the variable NO_SUCH_KEY is not set" in warned
+        assert refused.startswith("llamatop: no worker or unit is called here/gpu0")
