@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import re
 from collections.abc import AsyncGenerator
 
 from llamatop.collect.names import SUFFIX, select
@@ -13,6 +15,8 @@ from llamatop.model.plan import Command
 from llamatop.transport.base import Machine
 
 _CURSOR = b"-- cursor: "
+# A time, or journalctl's own remark; what stands before came from the login shell's start-up files.
+_FIRST = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:|-- ")
 _FORBIDDEN = ("insufficient permissions", "You are currently not seeing messages")
 
 
@@ -59,7 +63,8 @@ async def journal_lines(
     base = ("journalctl", "--no-pager", "-o", "short-iso", "-u", unit)
     done = await machine.run(Command((*base, "-n", str(lines), "--show-cursor")))
     complaint = done.stderr.decode("utf-8", "replace").strip()
-    entries = [line for line in done.stdout.split(b"\n") if line]
+    printed = [line for line in done.stdout.split(b"\n") if line]
+    entries = list(itertools.dropwhile(lambda line: not _FIRST.match(line), printed))
     if not any(not line.startswith(b"-- ") for line in entries):
         if any(sign in complaint for sign in _FORBIDDEN):
             raise NodeError(
@@ -83,10 +88,12 @@ async def journal_lines(
     # Nothing is lost or told twice between the two commands.
     start = ("--no-tail", f"--after-cursor={cursor.decode('ascii', 'replace')}")
     channel = await machine.open(Command((*base, "-f", *(start if cursor else ("-n", "0")))))
+    begun = False
     try:
         while line := await channel.readline():
             text = line.rstrip(b"\n")
-            if not text.startswith(b"-- "):
+            begun = begun or _FIRST.match(text) is not None
+            if begun and not text.startswith(b"-- "):
                 yield text.decode("utf-8", "replace")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5.0):

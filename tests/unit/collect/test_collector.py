@@ -556,16 +556,33 @@ def test_a_journal_of_nobody() -> None:
         journal(answering(b""), "node9/gpu0")
 
 
+def test_what_a_login_shell_prints_before_is_no_journal() -> None:
+    noise = b"Welcome to node1!\n2 updates can be installed\n"
+    entries = b"2026-11-21T02:00:00+00:00 a b: one\n    and its second line\n-- cursor: s=1\n"
+    assert journal(answering(noise + entries), "node1/gpu0") == [
+        "2026-11-21T02:00:00+00:00 a b: one",
+        "    and its second line",
+    ]
+    with pytest.raises(NodeError, match="cannot be read: no such unit"):
+        journal(answering(noise, b"no such unit", 1), "node1/gpu0")
+
+
 def test_a_followed_journal_goes_on_after_the_last_entry() -> None:
-    machine = answering(b"one\n-- cursor: s=1;i=2\n")
+    one, two = "2026-11-21T02:00:00+00:00 a b: one", "2026-11-21T02:00:01+00:00 a b: two"
+    machine = answering(f"{one}\n-- cursor: s=1;i=2\n".encode())
 
     async def work() -> None:
         declared = cluster(Node("node1", "node1"), balancer=None)
         async with collecting(FakeMachines(machine), declared) as collector:
             await seen(collector, 2)
-            machine.probe = lambda channel, _: channel.say_bytes(b"two\n")
+
+            def follow(channel: FakeChannel, _: int) -> None:
+                channel.say_bytes(b"Welcome to node1!\n")
+                channel.say_bytes(f"{two}\n".encode())
+
+            machine.probe = follow
             async with aclosing(collector.journal("node1/gpu0", 5, True)) as lines:
-                assert [await anext(lines), await anext(lines)] == ["one", "two"]
+                assert [await anext(lines), await anext(lines)] == [one, two]
             assert machine.channels[-1].closed
             assert "--after-cursor=s=1;i=2" in machine.commands[-1].argv
 
