@@ -70,11 +70,26 @@ async def test_a_refusal_is_told_and_can_be_forced() -> None:
         await pilot.press("d")
         await until(pilot, lambda: stage_of(app) == "refused", "the refusal")
         words = " ".join(app.shown().replace("▌", " ").split())
-        assert app.hand.refuse in words
+        assert "is the last member in of llama_cluster; key f overrides this" in words
+        assert "--force" not in words
         await pilot.press("enter")
         await pilot.press("d", "f")
         await until(pilot, lambda: stage_of(app) == "ready", "the forced plan")
         assert app.hand.executed == []
+
+
+async def test_a_refusal_names_the_keys_that_override_it_and_no_other() -> None:
+    app = Stage()
+    app.hand.refuse = "it is not known which server line leads to it; --now skips the drain"
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "refused", "the refusal")
+        assert "key n skips the drain" in app.shown()
+        assert "n now, without draining" in app.shown()
+        assert "force" not in app.shown()
+        await pilot.press("n")
+        await until(pilot, lambda: len(app.hand.asked) == 2, "the other plan")
+        assert app.hand.asked[1] == ("stop", ("node1/gpu0",), True, False)
 
 
 async def test_a_plan_without_steps_says_why_and_runs_nothing() -> None:

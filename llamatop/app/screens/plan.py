@@ -24,6 +24,8 @@ _STAGES = {
     "failed": ("failed", "plan.failed"),
     "cancelled": ("cancelled", "plan.undone"),
 }
+# What overrides a refusal: the command line's option, the key here and its word.
+_OVERRIDES = {"--now": ("n", "now, without draining"), "--force": ("f", "force")}
 
 
 class PlanDialog(Dialog):
@@ -71,7 +73,7 @@ class PlanDialog(Dialog):
             if len(made) > 1:
                 made.append(Text())
             role = "plan.undone" if run.stage == "cancelled" else "plan.failed"
-            for line in run.error.splitlines():
+            for line in _with_keys(run.error).splitlines():
                 made += [piece(f" {part}", palette[role]) for part in wrap(line, width - 3)]
         return [*made, Text()]
 
@@ -89,7 +91,9 @@ class PlanDialog(Dialog):
                 ("esc", "hide, goes on"), ("c", "cancel and roll back"), ("y", "copy")
             )
         if stage == "refused":
-            return self.hints(("esc", "close"), ("f", "force"))
+            error = self.plan_run.error or ""
+            offered = [pair for option, pair in _OVERRIDES.items() if option in error]
+            return self.hints(("esc", "close"), *offered)
         return self.hints(("esc", "close"), ("y", "copy"))
 
     def action_confirm(self) -> None:
@@ -111,7 +115,10 @@ class PlanDialog(Dialog):
 
     def action_now(self) -> None:
         """Plan again, without the drain or with it."""
-        if self.plan_run.stage == "ready" and self.plan_run.action in ("stop", "restart"):
+        if self.plan_run.stage in ("ready", "refused") and self.plan_run.action in (
+            "stop",
+            "restart",
+        ):
             self.plan_run.make(now=not self.plan_run.now, force=self.plan_run.force)
 
     def action_force(self) -> None:
@@ -122,3 +129,10 @@ class PlanDialog(Dialog):
     def action_scroll(self, by: int) -> None:
         """Scroll the body."""
         self.body.scroll_relative(y=by, animate=False)
+
+
+def _with_keys(refusal: str) -> str:
+    """The refusal as said for the command line, with the keys of this dialog in it."""
+    for option, (key, _) in _OVERRIDES.items():
+        refusal = refusal.replace(option, f"key {key}")
+    return refusal
