@@ -75,10 +75,20 @@ def require_cluster(args: argparse.Namespace, otherwise: Sequence[str] = ()) -> 
     """The cluster that the command line names; raises UsageError where there is none."""
     cluster = find_cluster(args, otherwise)
     if cluster is None:
+        from llamatop.config import own_path
+
         raise UsageError(
-            "no cluster: there is no ./cluster.toml; name a file with -c FILE, or ssh hosts"
+            f"no cluster: there is no ./cluster.toml and no {_shown(own_path())}; name a file with"
+            " -c FILE, or ssh hosts; `llamatop demo` brings a cluster of its own"
         )
     return cluster
+
+
+def _shown(path: Path) -> str:
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)
 
 
 def _only(cluster: Cluster, hosts: Sequence[str]) -> Cluster:

@@ -181,7 +181,7 @@ async def detect(reader: HttpReader) -> tuple[str | None, str]:
             return "llama-server", ""
     return None, (
         f"no known engine answers there (GET /health gave {health.status}); "
-        "check the url in the cluster file"
+        "check the address and the port"
     )
 
 

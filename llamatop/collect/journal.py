@@ -35,7 +35,7 @@ def unit_of(snapshot: ClusterSnapshot, name: str) -> tuple[str, str]:
             raise NodeError(
                 worker.node,
                 "it has no ssh, so its journal cannot be read",
-                "give it ssh in the cluster file",
+                "give it ssh in a cluster file",
             )
         return worker.node, worker.unit.name
     node, _, unit = name.partition("/")

@@ -62,7 +62,7 @@ class Matching:
         return (
             f"it is not certain which server line leads to {worker} "
             f"(perhaps {' or '.join(addresses[:3])}); "
-            f'write member = "ADDRESS" under its [[node.worker]] in the cluster file'
+            f'write member = "ADDRESS" under its [[node.worker]] in a cluster file'
         )
 
 

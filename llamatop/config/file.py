@@ -25,11 +25,14 @@ WORKER_KEYS: Final = ("unit", "url", "member", "api_key_env")
 BALANCER_KEYS: Final = ("node", "kind", "upstream")
 
 
+def own_path() -> Path:
+    """The cluster file in the person's configuration directory, whether it is there or not."""
+    return platformdirs.user_config_path("llamatop") / "cluster.toml"
+
+
 def find() -> Path | None:
     """The cluster file where none is named: here, else in the person's configuration directory."""
-    here = Path("cluster.toml")
-    own = platformdirs.user_config_path("llamatop") / "cluster.toml"
-    return next((path for path in (here, own) if path.is_file()), None)
+    return next((path for path in (Path("cluster.toml"), own_path()) if path.is_file()), None)
 
 
 def load(path: Path) -> Cluster:

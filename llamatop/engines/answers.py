@@ -66,7 +66,7 @@ def _no_answer(response: Response, path: str) -> Answer:
 def _unauthorized(key: bool) -> str:
     if key:
         return "refuses the API key it was given; correct the variable that api_key_env names"
-    return "wants an API key; name the variable that holds it as api_key_env in the cluster file"
+    return "wants an API key; name the variable that holds it as api_key_env in a cluster file"
 
 
 def _loading(body: bytes) -> bool:

@@ -44,7 +44,7 @@ class Machines:
             raise NodeError(
                 node.name,
                 "it has no ssh and is read by HTTP alone",
-                'add ssh = "HOST" to it in the cluster file to reach the machine',
+                'add ssh = "HOST" to it in a cluster file to reach the machine',
             )
         if node.ssh == "local":
             return LocalMachine(node.name)

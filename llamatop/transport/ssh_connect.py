@@ -68,8 +68,7 @@ def _direct(node: str, at: str, config: HostConfig, limit: float, link: Link) ->
         raise Unreachable(
             node,
             f"{at}the name {config.host!r} does not resolve ({reason})",
-            f"correct it in the cluster file, or give {config.alias} a HostName in the ssh "
-            "configuration",
+            f"check how it is spelt, or give {config.alias} a HostName in the ssh configuration",
         ) from None
     deadline = time.monotonic() + limit
     failures: list[OSError] = []

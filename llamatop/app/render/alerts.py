@@ -21,7 +21,7 @@ _SENTENCES = {
     "no unit": "systemd knows no such unit; check its name in the cluster file",
     "stopped": "stopped, yet wanted; start it with s or drain it with d",
     "no answer": "its endpoint does not answer; read its log with l",
-    "no key": "it wants an API key; name the variable in api_key_env of the cluster file",
+    "no key": "it wants an API key; name the variable in api_key_env of a cluster file",
     "error": "its endpoint answers with an error; read its log with l",
 }
 

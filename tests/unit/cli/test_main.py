@@ -79,9 +79,12 @@ def test_no_cluster_is_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / ".config"))
     assert main(["status"]) == 2
-    assert "-c FILE" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for way in ("./cluster.toml", "~/.config/llamatop/cluster.toml", "-c FILE", "`llamatop demo`"):
+        assert way in said
 
 
 def test_a_missing_file_is_2(capsys: pytest.CaptureFixture[str]) -> None:

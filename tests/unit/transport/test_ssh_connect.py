@@ -307,6 +307,7 @@ async def test_places_without_ssh(world: World) -> None:
     world.host("nameless", "HostName no-such-host.invalid")
     text = await fault(world.machine("nameless"))
     assert "'no-such-host.invalid' does not resolve" in text
+    assert "cluster file" not in text
     for answer, said in (
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not speak ssh (it says 'HTTP/1.1 400"),
         (b"\x1b[31m\x00\xff\n", "does not speak ssh (it says '·[31m·"),
