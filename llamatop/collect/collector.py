@@ -33,6 +33,7 @@ from llamatop.model.cluster import (
 )
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.observed import NodeSnapshot
+from llamatop.model.plan import Plan
 from llamatop.transport.base import Machine
 
 if TYPE_CHECKING:
@@ -175,6 +176,10 @@ class Collector:
         """Add an event to the cluster's and show it at once."""
         if self._events.add(event):
             self._compose_soon()
+
+    def expect(self, plan: Plan | None) -> None:
+        """Until told otherwise, what this plan brings about is no alarm among the events."""
+        self._events.plan = plan
 
     def hurry(self, node: str | None = None) -> None:
         """Try again at once to reach a node, or every one that is not reached."""

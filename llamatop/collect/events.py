@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import datetime
 
 from llamatop.model.cluster import Event, MemberView, Severity
@@ -14,6 +14,7 @@ from llamatop.model.observed import (
     UnitState,
     WorkerSample,
 )
+from llamatop.model.plan import Plan
 
 KEEP = 200
 REPEAT_SECONDS = 30.0
@@ -29,13 +30,17 @@ News = tuple[Severity, str, str | None]  # severity, text, unit
 
 
 class EventLog:
-    """The last events, oldest first; the same sentence about the same thing comes once a while."""
+    """The last events, oldest first; the same sentence about the same thing comes once a while.
+
+    What `plan` brings about while it runs is no alarm; what it does not mean to bring about is.
+    """
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._events: deque[Event] = deque(maxlen=KEEP)
         self._told: dict[tuple[str | None, str | None, str], datetime] = {}
         self._frozen: tuple[Event, ...] | None = ()
+        self.plan: Plan | None = None
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -67,7 +72,7 @@ class EventLog:
     def compare(self, before: NodeSnapshot, after: NodeSnapshot, names: Mapping[str, str]) -> bool:
         """Keep what changed on one node; `names` gives each unit's worker. True where anything."""
         told = False
-        for severity, text, unit in node_news(before, after):
+        for severity, text, unit in node_news(before, after, _touched(self.plan, after.name)):
             told |= self.tell(severity, text, after.name, names.get(unit or ""))
         return told
 
@@ -94,8 +99,21 @@ class EventLog:
         return told
 
 
-def node_news(before: NodeSnapshot, after: NodeSnapshot) -> Iterator[News]:
-    """What changed from one snapshot of a node to the next; what did not change costs nothing."""
+def _touched(plan: Plan | None, node: str) -> frozenset[str | None]:
+    """The units of a node that the plan acts on; None stands for nginx and its files."""
+    steps = [step for step in plan.steps if step.node == node] if plan is not None else []
+    nginx = any(step.kind == "membership" or step.unit == "nginx.service" for step in steps)
+    units = frozenset(step.unit for step in steps if step.unit)
+    return units | {None} if nginx else units
+
+
+def node_news(
+    before: NodeSnapshot, after: NodeSnapshot, touched: Container[str | None] = ()
+) -> Iterator[News]:
+    """What changed from one snapshot of a node to the next; what did not change costs nothing.
+
+    `touched` are the units that a plan of ours acts on just now, None for nginx.
+    """
     if before.reachable != after.reachable or before.received_at is None:
         if after.reachable:
             if before.received_at is not None or "node" in before.faults:
@@ -116,7 +134,7 @@ def node_news(before: NodeSnapshot, after: NodeSnapshot) -> Iterator[News]:
     for name, worker in after.workers.items():
         seen = before.workers.get(name)
         if seen is not None and seen is not worker:
-            yield from _worker_news(seen, worker)
+            yield from _worker_news(seen, worker, name in touched)
     for uuid, gpu in after.gpus.items():
         card = before.gpus.get(uuid)
         if card is not None and card is not gpu:
@@ -124,7 +142,7 @@ def node_news(before: NodeSnapshot, after: NodeSnapshot) -> Iterator[News]:
     for uuid in before.gpus.keys() - after.gpus.keys():
         yield "error", f"card {_card(before.gpus[uuid])} is no longer there", None
     if before.balancer is not None and after.balancer is not None:
-        yield from _balancer_news(before.balancer, after.balancer)
+        yield from _balancer_news(before.balancer, after.balancer, None in touched)
 
 
 def _unit_news(was: UnitState | None, unit: UnitState) -> Iterator[News]:
@@ -151,10 +169,12 @@ def _unit_news(was: UnitState | None, unit: UnitState) -> Iterator[News]:
         yield "info", f"{unit.name} is {unit.unit_file_state} now", unit.name
 
 
-def _worker_news(was: WorkerSample, worker: WorkerSample) -> Iterator[News]:
+def _worker_news(was: WorkerSample, worker: WorkerSample, touched: bool) -> Iterator[News]:
     health = {"busy": "ok"}.get(worker.health or "", worker.health)
     before = {"busy": "ok"}.get(was.health or "", was.health)
-    if health is not None and health != before:
+    if touched and health in ("unreachable", "error") and health != before:
+        yield "info", f"{worker.unit} does not answer while the plan runs", worker.unit
+    elif health is not None and health != before:
         cause = f": {worker.fault}" if worker.fault and health not in ("ok", "loading") else ""
         text = f"{worker.unit} is {health}{cause}"
         yield _HEALTH_SEVERITY.get(health, "info"), text, worker.unit
@@ -177,8 +197,8 @@ def _gpu_news(was: GpuSample, gpu: GpuSample) -> Iterator[News]:
         yield "warning", f"card {_card(gpu)} is slowed down ({', '.join(hot)}){degrees}", None
 
 
-def _balancer_news(was: BalancerSample, balancer: BalancerSample) -> Iterator[News]:
-    if balancer.reload_pending and not was.reload_pending:
+def _balancer_news(was: BalancerSample, balancer: BalancerSample, touched: bool) -> Iterator[News]:
+    if balancer.reload_pending and not was.reload_pending and not touched:
         yield "warning", "nginx's files are newer than what runs: a reload is pending", None
     if was.reload_pending and balancer.reload_pending is False:
         yield "info", "nginx was reloaded", None
@@ -188,7 +208,7 @@ def _balancer_news(was: BalancerSample, balancer: BalancerSample) -> Iterator[Ne
         yield "info", "nginx's configuration is valid again", None
     if balancer.running is not None and was.running is not None:
         if was.running and not balancer.running:
-            yield "error", "nginx no longer runs", None
+            yield "info" if touched else "error", "nginx no longer runs", None
         elif balancer.running and not was.running:
             yield "info", "nginx runs", None
 

@@ -8,7 +8,7 @@ from llamatop.collect.source import Source
 from llamatop.errors import Unreachable
 from llamatop.model.cluster import Event
 from llamatop.model.observed import NodeSnapshot
-from llamatop.model.plan import Command
+from llamatop.model.plan import Command, Plan
 from llamatop.transport.base import Completed, Machine
 
 
@@ -23,6 +23,9 @@ class LiveSource(Source, Protocol):
 
     def announce(self, event: Event) -> None:
         """Put an event into the snapshots to come."""
+
+    def expect(self, plan: Plan | None) -> None:
+        """What this plan brings about is no alarm; None when it has ended."""
 
 
 class Fleet(Protocol):

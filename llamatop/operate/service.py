@@ -70,6 +70,7 @@ class ClusterOperator:
         title = f"{plan.action} {' '.join(plan.targets)}"
         identity = self._log_begin(plan)
         self._announce("info", f"{title}: begun", plan)
+        self._source.expect(plan)
         ok, error = False, "interrupted"
         try:
             async with contextlib.aclosing(execution.run()) as results:
@@ -82,6 +83,7 @@ class ClusterOperator:
             error = str(failure)
             raise
         finally:
+            self._source.expect(None)
             self._log_end(identity, ok, error or None)
             undone = "".join(f"; {text}" for text in execution.undone if text not in error)
             if ok:

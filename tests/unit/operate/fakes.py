@@ -40,7 +40,7 @@ from llamatop.model.observed import (
     UnitState,
     WorkerSample,
 )
-from llamatop.model.plan import Command
+from llamatop.model.plan import Command, Plan
 from llamatop.operate.audit import Audit
 from llamatop.operate.service import ClusterOperator
 from llamatop.transport.base import Completed
@@ -88,6 +88,7 @@ class FakeCluster:
     http_only: set[str] = field(default_factory=set)
     ran: list[tuple[str, str]] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    expected: list[Plan | None] = field(default_factory=list)
     ticks: list[Callable[[], None]] = field(default_factory=list)
     root: bool = True
     noise: bytes = b""
@@ -274,6 +275,9 @@ class FakeSource:
 
     def announce(self, event: Event) -> None:
         self._fake.events.append(event)
+
+    def expect(self, plan: Plan | None) -> None:
+        self._fake.expected.append(plan)
 
     def journal(self, worker: str, lines: int = 200, follow: bool = True) -> AsyncIterator[str]:
         raise NotImplementedError

@@ -1,0 +1,73 @@
+"""Events out of two snapshots: what is told, and how loudly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
+
+from llamatop.collect.events import EventLog
+from llamatop.model.observed import BalancerSample, NodeSnapshot, UnitState, WorkerSample
+from llamatop.model.plan import Plan, Step
+
+UNIT, OTHER = "llama-server-gpu0.service", "llama-server-gpu1.service"
+RESTART = Plan(
+    "restart",
+    ("node1/gpu0",),
+    (
+        Step("membership", "node1", "drain", worker="node1/gpu0"),
+        Step("systemctl", "node1", "restart", worker="node1/gpu0", unit=UNIT, verb="restart"),
+    ),
+)
+
+
+def node(health: str, pending: bool, unit: str = UNIT, state: str = "active") -> NodeSnapshot:
+    return NodeSnapshot(
+        "node1",
+        received_at=1.0,
+        reachable=True,
+        units={unit: UnitState(unit, "worker", active_state=state, sub_state=state)},
+        workers={unit: WorkerSample(unit, health=health, fault="refused")},  # type: ignore[arg-type]
+        balancer=BalancerSample(reload_pending=pending, running=True),
+    )
+
+
+def told(log: EventLog, *snapshots: NodeSnapshot) -> list[tuple[str, str]]:
+    before = len(log.events)
+    for was, now in pairwise(snapshots):
+        log.compare(was, now, {})
+    return [(event.severity, event.text) for event in log.events[before:]]
+
+
+def log(plan: Plan | None) -> EventLog:
+    made = EventLog(lambda: datetime.now(UTC))
+    made.plan = plan
+    return made
+
+
+def test_what_no_plan_brings_about_is_an_alarm() -> None:
+    assert told(log(None), node("ok", False), node("unreachable", True)) == [
+        ("error", f"{UNIT} is unreachable: refused"),
+        ("warning", "nginx's files are newer than what runs: a reload is pending"),
+    ]
+
+
+def test_what_our_own_plan_brings_about_is_told_calmly() -> None:
+    mine = log(RESTART)
+    assert told(mine, node("ok", False), node("unreachable", True), node("ok", False)) == [
+        ("info", f"{UNIT} does not answer while the plan runs"),
+        ("info", f"{UNIT} is ok"),
+        ("info", "nginx was reloaded"),
+    ]
+    mine.plan = None
+    assert told(mine, node("ok", False), node("unreachable", False))[0][0] == "error"
+
+
+def test_what_the_plan_does_not_mean_to_bring_about_stays_an_alarm() -> None:
+    mine = log(RESTART)
+    failed = told(mine, node("ok", False), node("ok", False, state="failed"))
+    assert [severity for severity, _ in failed] == ["error"]
+    other = told(mine, node("ok", False, OTHER), node("unreachable", False, OTHER))
+    assert other == [("error", f"{OTHER} is unreachable: refused")]
+    elsewhere = [replace(node(health, False), name="node2") for health in ("ok", "error")]
+    assert [severity for severity, _ in told(mine, *elsewhere)] == ["error"]
