@@ -192,6 +192,15 @@ async def test_the_journal_follows_the_cursor_in_the_pane() -> None:
         assert app.fake.reading == ["node1/gpu0", "node2/big"]
 
 
+async def test_no_journal_is_said_to_be_read_where_nothing_is_selected() -> None:
+    app = Stage()
+    async with app.run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        await pilot.press("slash", *"zzz", "enter")
+        await until(pilot, lambda: "journal" not in app.shown(), "the empty pane")
+        assert "reading…" not in app.shown()
+
+
 async def test_help_lists_every_key() -> None:
     app = Stage()
     async with app.run_test(size=(100, 60)) as pilot:

@@ -127,7 +127,7 @@ class JournalView(Lines, can_focus=True):
 
     def sticky(self) -> list[Text]:
         """A heading that says where it stands."""
-        if self.heading_words is None:
+        if self.heading_words is None or self._unit is None:
             return []
         text = piece(f" {self.heading_words}", self.palette["key" if self.has_focus else "heading"])
         if self.fault:
