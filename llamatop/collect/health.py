@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from llamatop.model.cluster import GpuView, NodeView, Totals, WorkerView
 from llamatop.model.observed import BalancerSample
 
+_BAD = ("unauthorized", "error", "unreachable")
 _ENABLED = ("enabled", "enabled-runtime")
 
 
@@ -41,9 +42,14 @@ def healthy(
 
 
 def well(worker: WorkerView) -> bool:
-    """Whether the worker does what is wanted of it; a drained one may do anything."""
+    """Whether the worker does what is wanted of it; a drained one may do anything.
+
+    Where no unit is known (a node read by HTTP alone) its health is all there is to go by.
+    """
     if worker.membership in ("down", "draining"):
         return True
+    if worker.unit.active_state is None and worker.sample.health in _BAD:
+        return False
     wanted = worker.unit.unit_file_state in _ENABLED or worker.membership in ("in", "mixed")
     return not wanted or worker.sample.health in ("ok", "busy")
 
