@@ -27,7 +27,6 @@ from llamatop.model.cluster import (
     ClusterSnapshot,
     Event,
     GpuView,
-    MemberView,
     NodeView,
     WorkerView,
 )
@@ -94,7 +93,6 @@ class Collector:
             tick=0,
             nodes=tuple(state.view(clock()) for state in self._states.values()),
         )
-        self._members: tuple[MemberView, ...] | None = None
         # The first figures and the first rates are shown as they come.
         self._unsettled = {node.name for node in cluster.nodes}
         self._readers: set[asyncio.Event] = set()
@@ -310,9 +308,8 @@ class Collector:
         balance = self._balancing.join(samples, endpoints, self._roads(), workers)
         balancer = balance.balancer
         if balancer is not None and balance.sample is not None:
-            if self._members is not None:
-                self._events.compare_members(balancer.node, self._members, balance.members)
-            self._members = balance.members
+            if balance.sample.members is not None:
+                self._events.take_members(balancer.node, balance.members, balance.sample.members)
             if (link := self._links.get(balancer.node)) is not None:
                 link.ask_members(balance.ask)
         cluster = self._cluster

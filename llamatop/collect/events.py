@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from llamatop.model.cluster import Event, MemberView, Severity
@@ -12,6 +12,7 @@ from llamatop.model.observed import (
     GpuSample,
     NodeSnapshot,
     UnitState,
+    UpstreamMember,
     WorkerSample,
 )
 from llamatop.model.plan import Plan
@@ -41,6 +42,8 @@ class EventLog:
         self._told: dict[tuple[str | None, str | None, str], datetime] = {}
         self._frozen: tuple[Event, ...] | None = ()
         self.plan: Plan | None = None
+        self._members: dict[tuple[str, str], MemberView] | None = None
+        self._listed: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -76,24 +79,32 @@ class EventLog:
             told |= self.tell(severity, text, after.name, names.get(unit or ""))
         return told
 
-    def compare_members(
-        self, node: str, before: tuple[MemberView, ...], after: tuple[MemberView, ...]
+    def take_members(
+        self, node: str, members: Sequence[MemberView], listed: Sequence[UpstreamMember]
     ) -> bool:
-        """Keep what changed in the upstreams of the balancer `node`."""
+        """Keep what changed in the upstreams of the balancer `node` since the last call.
+
+        `members` are those of this cluster. A server line of `listed` that is only now known to
+        be one of them was not added.
+        """
+        old, were = self._members, self._listed
+        new = {(member.upstream, member.address): member for member in members}
+        are = frozenset((line.upstream, line.address) for line in listed)
+        self._members, self._listed = new, are
+        if old is None:
+            return False
         told = False
-        old = {(member.upstream, member.address): member for member in before}
-        new = {(member.upstream, member.address): member for member in after}
         for key, member in new.items():
             was = old.get(key)
-            if was is None:
+            if was is None and key not in were:
                 text = f"{member.address} was added to {member.upstream}"
-            elif was.state != member.state:
+            elif was is not None and was.state != member.state:
                 text = f"{member.address} in {member.upstream}: {was.state} → {member.state}"
             else:
                 continue
             told |= self.tell("info", text, node, member.worker)
         for key, member in old.items():
-            if key not in new:
+            if key not in new and key not in are:
                 text = f"{member.address} was removed from {member.upstream}"
                 told |= self.tell("warning", text, node, member.worker)
         return told

@@ -288,6 +288,8 @@ def test_an_upstream_that_nginx_does_not_have_is_a_fault_that_names_those_it_has
         "nginx has no upstream 'llama_clustr'; correct balancer.upstream in the cluster file;"
         " it has: llama_cluster"
     )
+    # Its members are this cluster's only once their workers are known; nobody added them.
+    assert [event.text for event in snapshot.events if "llama_cluster" in event.text] == []
 
 
 def test_with_hosts_alone_the_balancer_is_found() -> None:
