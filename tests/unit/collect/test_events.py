@@ -7,7 +7,14 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from llamatop.collect.events import EventLog
-from llamatop.model.observed import BalancerSample, NodeSnapshot, UnitState, WorkerSample
+from llamatop.model.cluster import MemberView
+from llamatop.model.observed import (
+    BalancerSample,
+    NodeSnapshot,
+    UnitState,
+    UpstreamMember,
+    WorkerSample,
+)
 from llamatop.model.plan import Plan, Step
 
 UNIT, OTHER = "llama-server-gpu0.service", "llama-server-gpu1.service"
@@ -71,3 +78,22 @@ def test_what_the_plan_does_not_mean_to_bring_about_stays_an_alarm() -> None:
     assert other == [("error", f"{OTHER} is unreachable: refused")]
     elsewhere = [replace(node(health, False), name="node2") for health in ("ok", "error")]
     assert [severity for severity, _ in told(mine, *elsewhere)] == ["error"]
+
+
+ONE, TWO = UpstreamMember("a", "127.0.0.1:1"), UpstreamMember("a", "127.0.0.1:2")
+
+
+def views(*lines: UpstreamMember) -> list[MemberView]:
+    return [MemberView(line.upstream, line.address, "in") for line in lines]
+
+
+def test_a_server_line_is_added_only_where_it_was_not_there_before() -> None:
+    mine = log(None)
+    mine.take_members("node1", [], [ONE])
+    # Only now is it known that a worker of this cluster stands behind it.
+    mine.take_members("node1", views(ONE), [ONE])
+    assert mine.events == ()
+    mine.take_members("node1", views(ONE, TWO), [ONE, TWO])
+    assert mine.events[-1].text == "127.0.0.1:2 was added to a"
+    mine.take_members("node1", [], [ONE])
+    assert [event.text for event in mine.events[1:]] == ["127.0.0.1:2 was removed from a"]
