@@ -80,7 +80,7 @@ def test_what_the_plan_does_not_mean_to_bring_about_stays_an_alarm() -> None:
     assert [severity for severity, _ in told(mine, *elsewhere)] == ["error"]
 
 
-ONE, TWO = UpstreamMember("a", "127.0.0.1:1"), UpstreamMember("a", "127.0.0.1:2")
+ONE, TWO = (UpstreamMember("a", f"127.0.0.1:{port}", down=False) for port in (1, 2))
 
 
 def views(*lines: UpstreamMember) -> list[MemberView]:
