@@ -376,6 +376,23 @@ def test_workers_of_a_silent_node_are_not_counted_as_serving() -> None:
     assert "2/3 workers" in line
 
 
+def test_the_headline_counts_the_members_that_are_out() -> None:
+    snapshot = clusters.well()
+    first, second, third = snapshot.members
+    out = (replace(first, state="down"), replace(second, state="draining"), third)
+    line = totals.headline(replace(snapshot, members=out), 0, 0, 80, PALETTE).plain
+    assert "✓ healthy  1 draining, 1 down" in line
+    assert "down" not in totals.headline(snapshot, 0, 0, 80, PALETTE).plain
+
+
+@pytest.mark.parametrize("width", range(10, 120))
+def test_the_headline_never_takes_more_than_its_width(width: int) -> None:
+    for snapshot, errors in ((clusters.well(), 0), (clusters.ill(), 12)):
+        assert cell_len(totals.headline(snapshot, errors, 2, width, PALETTE).plain) <= max(
+            width, 24
+        )
+
+
 @given(st.text(), st.integers(2, 60))
 def test_wrapping_keeps_the_width_and_every_character(text: str, width: int) -> None:
     lines = wrap(text, width)

@@ -48,22 +48,21 @@ def headline(
         clock = piece(snapshot.taken_at.astimezone().strftime("%H:%M:%S"), palette["dim"])
     else:
         clock = piece(f"nothing new for {duration(silent_seconds)}", palette["node.stale"])
+    out = _out(snapshot, palette)
     # What is wrong stays longest, the name and the clock leave first.
     for parts in (
-        [left, health, nodes, workers, clock],
-        [left, health, nodes, workers],
-        [left, health, nodes],
+        [left, health, out, nodes, workers, clock],
+        [left, health, out, nodes, workers],
+        [left, health, out, nodes],
+        [left, health, out],
         [left, health],
-        [health],
     ):
-        right = Text("   ").join(parts[1:]) if len(parts) > 1 else Text()
-        space = width - cell_len(parts[0].plain) - cell_len(right.plain) - 1
-        if space >= 2 or len(parts) == 1:
-            text = parts[0].copy()
-            text.append(" " * max(0, space))
-            text.append_text(right)
-            return text
-    return health
+        for gap in ("   ", "  "):
+            right = Text(gap).join(part for part in parts[1:] if part)
+            space = width - cell_len(left.plain) - cell_len(right.plain) - 1
+            if space >= 2:
+                return left + Text(" " * space) + right
+    return health + Text(" " * max(0, width - cell_len(health.plain) - 1))
 
 
 def _share(up: int, total: int, noun: str, tick: int, palette: Palette) -> Text:
@@ -86,6 +85,16 @@ def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Pale
     if warnings:
         text.append(f"  ▲ {warnings}", palette["event.warning"])
     return text
+
+
+def _out(snapshot: ClusterSnapshot, palette: Palette) -> Text:
+    """How many members serve nothing new: nothing is wrong, but it should not be forgotten."""
+    words = []
+    for state in ("draining", "down"):
+        addresses = {member.address for member in snapshot.members if member.state == state}
+        if addresses:
+            words.append(f"{len(addresses)} {state}")
+    return piece(", ".join(words), palette["event.warning"])
 
 
 def figures(

@@ -94,11 +94,13 @@ class MainScreen(ClusterScreen):
         found = alerts(snapshot)
         self.totals.snapshot, self.alerts.found = snapshot, found
         self.totals.found = found
+        self.keys.wanted = frozenset({"faults"} if found else ())
         self.totals.history = top.history.total_generation() if top.history else ()
         self.totals.silent_seconds = top.silent_seconds
         self.table.show(snapshot)
         self._share(self.alerts.wanted(self.size.width))
         self.totals.redraw()
+        self.keys.redraw()
         self.alerts.redraw()
         self.table.redraw()
         self.chart.show(snapshot, top.history)

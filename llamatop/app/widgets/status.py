@@ -42,17 +42,19 @@ class KeyLine(Lines):
 
     read_only = False
     left_out: frozenset[str] = frozenset({"back"})
+    wanted: frozenset[str] = frozenset()
 
     def count(self) -> int:
         """One."""
         return 1
 
     def line(self, place: int, width: int) -> Text:
-        """Keys and words; back, help and quit are the last to leave."""
+        """Keys and words; what is wanted now, back, help and quit are the last to leave."""
         listed = [
             key for key in keys(self.read_only) if key.brief and key.brief not in self.left_out
         ]
-        order = sorted(listed, key=lambda key: key.brief not in ("back", "help", "quit"))
+        last = {"back", "help", "quit"} | self.wanted
+        order = sorted(listed, key=lambda key: key.brief not in last)
         kept = []
         used = 1
         for key in order:
