@@ -11,7 +11,7 @@ from rich.cells import cell_len
 
 from llamatop.app.render import alerts, bars, figures, gpus, layout, plan, state, totals, workers
 from llamatop.app.render.palette import ROLES, attributes, fallback
-from llamatop.app.render.words import fit, fit_middle, wrap
+from llamatop.app.render.words import fit, fit_middle, fit_name, wrap
 from llamatop.app.rows import SORTS, Row, arrange, matches, rows
 from llamatop.model.observed import UnitState
 from llamatop.model.text import plain
@@ -79,6 +79,16 @@ def test_fit_is_exactly_as_wide_as_asked_and_safe(text: str, width: int, right: 
 @given(st.text(), st.integers(5, 40))
 def test_fit_middle_is_exactly_as_wide_as_asked(text: str, width: int) -> None:
     assert cell_len(fit_middle(text, width)) == width
+
+
+@given(st.text(), st.text(), st.integers(0, 40))
+def test_fit_name_is_exactly_as_wide_as_asked(node: str, unit: str, width: int) -> None:
+    assert cell_len(fit_name(f"{node}/{unit}", width)) == width
+
+
+def test_fit_name_keeps_the_node_and_the_end() -> None:
+    assert fit_name("node1/llama-tunnel-node2", 20) == "node1/…-tunnel-node2"
+    assert fit_name("a-long-node-name/gpu0", 12) == "a-lon…e/gpu0"
 
 
 def test_fit_middle_keeps_both_ends() -> None:
@@ -381,7 +391,7 @@ def test_the_headline_counts_the_members_that_are_out() -> None:
     first, second, third = snapshot.members
     out = (replace(first, state="down"), replace(second, state="draining"), third)
     line = totals.headline(replace(snapshot, members=out), 0, 0, 80, PALETTE).plain
-    assert "✓ healthy  1 draining, 1 down" in line
+    assert "✓ healthy   1 draining, 1 down" in line
     assert "down" not in totals.headline(snapshot, 0, 0, 80, PALETTE).plain
 
 

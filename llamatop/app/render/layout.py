@@ -37,7 +37,7 @@ def share(
     keys = 1 if height >= 12 else 0
     left = height - totals - keys - below
     spaced = height >= 20
-    want_workers = workers + 2 + spaced
+    want_workers = max(1, workers) + 2 + spaced
     want_gpus = gpus + 1 + spaced if gpus else 0
     # Faults take a seventh, and what nothing but the chart would have.
     spare = left - want_workers - want_gpus - 4

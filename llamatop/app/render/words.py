@@ -36,6 +36,18 @@ def fit_middle(text: str, width: int) -> str:
     return fit(set_cell_size(text, head) + "…" + text[-tail:], width)
 
 
+def fit_name(name: str, width: int) -> str:
+    """Like `fit` for `node/unit`: the node and the end of the unit stay, which tell it apart."""
+    name = plain(name)
+    node, slash, unit = name.partition("/")
+    room = width - cell_len(node) - 2
+    if cell_len(name) <= width or not slash or room < 6:
+        return fit_middle(name, width)
+    while cell_len(unit) > room:
+        unit = unit[1:]
+    return fit(f"{node}/…{unit}", width)
+
+
 def wrap(text: str, width: int) -> list[str]:
     """`text` made safe, in lines of at most `width` cells; breaks at spaces, loses nothing else."""
     lines: list[str] = []

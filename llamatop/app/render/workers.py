@@ -13,7 +13,7 @@ from llamatop.app.render.bars import slots
 from llamatop.app.render.figures import UNKNOWN, count, duration, number
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
-from llamatop.app.render.words import fit, fit_middle, piece
+from llamatop.app.render.words import fit, fit_middle, fit_name, piece
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
 
@@ -77,13 +77,16 @@ def columns(listed: Sequence[Row], width: int) -> list[Column]:
     kept = list(columns)
     while _total(kept, gap) > width and len(kept) > 2:
         kept.remove(max(kept, key=lambda column: _LEAVES[column.key]))
-    spare = width - _total(kept, gap)
-    return [
-        _grown(column, min(spare, max(0, models - column.width)))
-        if column.key == "model"
-        else column
-        for column in kept
-    ]
+    # What is left goes to the names that are cut: the workers' first, then the models'.
+    for key, wanted in (("worker", names), ("model", models)):
+        spare = width - _total(kept, gap)
+        kept = [
+            _grown(column, max(0, min(spare, wanted - column.width)))
+            if column.key == key
+            else column
+            for column in kept
+        ]
+    return kept
 
 
 def _total(kept: Sequence[Column], gap: int) -> int:
@@ -130,7 +133,7 @@ def line(
 
 
 def _worker(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
-    name = fit_middle(row.shown, column.width)
+    name = fit_name(row.shown, column.width)
     text = piece(name, palette["text"])
     if name.startswith(f"{row.node}/"):
         text.stylize(palette["node.name"], 0, len(row.node) + 1)

@@ -115,7 +115,7 @@ class MainScreen(ClusterScreen):
             width,
             height,
             gpus=len(snapshot.gpus),
-            workers=max(1, self.table.count()),
+            workers=self.table.count(),
             alerts=found,
             events=len(snapshot.events),
             below=int(self.filter.display) + int(self.status.display),
