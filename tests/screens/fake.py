@@ -58,9 +58,12 @@ class FakeSource:
         self.latest = snapshot
         self.history = FakeHistory()
         self.entries = [
-            "2026-11-21T02:13:41+0000 node1 llama-server[159]: slot launch_slot_: id 0 | task 441",
+            "2026-11-21T02:13:41+0000 node1 llama-server[159]:"
+            " 0.09.070.426 I slot launch_slot_: id  0 | task 441",
             "2026-11-21T02:13:42+0000 node1 llama-server[159]: prompt processing, n_tokens = 640",
-            "2026-11-21T02:13:55+0000 node1 llama-server[159]: eval time = 9412.11 ms / 512 tokens",
+            "2026-11-21T02:13:55+0000 node1 llama-server[159]:"
+            " 0.23.100.912 W slot print_timing: id  0 | task 441 |"
+            "        eval time =    9412.11 ms /   512 tokens",
             "2026-11-21T02:13:55+0000 node1 llama-server[159]: slot release: id 0 | task 441",
         ]
         self.journal_fault: LlamatopError | None = None

@@ -201,6 +201,23 @@ async def test_no_journal_is_said_to_be_read_where_nothing_is_selected() -> None
         assert "reading…" not in app.shown()
 
 
+async def test_the_pane_gives_each_entry_one_line_without_the_server_s_own_time() -> None:
+    app = Stage()
+    async with app.run_test(size=(200, 60)) as pilot:
+        await settled(pilot)
+        lines = app.shown().splitlines()
+        (first,) = [line for line in lines if "slot launch_slot_" in line]
+        assert first.endswith("slot launch_slot_: id 0 | task 441")
+        assert "0.09.070.426" not in first
+        (timed,) = [line for line in lines if "eval time" in line]
+        assert "▲ slot print_timing: id 0 | task 441 | eval time = 9412.11 ms" in timed
+    async with (app := Stage()).run_test(size=(120, 24)) as pilot:
+        await pilot.press("l")
+        await settled(pilot)
+        # The log itself leaves nothing out.
+        assert "0.09.070.426 I slot launch_slot_: id  0 | task 441" in app.shown()
+
+
 async def test_help_lists_every_key() -> None:
     app = Stage()
     async with app.run_test(size=(100, 60)) as pilot:

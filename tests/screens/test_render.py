@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from llamatop.app.render import alerts, bars, figures, gpus, layout, plan, state, totals, workers
+from llamatop.app.render import (
+    alerts,
+    bars,
+    detail,
+    figures,
+    gpus,
+    layout,
+    plan,
+    state,
+    totals,
+    workers,
+)
 from llamatop.app.render.palette import ROLES, attributes, fallback
 from llamatop.app.render.words import fit, fit_middle, fit_name, wrap
 from llamatop.app.rows import SORTS, Row, arrange, matches, rows
@@ -125,6 +136,22 @@ def test_a_chart_fills_from_below() -> None:
 )
 def test_ceiling(largest: float, ceiling: float) -> None:
     assert bars.ceiling([None, largest]) == ceiling
+
+
+def test_the_axis_ends_every_label_below_its_moment() -> None:
+    line = detail.axis(64, 1.0, PALETTE).plain
+    assert line.endswith("now")
+    now = line.index("now") + 2
+    for ago, label in ((15, "-15s"), (30, "-30s"), (45, "-45s")):
+        assert line[now - ago - len(label) + 1 : now - ago + 1] == label
+    assert "-1m30s" in detail.axis(120, 1.0, PALETTE).plain
+    assert "-1h" not in detail.axis(120, 60.0, PALETTE).plain
+    assert "-30m" in detail.axis(120, 60.0, PALETTE).plain
+
+
+@given(st.integers(6, 300), st.floats(0.1, 3600))
+def test_the_axis_is_as_wide_as_its_chart(width: int, interval: float) -> None:
+    assert len(detail.axis(width, interval, PALETTE).plain) == width - 1
 
 
 def test_slots_show_what_each_does() -> None:

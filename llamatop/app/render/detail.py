@@ -19,6 +19,9 @@ from llamatop.model.observed import Slot
 from llamatop.model.text import plain
 
 _LABEL = 11
+# Between two labels of the time axis, and the whole seconds that they may be apart.
+_LABEL_CELLS = 12
+_STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
 def title(row: Row, width: int, palette: Palette) -> Text:
@@ -126,15 +129,33 @@ def history(
     prompt: Sequence[float | None],
     width: int,
     height: int,
+    interval_seconds: float,
     palette: Palette,
 ) -> list[Text]:
-    """Two area charts in `height` lines: tokens out above tokens in, each with its own scale."""
-    upper = max(1, (height - 2) * 2 // 3)
-    lower = max(1, height - 2 - upper)
+    """Two area charts in `height` lines, tokens out above tokens in, over one axis of time."""
+    upper = max(1, (height - 3) * 2 // 3)
+    lower = max(1, height - 3 - upper)
     return [
         *area("gen tok/s", generation, width, upper, "rate.generation", palette),
         *area("prompt tok/s", prompt, width, lower, "rate.prompt", palette),
+        axis(width, interval_seconds, palette),
     ]
+
+
+def axis(width: int, interval_seconds: float, palette: Palette) -> Text:
+    """How long ago each place of a chart was: every label ends below the moment that it names."""
+    cells = " " * (width - 5) + "now"
+    for step in _STEPS:
+        if step / interval_seconds >= _LABEL_CELLS:
+            break
+    ago = step
+    while (end := width - 2 - round(ago / interval_seconds)) > _LABEL_CELLS // 2:
+        minutes, seconds = divmod(ago, 60)
+        label = f"-{minutes}m{seconds:02}s" if seconds and minutes else f"-{minutes}m"
+        label = label if minutes else f"-{seconds}s"
+        cells = cells[: end - len(label)] + label + cells[end:]
+        ago += step
+    return piece(f" {cells}"[:width], palette["faint"])
 
 
 def area(

@@ -47,7 +47,8 @@ class DetailScreen(ClusterScreen):
             return
         snapshot = self.top.snapshot
         row = next((row for row in rows(snapshot) if row.name == self.worker_name), None)
-        self.pane.show(row, self.top.history, snapshot.taken_at)
+        interval = snapshot.cluster.interval_seconds
+        self.pane.show(row, self.top.history, snapshot.taken_at, interval)
         self.pane.journal.watch_unit(self.top.source, self.worker_name)
 
     def show_plan(self) -> None:

@@ -145,7 +145,9 @@ class MainScreen(ClusterScreen):
         if not self.detail.display:
             self.detail.journal.watch_unit(None, None)
             return
-        self.detail.show(row, self.top.history, self.top.snapshot.taken_at)
+        snapshot = self.top.snapshot
+        interval = snapshot.cluster.interval_seconds
+        self.detail.show(row, self.top.history, snapshot.taken_at, interval)
         self.detail.journal.watch_unit(self.top.source, row.name if row else None)
 
     def show_plan(self) -> None:

@@ -24,12 +24,16 @@ class Facts(Lines, can_focus=True):
         self._row: Row | None = None
         self._history: History | None = None
         self._now: datetime | None = None
+        self._interval = 1.0
         self._made: list[Text] = []
         self.chart_height = 9
 
-    def show(self, row: Row | None, history: History | None, now: datetime) -> None:
+    def show(
+        self, row: Row | None, history: History | None, now: datetime, interval_seconds: float
+    ) -> None:
         """Take the row as it is now; None empties the pane."""
         self._row, self._history, self._now = row, history, now
+        self._interval = interval_seconds
         self._make()
         self.redraw()
 
@@ -64,12 +68,14 @@ class Facts(Lines, can_focus=True):
         if row is None or self._now is None or width < 4:
             return
         made = [render.title(row, width, palette), Text()]
-        if self.chart_height > 7:
+        if self.chart_height > 8:
             made.insert(0, Text())
         if row.worker is not None and self._history is not None and self.chart_height:
             generation = self._history.generation(row.name)
             prompt = self._history.prompt(row.name)
-            made += render.history(generation, prompt, width, self.chart_height, palette)
+            made += render.history(
+                generation, prompt, width, self.chart_height, self._interval, palette
+            )
             made.append(Text())
         made += render.facts(row, width, palette, self._now)
         if row.worker is not None:
@@ -91,15 +97,18 @@ class DetailPane(Container):
         super().__init__(id=id)
         self.facts = Facts(palette)
         self.journal = JournalView(palette)
+        self.journal.brief = True
 
     def compose(self) -> ComposeResult:
         """Facts first."""
         yield self.facts
         yield self.journal
 
-    def show(self, row: Row | None, history: History | None, now: datetime) -> None:
+    def show(
+        self, row: Row | None, history: History | None, now: datetime, interval_seconds: float
+    ) -> None:
         """Take the row as it is now."""
-        self.facts.show(row, history, now)
+        self.facts.show(row, history, now, interval_seconds)
         self.share()
 
     def on_resize(self) -> None:
@@ -111,7 +120,7 @@ class DetailPane(Container):
         beside = self.size.width >= 100 and self.size.height < 30
         self.set_class(beside, "beside")
         height = self.size.height
-        charts = 0 if height < 16 else 7 if height < 30 else 11
+        charts = 0 if height < 16 else 7 if height < 30 else 12
         if charts != self.facts.chart_height:
             self.facts.chart_height = charts
             self.facts.remake()

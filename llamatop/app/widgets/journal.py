@@ -11,7 +11,7 @@ from rich.text import Text
 
 from llamatop.app.messages import JournalArrived
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import piece
+from llamatop.app.render.words import fit, piece
 from llamatop.app.widgets.lines import Lines
 from llamatop.collect.source import Source
 from llamatop.errors import LlamatopError
@@ -22,15 +22,22 @@ KEPT_LINES = 5000
 PATIENCE_SECONDS = 0.2
 # As journalctl -o short-iso writes: time, host, program[pid], message.
 _PREFIX = re.compile(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\S* \S+ ([^\s:\[]+)(?:\[\d+\])?: (.*)")
+# As llama-server writes by itself: time since its start, level, message.
+_OWN = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) (.*)")
+_LEVELS = {"W": ("▲ ", "event.warning"), "E": ("✗ ", "event.error")}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT|\d\d-\d\d )?\d\d:\d\d:\d\d\S*")
 
 
 class JournalView(Lines, can_focus=True):
-    """Stays at the end while `follow` is on; what has scrolled past stays for the search."""
+    """Stays at the end while `follow` is on; what has scrolled past stays for the search.
+
+    A `brief` one gives each entry one line, without the time that llama-server itself writes.
+    """
 
     heading_words: str | None = "journal"
     backlog = 200
     dated = False
+    brief = False
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
@@ -150,6 +157,9 @@ class JournalView(Lines, can_focus=True):
         time = _TIME.match(words) if first else None
         if time is not None:
             text.stylize(self.palette["faint"], 1, 1 + time.end())
+            for mark, role in _LEVELS.values():
+                if self.brief and words.startswith(mark, time.end() + 1):
+                    text.stylize(self.palette[role], 2 + time.end())
         if self.needle:
             text.highlight_words([self.needle], self.palette["match"], case_sensitive=False)
         return text
@@ -203,11 +213,18 @@ class JournalView(Lines, can_focus=True):
             return entry
         day, time, program, rest = found.groups()
         when = f"{day} {time}" if self.dated else time
+        if self.brief:
+            own = _OWN.match(rest)
+            rest = _LEVELS.get(own[1], ("", ""))[0] + own[2] if own else rest
+            rest = " ".join(rest.split())
         return f"{when} {rest}" if program != "systemd" else f"{when} systemd: {rest}"
 
     def _wrap(self, entry: int) -> None:
         words = self._entries[entry]
         width = max(10, self.drawn_width - 2)
+        if self.brief:
+            self._lines.append((entry, fit(words, width).rstrip()))
+            return
         parts = chop_cells(words, width) if cell_len(words) > width else [words]
         self._lines += [(entry, part) for part in parts]
 
