@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, fields, is_dataclass, replace
 from functools import cache
 
-from llamatop.engines import slots
+from llamatop.engines import glances, slots
 from llamatop.model.observed import (
     BalancerSample,
     GpuSample,
@@ -170,6 +170,8 @@ def _read_dataclass(
         value = dict(zip(ROWS[kind], value, strict=False))
     if not isinstance(value, dict):
         raise _WrongError(f"expected an object, got {_shown(value)}")
+    if kind is WorkerSample and "glances" in value:
+        value = {**value, "glances": _glances(value)}
     values: dict[str, object] = {}
     named = KEY_FIELDS.get(kind)
     for name, reader, required in _plan(kind):
@@ -190,6 +192,10 @@ def _read_dataclass(
                 raise _WrongError(f"{name}: {wrong.args[0]}") from None
             complaints.append(f"{path}.{name}: {wrong.args[0]}")
     return kind(**values)
+
+
+def _glances(worker: dict[typing.Any, object]) -> object:
+    return glances.read(worker["glances"], worker.get("slots"), worker.get("read_at_seconds"))
 
 
 @cache

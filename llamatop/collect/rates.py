@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from llamatop.collect.rates_counter import CountedTotal, SeenTotal
+from llamatop.collect.rates_progress import NOTHING
 from llamatop.collect.rates_slots import SlotLedger
 from llamatop.model.observed import Slot, WorkerSample
 
@@ -104,7 +105,12 @@ class RateMeter:
             return Rates(generation_tokens_total=self._generation.total)
         seconds = at - self._at
         reads = 1 if counters.generation_tokens_total is None else 2
-        progress = self._ledger.advance(slots, seconds, reads)
+        progress, before = NOTHING, self._at
+        for glance in sample.glances:
+            if before < glance.at_seconds < at:
+                step = self._ledger.advance(glance.slots, glance.at_seconds - before, 1)
+                progress, before = progress.then(step), glance.at_seconds
+        progress = progress.then(self._ledger.advance(slots, at - before, reads))
         assert self._generation is not None
         assert self._prompt is not None
         generated = self._generation.advance(

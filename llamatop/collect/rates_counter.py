@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamatop.collect.rates_slots import Progress
+from llamatop.collect.rates_progress import Progress
 
 _FINE_STEP = 20.0
 _SHARE_PER_READ = 0.5

@@ -10,11 +10,11 @@ do (llama-server draws one id for every step), and then the pace of the last int
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import exp, inf
 from statistics import median
 
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
+from llamatop.collect.rates_progress import Progress
 from llamatop.model.observed import Slot
 
 _MEMORY = 0.95
@@ -24,22 +24,6 @@ _FEW_STARTS, _SHORT_REST = 0.5, 10.0
 _SHORTER = 0.5
 _FORGET_SHORTEST = 1.005
 _IDS_BESIDE_STEPS = 12
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Tokens since the read before: expected, those that are certain, and how far off it may be.
-
-    `longest_ended` is about how long the longest task was that ended, 0 where none did. `in_flight`
-    counts generation tokens of tasks that run now; `prompt` is of what was seen.
-    """
-
-    generated: float
-    certain: int
-    spread: float
-    longest_ended: float
-    in_flight: int
-    prompt: int
 
 
 class SlotLedger:

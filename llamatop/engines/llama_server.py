@@ -13,7 +13,7 @@ it works: /props. /slots resets its timer, and so does /metrics in builds of mid
 
 from __future__ import annotations
 
-from . import router, slots
+from . import glances, router, slots
 from .answers import Answer, flag, judge, known, mapping, text, whole
 from .exchange import Request
 from .prometheus import values
@@ -69,6 +69,26 @@ def check(memory: Memory) -> Conversation:
     return known({"health": answer.health or "error", "fault": answer.fault})
 
 
+def wanted(memory: Memory, interval: float) -> int:
+    """How many times `glance` wants to be held before the next `read`, `interval` seconds on."""
+    state = memory.get("state") or {}
+    return 0 if state.get("router") else glances.wanted(state, interval)
+
+
+def glance(memory: Memory) -> Conversation:
+    """The slots between two reads, kept in `memory` for the next one; nothing where that fails."""
+    state = memory.get("state") or {}
+    if not glances.working((state.get("slots_before") or ({},))[0]):
+        return {}
+    response = yield Request("GET", "/slots")
+    answer = judge(response, "/slots", False)
+    if isinstance(answer.data, list) and response.at_seconds is not None:
+        found = slots.parse(answer.data)
+        glances.watch(state, found, response.at_seconds)
+        state.setdefault("glances", []).append({"at_seconds": response.at_seconds, "slots": found})
+    return {}
+
+
 def _one_model(
     state: Dict[str, Any], key: bool, query: str, may_sleep: bool | None, active: bool | None
 ) -> Part:
@@ -97,6 +117,9 @@ def _one_model(
     if sample["health"] == "ok":
         state["last"] = part
         state["idle"] = not _works(part)
+    looked = state.pop("glances", None)
+    if looked and "slots" in part:
+        sample["glances"] = looked
     return known(sample)
 
 
@@ -186,6 +209,7 @@ def _figures(state: Dict[str, Any], key: bool, query: str) -> Part:
             return {"health": "error", "fault": "/slots is JSON, but not a list of slots"}
         else:
             sample.update(_slots(response, answer.data))
+            glances.watch(state, sample["slots"], response.at_seconds)
     if state["metrics"] is False and state["slots"] is False:
         response = yield Request("GET", "/health")
         answer = judge(response, "/health", key)

@@ -133,6 +133,14 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
+class Glance:
+    """The slots at a moment between two ticks, on the same clock as `read_at_seconds`."""
+
+    at_seconds: float
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TokenCounters:
     """Lifetime token counters; a `_step` is the distance between two values it can print.
 
@@ -151,8 +159,9 @@ class WorkerSample:
     """One inference process as its own endpoints and its unit tell.
 
     `read_at_seconds` is the node's monotonic clock between the reads that `slots` and `counters`
-    come from. `identity` changes when the process restarts. `model_names` holds what a router or
-    Ollama has loaded. `pids` are the process and its descendants. `metrics` is False where
+    come from; `glances` are reads of the slots since the tick before, made where requests fit
+    between ticks. `identity` changes when the process restarts. `model_names` holds what a router
+    or Ollama has loaded. `pids` are the process and its descendants. `metrics` is False where
     /metrics is switched off. `fault` is one sentence.
     """
 
@@ -173,6 +182,7 @@ class WorkerSample:
     launch: Launch = field(default_factory=Launch)
     slots: tuple[Slot, ...] | None = None
     slots_total: int | None = None
+    glances: tuple[Glance, ...] = ()
     context_tokens: int | None = None
     requests_processing: int | None = None
     requests_deferred: int | None = None

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Tuple
 
-    from .reactor import Reactor
+    from .reactor import Reactor, Timer
 
     Where = Dict[str, Any]
 
@@ -97,6 +97,8 @@ class Talk:
         self._beside = self._new_connection()
         self._talk: Any = None
         self._check: Any = None
+        self._look: Any = None
+        self._looks: List[Timer] = []
         self._began = 0.0
         self._checked_at = 0.0
         self.url = self._url()
@@ -126,6 +128,7 @@ class Talk:
         if self._where["fault"] is not None:
             self.sample = {"health": "error", "fault": self._where["fault"]}
             return False
+        self._look_no_more()
         if self._talk is None:
             was = self.sample.get("health")
             self._began = now
@@ -138,6 +141,42 @@ class Talk:
             self._check = self._engine.check(self.memory)
             self._step_check(None)
         return False
+
+    def wanted(self, interval: float) -> int:
+        """How many glances until the next tick would tell more than the ticks alone."""
+        if not hasattr(self._engine, "glance") or self._talk is not None:
+            return 0
+        if (self.sample.get("latency_seconds") or 0.0) > interval / 10:
+            # builds until mid-2026 answer after the step under way; asking more would queue
+            return 0
+        return int(self._engine.wanted(self.memory, interval))
+
+    def glance_at(self, moment: float) -> None:
+        """Look at the slots at that moment, where nothing else is under way by then."""
+        if moment > time.monotonic():
+            self._looks.append(self._loop.at(moment, self._glance))
+
+    def _glance(self) -> None:
+        if self._talk is None and self._look is None:
+            self._look = self._engine.glance(self.memory)
+            self._step_look(None)
+
+    def _step_look(self, response: Response | None) -> None:
+        try:
+            request = self._look.send(response)
+        except StopIteration:
+            self._look = None
+            self._connection.close()
+            return
+        self._connection.ask(request, self._key, self._where["prefix"], self._step_look)
+
+    def _look_no_more(self) -> None:
+        for timer in self._looks:
+            timer.cancel()
+        self._looks = []
+        if self._look is not None:
+            self._look = None
+            self._connection.close()
 
     def _step(self, response: Response | None) -> None:
         try:
@@ -186,6 +225,7 @@ class Talk:
 
     def close(self) -> None:
         """Give up what is under way."""
+        self._look_no_more()
         self._talk = self._check = None
         self._connection.close()
         self._beside.close()

@@ -98,6 +98,7 @@ class Loop:
             if time.monotonic() >= until:
                 break
             self._reactor.turn(until)
+        self._workers.plan(now, self._interval)
         if not self._ended and self._began and fresh:
             self._scan(time.monotonic())
         self._began = True
@@ -123,7 +124,7 @@ class Loop:
     def _units_changed(self) -> None:
         self._scan(time.monotonic())
         # a worker that has just come up is asked in this very tick
-        self._workers.start(time.monotonic())
+        self._workers.start(time.monotonic(), well=False)
 
     def _document(self, now: float) -> Dict[str, Any]:
         longest = 1.5 * self._interval

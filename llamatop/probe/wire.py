@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     Document = Dict[str, Any]
 
 
+_PLAIN = frozenset((int, str, bool, type(None)))
+
+
 def diff(after: Document, before: Document) -> Document:
     """The smallest merge patch that makes `after` of `before`; {} where nothing changed.
 
@@ -43,6 +46,8 @@ def line(patch: Document) -> bytes:
 
 def clean(value: Any) -> Any:
     """`value` as the wire carries it: no None in objects, only numbers that JSON has."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, dict):
         return {
             str(key): cleaned

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from llamatop.engines import ENGINES, ollama, slots
+from llamatop.engines import ENGINES, glances, ollama, slots
 
 from . import procfs, starts
 from .conversation import Talk, address
+from .glances import Glances
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Workers:
         self._units = units
         self._processes = processes
         self._silent = silent
+        self._glances = Glances()
         self._declared: Dict[str, Dict[str, Any]] = {}
         self._workers: Dict[str, Worker] = {}
 
@@ -120,14 +122,19 @@ class Workers:
                 found.extend(worker.children.values())
         return found
 
-    def start(self, now: float) -> None:
-        """Ask every worker that does not still owe an answer."""
-        for worker in self._workers.values():
+    def start(self, now: float, well: bool = True) -> None:
+        """Ask every worker that owes no answer, or only those that are not `well`."""
+        for worker in self._workers.values() if well else ():
             if worker.talk is not None and worker.talk.memory["may_sleep"]:
                 worker.talk.memory["active"] = self._active(worker)
         for talk in self._talks():
-            if talk.start(now):
+            if (well or talk.sample.get("health") != "ok") and talk.start(now):
                 self._silent()
+
+    def plan(self, now: float, interval: float) -> None:
+        """Arrange to look at fast workers again before the next tick."""
+        talks = [worker.talk for worker in self._workers.values() if worker.talk is not None]
+        self._glances.plan(talks, now, interval)
 
     def _active(self, worker: Worker) -> bool | None:
         stat = procfs.stat(worker.start.pid) if worker.start.pid else None
@@ -149,6 +156,8 @@ class Workers:
                 children = [talk.sample for talk in worker.children.values()]
                 found = ollama.attach(found, children)
             if "slots" in found:
+                if "glances" in found:
+                    found["glances"] = glances.rows(found["glances"], found)
                 found["slots"] = slots.rows(found["slots"])
             found["url"] = worker.talk.url
             if found.get("identity") is None and start.pid:

@@ -1,4 +1,7 @@
-"""The probe on a node with 8 busy workers of 4 slots each: processor, memory, bytes a tick."""
+"""The probe on a node with 8 busy workers of 4 slots each: processor, memory, bytes a tick.
+
+`fast` workers serve requests of 50 to 400 tokens at 250 tokens a second and slot.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,17 @@ if [ "$1" = show ]; then for name in *; do cat "$name"; echo; done; else ls; fi
 
 def run() -> list[tuple[str, str]]:
     """Figures over 20 s at a tick of 1 s, after the first 5."""
+    figures = _run(WORKERS)
+    for count in (1, WORKERS):
+        figures += [(f"{count} fast: {name}", figure) for name, figure in _run(count, "fast")[:-2]]
+    return figures
+
+
+def _run(count: int, *mode: str) -> list[tuple[str, str]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
-            [sys.executable, "-m", "tests.benchmarks.probe_workers", str(WORKERS)],
+            [sys.executable, "-m", "tests.benchmarks.probe_workers", str(count), *mode],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -43,28 +53,33 @@ def run() -> list[tuple[str, str]]:
         cards, environment = _cards(node)
         counter = itertools.count()
         probe = node.start(interval=1.0, environment=environment)
-        figures = _measure(probe, cards, lambda: _work(node, cards, next(counter)))
+        figures = _measure(probe, count, cards, lambda: _work(node, cards, next(counter)))
         workers.stdin.close()
     return figures
 
 
-def _measure(probe: Running, cards: int, change: Callable[[], None]) -> list[tuple[str, str]]:
+def _measure(
+    probe: Running, count: int, cards: int, change: Callable[[], None]
+) -> list[tuple[str, str]]:
     full = probe.line()
     assert full is not None
     probe.until(lambda d: d["tick"] >= 5)
     pid = probe.process.pid
-    sizes = []
+    sizes: list[int] = []
+    glances = 0
     began, before, first = time.monotonic(), _processor(pid), probe.document["tick"]
     while probe.document["tick"] - first < SECONDS:
         patch = probe.line()
         assert patch is not None
         sizes.append(len(_line(patch)))
+        told = patch.get("workers", {}).values()
+        glances += sum(len(worker.get("glances") or ()) for worker in told)
         probe.send(bundle.beat(1))
         change()
     used = (_processor(pid) - before) / (time.monotonic() - began)
     status = Path(f"/proc/{pid}/status").read_text()
     memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
-    assert len(probe.document["workers"]) == WORKERS
+    assert len(probe.document["workers"]) == count
     assert all(len(w["slots"]) == 4 for w in probe.document["workers"].values())
     assert len(probe.document["gpus"]) == cards
     probe.close()
@@ -74,6 +89,7 @@ def _measure(probe: Running, cards: int, change: Callable[[], None]) -> list[tup
         ("resident memory", f"{memory:.1f} MB  (goal < 25 MB)"),
         ("bytes a tick, mean", f"{sum(sizes) / len(sizes):.0f}  (goal < 4096)"),
         ("bytes a tick, largest", f"{max(sizes)}  (goal < 4096)"),
+        ("reads of slots between ticks, a tick", f"{glances / len(sizes):.1f}"),
         ("bytes of the first line, the only full one", f"{len(_line(full))}"),
         ("bytes sent to start it", f"{len(bundle.payload())}"),
     ]

@@ -93,6 +93,11 @@ def metrics_every(reads: Sequence[Read], ticks: int) -> list[Read]:
     return [read if n % ticks == 0 else bare[n] for n, read in enumerate(reads)]
 
 
+def without_glances(reads: Sequence[Read]) -> list[Read]:
+    """The same reads where nobody looked between the ticks."""
+    return [replace(read, sample=replace(read.sample, glances=())) for read in reads]
+
+
 def _seconds(first: Read, last: Read) -> float:
     assert first.sample.read_at_seconds is not None
     assert last.sample.read_at_seconds is not None

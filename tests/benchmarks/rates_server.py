@@ -1,7 +1,8 @@
 """A real llama-server under a streaming load, read as the probe reads it, and the truth beside it.
 
 Streaming clients count every token with the time at which it came. One reader asks /metrics and
-then /slots each second on one connection, through the engine's own parsers. `Read.generated` is
+then /slots each second on one connection, through the engine's own parsers, and /slots between
+ticks when the probe would. `Read.generated` is
 what the clients had when the slots were read.
 """
 
@@ -23,9 +24,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llamatop.engines import prometheus
+from llamatop.engines import glances, prometheus
 from llamatop.engines import slots as engine_slots
-from llamatop.model.observed import Slot, TokenCounters, WorkerSample
+from llamatop.model.observed import Glance, Slot, TokenCounters, WorkerSample
 from tests.benchmarks.rates_accuracy import Read
 
 _GENERATED = b"llamacpp:tokens_predicted_total"
@@ -123,27 +124,49 @@ class Clients:
 
 
 class Reader:
-    """One connection that reads a worker as often as asked: /metrics, then /slots."""
+    """One connection that reads a worker as often as asked: /metrics, then /slots.
+
+    Between two reads it looks at the slots alone when the probe would.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._connection = http.client.HTTPConnection(host, port, timeout=60)
+        self._state: dict[str, Any] = {}
+        self._glances: list[Glance] = []
+
+    def wait(self, due: float, interval: float) -> None:
+        """Until `due`, an `interval` after the read before, with glances on the way."""
+        count = glances.wanted(self._state, interval)
+        for number in range(count):
+            moment = due - interval + interval * (number + 1) / (count + 1)
+            if moment > time.monotonic():
+                time.sleep(moment - time.monotonic())
+                slots = self._slots()
+                self._glances.append(Glance(time.monotonic(), slots))
+        time.sleep(max(due - time.monotonic(), 0))
 
     def read(self) -> WorkerSample:
         found = prometheus.values(self._get("/metrics"), (_GENERATED, _PROMPT))
         counters = TokenCounters(*found[_GENERATED], *found[_PROMPT], live=False)
-        parsed = engine_slots.parse(json.loads(self._get("/slots")))
+        slots, looked, self._glances = self._slots(), tuple(self._glances), []
         return WorkerSample(
             "worker",
             "llama-server",
             health="ok",
             identity="1",
-            slots=tuple(Slot(**fields) for fields in parsed.values()),
+            slots=slots,
+            glances=looked,
             counters=counters,
             read_at_seconds=time.monotonic(),
         )
 
     def close(self) -> None:
         self._connection.close()
+
+    def _slots(self) -> tuple[Slot, ...]:
+        parsed = engine_slots.parse(json.loads(self._get("/slots")))
+        glances.watch(self._state, parsed, time.monotonic())
+        return tuple(Slot(**fields) for fields in parsed.values())
 
     def _get(self, path: str) -> bytes:
         self._connection.request("GET", path)
@@ -154,7 +177,7 @@ def samples(reader: Reader, seconds: int, interval: float = 1.0) -> Iterator[Wor
     """Reads for `seconds`, one each `interval`; a tick that a slow answer passed is left out."""
     began = due = time.monotonic()
     while due < began + seconds:
-        time.sleep(max(due - time.monotonic(), 0))
+        reader.wait(due, interval)
         yield reader.read()
         due += interval * max(math.ceil((time.monotonic() - due) / interval), 1)
     reader.close()

@@ -12,11 +12,12 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
+from llamatop.engines import glances
 from llamatop.engines.prometheus import step as printed_step
-from llamatop.model.observed import Slot, TokenCounters, WorkerSample
+from llamatop.model.observed import Glance, Slot, TokenCounters, WorkerSample
 from tests.benchmarks.rates_accuracy import Read
 
 BATCH = 2048
@@ -88,49 +89,69 @@ class Server:
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
+        self._asked: TokenCounters | None = None
+        self._glances: list[Glance] = []
+        self._state: dict[str, Any] = {}
         self.slots = [_SlotState() for _ in range(self.machine.slots)]
         if self.load.per_second:
             self.arrivals = [(self.random.expovariate(self.load.per_second), None)]
         else:
             self.arrivals = [(self.random.uniform(0, 0.5), n) for n in range(self.load.clients)]
 
-    def reads(self, seconds: float, interval: float = 1.0, warm: float = 5.0) -> Iterator[Read]:
-        """Read each `interval` with a jitter of milliseconds, after `warm` seconds of work."""
-        tick = 0
-        due = warm
-        counters = None
-        pending = 0.0
+    def reads(
+        self, seconds: float, interval: float = 1.0, warm: float = 5.0, looks: bool = True
+    ) -> Iterator[Read]:
+        """Read each `interval` with a jitter of milliseconds, after `warm` seconds of work.
+
+        With `looks` the slots are read between ticks too, when the probe would.
+        """
+        self._warm, self._interval, self._looks_too = warm, interval, looks
+        self._ticks, self._due, self._looks = 0, warm, list[float]()
         while self.now < warm + seconds + 2 * interval:
             ends = self._begin_step()
-            while True:
-                at = due + 0.003 if counters is not None else due
-                answered = at if self.machine.reads == "amid" else max(ends, at)
-                pending = answered
-                if at > ends:
-                    break
+            late = False
+            while (at := self._next_question()) <= ends:
                 self._arrive(at)
                 self.next_id += 1
-                if self.machine.reads == "after":
+                late = self.machine.reads == "after"
+                if late:
                     break
                 self.now = at
-                if counters is None:
-                    counters = self._counters()
-                else:
-                    yield self._read(counters, at)
-                    counters = None
-                    tick += 1
-                    due = warm + tick * interval + self.random.uniform(0, 0.01)
-            late = self.machine.reads == "after" and pending == ends
+                if (read := self._answer(at)) is not None:
+                    yield read
             self._end_step(ends)
             if late:
                 self._give_tasks()
-                if counters is None:
-                    counters = self._counters()
-                else:
-                    yield self._read(counters, self.now)
-                    counters = None
-                    tick += 1
-                    due = warm + tick * interval + self.random.uniform(0, 0.01)
+                if (read := self._answer(self.now)) is not None:
+                    yield read
+
+    def _next_question(self) -> float:
+        if self._asked is not None:
+            return self._due + 0.003
+        return min([self._due, *self._looks])
+
+    def _answer(self, at: float) -> Read | None:
+        """What the server says now: of its counters, of its slots amid a tick, or of all."""
+        if self._asked is None and self._looks:
+            self._looks.pop(0)
+            self._glances.append(Glance(at, self._shown(at)))
+            return None
+        if self._asked is None:
+            self._asked = self._counters()
+            return None
+        read = self._read(self._asked, at)
+        self._asked, self._glances = None, []
+        self._ticks += 1
+        before = self._due
+        self._due = self._warm + self._ticks * self._interval + self.random.uniform(0, 0.01)
+        count = glances.wanted(self._state, self._interval)
+        if self._looks_too:
+            self._looks = [
+                moment
+                for number in range(count)
+                if (moment := before + self._interval * (number + 1) / (count + 1)) > at
+            ]
+        return read
 
     def _arrive(self, until: float) -> None:
         while self.arrivals and min(self.arrivals)[0] <= until:
@@ -230,13 +251,22 @@ class Server:
             printed_step(prompts.encode()),
         )
 
-    def _read(self, counters: TokenCounters, at: float) -> Read:
+    def _shown(self, at: float) -> tuple[Slot, ...]:
         slots = tuple(self._slot(number, slot) for number, slot in enumerate(self.slots))
+        told = {
+            str(slot.id): {name: value for name, value in asdict(slot).items() if value is not None}
+            for slot in slots
+        }
+        glances.watch(self._state, told, at)
+        return slots
+
+    def _read(self, counters: TokenCounters, at: float) -> Read:
         sample = WorkerSample(
             "worker",
             "llama-server",
             health="ok",
-            slots=slots,
+            slots=self._shown(at),
+            glances=tuple(self._glances),
             counters=counters,
             identity="1",
             read_at_seconds=at,

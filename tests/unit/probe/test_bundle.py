@@ -94,10 +94,12 @@ def test_slow_slots_with_a_healthy_health_are_busy_and_keep_their_figures(
     running = node.start()
     running.until(lambda d: d["workers"].get(A, {}).get("health") == "ok")
     worker.hang = {"/slots"}
+    worker.asked.clear()
     document = running.until(lambda d: d["workers"][A]["health"] == "busy", 60)
     assert document["workers"][A]["slots_total"] == 4
     assert document["ages"]["workers/" + A] > 0.2
-    assert worker.asked.count("/slots") <= worker.asked.count("/metrics")
+    # one may have been under way
+    assert worker.asked.count("/slots") <= worker.asked.count("/metrics") + 1
     running.close()
 
 

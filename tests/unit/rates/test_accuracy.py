@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.benchmarks.rates import LOADS, simulated
+from tests.benchmarks.rates import LOADS, SPEEDS, simulated
 from tests.benchmarks.rates_accuracy import Read, accuracy, counted_to, without_metrics
 from tests.benchmarks.rates_simulation import Load, Machine
 
@@ -41,6 +41,15 @@ def test_at_3e8_in_steps_of_a_thousand_within_one_percent(load: Load) -> None:
 @pytest.mark.parametrize("load", LOADS.values(), ids=list(LOADS))
 def test_by_the_slots_alone_within_five_percent(load: Load) -> None:
     assert worst(load, Machine(), without_metrics) <= 0.05
+
+
+@pytest.mark.parametrize("clients", [3, 4, 6])
+@pytest.mark.parametrize("machine", SPEEDS.values(), ids=list(SPEEDS))
+def test_at_any_speed_within_one_percent(machine: Machine, clients: int) -> None:
+    for seed in range(SEEDS // 2):
+        reads = simulated(Load(clients=clients), machine, seed)
+        assert abs(accuracy(at_3e8(reads)).generation) <= 0.01
+        assert abs(accuracy(without_metrics(reads)).generation) <= 0.01
 
 
 def test_a_fast_worker_with_metrics_within_one_percent() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamatop.collect.rates import RateMeter, Rates
-from llamatop.model.observed import Slot, TokenCounters, WorkerSample
+from llamatop.model.observed import Glance, Slot, TokenCounters, WorkerSample
 
 
 def worker(at: float | None, *slots: Slot, **fields: Any) -> WorkerSample:
@@ -79,6 +79,28 @@ def test_steps_tell_the_tail_where_the_text_ended_a_task() -> None:
     meter.update(worker(10.0, busy(0, 1, 50), busy(1, 2, 50)))
     rates = meter.update(worker(11.0, busy(0, 1, 90), busy(1, 68, 25)))
     assert rates.generation_tokens_per_second == 80
+
+
+def test_a_request_that_only_a_glance_saw_counts_whole() -> None:
+    """Slot 1: task 2 ends, task 70 comes and goes, task 180 runs at the tick."""
+    looked = (
+        Glance(10.25, (busy(0, 1, 110, 890), busy(1, 70, 20, 30))),
+        Glance(10.5, (busy(0, 1, 170, 830), Slot(1, False, 4096, 70, 20 + 50 - 1))),
+    )
+    meter = RateMeter()
+    meter.update(worker(10.0, busy(0, 1, 50, 950), busy(1, 2, 70, 30)))
+    now = (busy(0, 1, 290, 710), busy(1, 180, 115, 85))
+    rates = meter.update(worker(11.0, *now, glances=looked))
+    assert rates.generation_tokens_per_second == 240 + 30 + 50 + 115
+    assert rates.prompt_tokens_per_second == 20 + 20
+
+
+def test_a_glance_from_before_the_last_read_is_left_out() -> None:
+    meter = RateMeter()
+    meter.update(worker(10.0, busy(0, 1, 50)))
+    looked = (Glance(9.5, (busy(0, 1, 20),)), Glance(11.5, (busy(0, 1, 150),)))
+    rates = meter.update(worker(11.0, busy(0, 1, 90), glances=looked))
+    assert rates.generation_tokens_per_second == 40
 
 
 def test_a_counter_corrects_what_the_slots_could_not_tell() -> None:
@@ -222,6 +244,10 @@ wild_samples = st.builds(
     slots=st.none() | st.lists(wild_slots, max_size=4).map(tuple),
     counters=wild_counters,
     read_at_seconds=st.none() | st.floats(0, 1e6),
+    glances=st.lists(
+        st.builds(Glance, st.floats(0, 1e6), st.lists(wild_slots, max_size=2).map(tuple)),
+        max_size=2,
+    ).map(tuple),
 )
 
 
