@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from llamatop.cli.figures import rate, share
 from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.figures import number, share
 from llamatop.model.text import plain
 
 
@@ -15,8 +15,8 @@ def summary(snapshot: ClusterSnapshot) -> str:
         snapshot.taken_at.strftime("%H:%M:%SZ"),
         "healthy" if snapshot.healthy else "UNHEALTHY",
         f"nodes {reached}/{len(snapshot.nodes)}",
-        f"gen {rate(totals.generation_tokens_per_second)} tok/s",
-        f"prompt {rate(totals.prompt_tokens_per_second)} tok/s",
+        f"gen {number(totals.generation_tokens_per_second)} tok/s",
+        f"prompt {number(totals.prompt_tokens_per_second)} tok/s",
         f"slots {share(totals.slots_busy, totals.slots_total)}",
     ]
     faults = [f"{node.name}: {node.fault}" for node in snapshot.nodes if node.fault]

@@ -10,16 +10,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from llamatop.cli.figures import (
+from llamatop.model.cluster import ClusterSnapshot, NodeView, WorkerView
+from llamatop.model.figures import (
     UNKNOWN,
+    count,
+    degrees,
     duration,
     gibibytes,
-    measure,
+    number,
     percent,
-    rate,
     share,
+    watts,
 )
-from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
 from llamatop.model.text import plain
 
 FILE_WIDTH = 200
@@ -64,8 +66,8 @@ def print_status(snapshot: ClusterSnapshot, out: TextIO) -> None:
         tables.append(_members(snapshot))
     if snapshot.events:
         tables.append(_events(snapshot))
-    for number, table in enumerate(tables):
-        if number:
+    for place, table in enumerate(tables):
+        if place:
             console.print()
         console.print(table)
     for text in _faults(snapshot):
@@ -80,10 +82,10 @@ def _head(snapshot: ClusterSnapshot) -> Text:
         "healthy" if snapshot.healthy else "unhealthy", style=_GOOD if snapshot.healthy else _BAD
     )
     text.append(
-        f"  generation {rate(totals.generation_tokens_per_second)} tok/s"
-        f"  prompt {rate(totals.prompt_tokens_per_second)} tok/s"
+        f"  generation {number(totals.generation_tokens_per_second)} tok/s"
+        f"  prompt {number(totals.prompt_tokens_per_second)} tok/s"
         f"  slots {share(totals.slots_busy, totals.slots_total)}"
-        f"  waiting {UNKNOWN if totals.requests_deferred is None else totals.requests_deferred}",
+        f"  waiting {count(totals.requests_deferred)}",
         style="not bold",
     )
     return text
@@ -120,20 +122,16 @@ def _gpus(snapshot: ClusterSnapshot) -> Table:
         sample = gpu.sample
         table.add_row(
             _text(gpu.node),
-            UNKNOWN if sample.index is None else str(sample.index),
+            count(sample.index),
             _text(sample.name),
             percent(sample.utilization_percent),
             gibibytes(sample.memory_used_bytes, sample.memory_total_bytes),
-            _power(gpu),
-            measure(sample.temperature_celsius, "°C"),
+            watts(sample.power_watts, sample.power_limit_watts),
+            degrees(sample.temperature_celsius),
             _text(", ".join(gpu.workers)),
             style=_BAD if sample.fault else "",
         )
     return table
-
-
-def _power(gpu: GpuView) -> str:
-    return f"{measure(gpu.sample.power_watts, '')}/{measure(gpu.sample.power_limit_watts, 'W')}"
 
 
 def _workers(snapshot: ClusterSnapshot) -> Table:
@@ -141,7 +139,6 @@ def _workers(snapshot: ClusterSnapshot) -> Table:
         "WORKER", "UNIT", "HEALTH", "MEMBER", "GPUS", ">SLOTS", ">GEN", ">PROMPT", ">WAIT", "MODEL"
     )
     for worker in snapshot.workers:
-        deferred = worker.sample.requests_deferred
         table.add_row(
             _text(worker.name),
             _word(worker.unit.active_state, worker.unit.sub_state),
@@ -149,9 +146,9 @@ def _workers(snapshot: ClusterSnapshot) -> Table:
             _word(worker.membership),
             _text(_layout(worker)),
             share(worker.slots_busy, worker.slots_total),
-            rate(worker.generation_tokens_per_second),
-            rate(worker.prompt_tokens_per_second),
-            UNKNOWN if deferred is None else str(deferred),
+            number(worker.generation_tokens_per_second),
+            number(worker.prompt_tokens_per_second),
+            count(worker.sample.requests_deferred),
             _text(worker.sample.model),
         )
     return table
@@ -172,7 +169,7 @@ def _members(snapshot: ClusterSnapshot) -> Table:
             _text(member.address),
             _word(member.state),
             _text(member.worker),
-            UNKNOWN if member.weight is None else str(member.weight),
+            count(member.weight),
         )
     return table
 

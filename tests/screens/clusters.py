@@ -6,13 +6,13 @@ import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from llamatop.collect.health import totals
 from llamatop.model.cluster import (
     ClusterSnapshot,
     Event,
     GpuView,
     MemberView,
     NodeView,
-    Totals,
     WorkerView,
 )
 from llamatop.model.declared import Balancer, Cluster, Node
@@ -160,26 +160,6 @@ def unit(name: str, kind: str, description: str, **changes: object) -> UnitState
         since=(NOW - timedelta(days=3, hours=4)).timestamp(),
     )
     return replace(state, **changes)  # type: ignore[arg-type]  # names come from the tests
-
-
-def totals(workers: tuple[WorkerView, ...]) -> Totals:
-    """Sums over what is known."""
-
-    def total(values: list[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return sum(known) if known else None
-
-    def whole(values: list[int | None]) -> int | None:
-        known = [value for value in values if value is not None]
-        return sum(known) if known else None
-
-    return Totals(
-        total([view.generation_tokens_per_second for view in workers]),
-        total([view.prompt_tokens_per_second for view in workers]),
-        whole([view.slots_busy for view in workers]),
-        whole([view.slots_total for view in workers]),
-        whole([view.sample.requests_deferred for view in workers]),
-    )
 
 
 def event(seconds_ago: float, severity: str, text: str, name: str | None = None) -> Event:

@@ -13,7 +13,6 @@ from llamatop.app.render import (
     alerts,
     bars,
     detail,
-    figures,
     gpus,
     layout,
     plan,
@@ -24,6 +23,7 @@ from llamatop.app.render import (
 from llamatop.app.render.palette import ROLES, attributes, fallback
 from llamatop.app.render.words import fit, fit_middle, fit_name, wrap
 from llamatop.app.rows import SORTS, Row, arrange, matches, rows
+from llamatop.model import figures
 from llamatop.model.observed import UnitState
 from llamatop.model.text import plain
 from tests.screens import clusters
@@ -77,6 +77,13 @@ def test_a_number_never_takes_more_than_six_cells(value: float) -> None:
 )
 def test_duration(seconds: float | None, shown: str) -> None:
     assert figures.duration(seconds) == shown
+
+
+def test_figures_never_draw_the_unknown_as_nothing() -> None:
+    alone = (figures.number, figures.count, figures.percent, figures.degrees, figures.duration)
+    assert [figure(None) for figure in alone] == ["–"] * 5
+    assert (figures.share(None, 2), figures.gibibytes(2**30, None)) == ("–/2", "1.0/–")
+    assert (figures.watts(None, 250.0), figures.gibibytes(None, None)) == ("–", "–")
 
 
 @given(st.text(), st.integers(0, 40), st.booleans())

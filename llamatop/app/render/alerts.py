@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
-from llamatop.app.render.figures import duration
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import FAULT, worker_state
 from llamatop.app.render.words import fit, piece, wrap
 from llamatop.model.cluster import ClusterSnapshot, Severity, WorkerView
+from llamatop.model.figures import duration
 from llamatop.model.text import plain
 
 _SENTENCES = {

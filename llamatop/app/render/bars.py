@@ -9,8 +9,8 @@ from rich.color import Color, blend_rgb
 from rich.style import Style
 from rich.text import Text
 
-from llamatop.app.render.figures import UNKNOWN
 from llamatop.app.render.palette import Palette
+from llamatop.model.figures import UNKNOWN
 from llamatop.model.observed import Slot
 
 _LEFT = " ▏▎▍▌▋▊▉█"

@@ -9,12 +9,12 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.bars import BUSY, IDLE, PROMPT, ceiling, chart, shade
-from llamatop.app.render.figures import UNKNOWN, count, duration, number
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
 from llamatop.app.render.words import fit, piece, wrap
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
+from llamatop.model.figures import UNKNOWN, count, duration, number
 from llamatop.model.observed import Slot
 from llamatop.model.text import plain
 

@@ -9,10 +9,10 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.bars import bar, sparkline
-from llamatop.app.render.figures import UNKNOWN, degrees, gibibytes, percent, watts
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import fit, fit_middle
 from llamatop.model.cluster import GpuView
+from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent, watts
 
 HOT_CELSIUS = 85
 

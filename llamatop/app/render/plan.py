@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from rich.text import Text
 
-from llamatop.app.render.figures import duration
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import piece, wrap
+from llamatop.model.figures import duration
 from llamatop.model.plan import Plan, Step, StepResult
 from llamatop.model.text import plain
 

@@ -8,12 +8,12 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.bars import BUSY, IDLE, sparkline
-from llamatop.app.render.figures import UNKNOWN, count, duration, number
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import BUSY as SERVING
 from llamatop.app.render.state import FINE, worker_state
 from llamatop.app.render.words import piece
 from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.figures import UNKNOWN, count, duration, number
 from llamatop.model.text import plain
 
 

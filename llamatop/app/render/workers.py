@@ -10,12 +10,12 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.bars import slots
-from llamatop.app.render.figures import UNKNOWN, count, duration, number
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
 from llamatop.app.render.words import fit, fit_middle, fit_name, piece
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
+from llamatop.model.figures import UNKNOWN, count, duration, number
 
 GUTTER = 3
 

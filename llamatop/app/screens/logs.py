@@ -9,10 +9,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-from llamatop.app.render.figures import count
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.widgets.journal import JournalView
 from llamatop.app.widgets.lines import Lines
+from llamatop.model.figures import count
 from llamatop.model.text import plain
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from rich.text import Text
 
 from llamatop.app.render import gpus as render
-from llamatop.app.render.figures import gibibytes, percent
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import piece
 from llamatop.app.widgets.lines import Lines
 from llamatop.collect.source import History
 from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.figures import gibibytes, percent
 
 
 class GpuPanel(Lines, can_focus=True):

@@ -28,6 +28,11 @@ def count(value: int | None) -> str:
     return str(value) if abs(value) < 10_000 else number(value)
 
 
+def share(used: int | None, total: int | None) -> str:
+    """`1/2`, each part unknown for itself."""
+    return f"{count(used)}/{count(total)}"
+
+
 def percent(value: float | None) -> str:
     """`96 %`, `–` for unknown."""
     return UNKNOWN if value is None else f"{value:.0f} %"
