@@ -58,8 +58,8 @@ async def complete_sample(cluster: Cluster) -> ClusterSnapshot:
 async def settled(collector: Collector) -> ClusterSnapshot:
     """The first snapshot in which every node has been read whole and twice, or cannot be.
 
-    A node that neither answers nor refuses delays it by at most a few seconds, and that is its
-    fault then; one that answers slowly is given longer.
+    A node that neither answers nor refuses delays the others by a few seconds at most, and that is
+    its fault then; one that answers slowly is given longer.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -78,12 +78,15 @@ async def _until(
 ) -> None:
     """Wait for `found`, or until nothing more is to be expected of the nodes."""
     loop = asyncio.get_running_loop()
-    begun = loop.time()
     patience = PATIENCE_SECONDS + 2 * collector.cluster.interval_seconds
+    first_heard: float | None = None
     try:
         async with asyncio.timeout(LONGEST_SECONDS), aclosing(collector.snapshots()) as snapshots:
             async for snapshot in snapshots:
-                late = loop.time() - begun > patience
+                # While nobody is heard, it may be this side that is slow.
+                if first_heard is None and any(map(collector.heard, nodes)):
+                    first_heard = loop.time()
+                late = first_heard is not None and loop.time() - first_heard > patience
                 if found(snapshot) or all(
                     collector.settled(node) or (late and not collector.heard(node))
                     for node in nodes

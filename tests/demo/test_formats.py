@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
-from random import Random
+from random import Random, randrange
 from typing import Any
 
 import httpx
@@ -18,7 +18,7 @@ from llamatop.demo.shape import NodeShape, WorkerShape
 from llamatop.demo.worker import Worker
 
 CAPTURED = Path(__file__).parents[1] / "cases/llama_server/build-10068"
-HOST = "127.9.8.7"
+HOST = f"127.{randrange(16, 250)}.{randrange(1, 250)}.7"
 PORT = 37081
 # Newer than the captured build.
 LATER_METRICS = {"# TYPE llamacpp:prompt_tokens_cached_total counter"}

@@ -100,12 +100,15 @@ def refused(node: str) -> Unreachable:
     return Unreachable(node, "connection refused", "start sshd there")
 
 
-def ticking(make: Callable[[int], Document]) -> Callable[[FakeChannel, int], None]:
-    """A probe that sends the whole of `make(tick)` once a second."""
+def ticking(
+    make: Callable[[int], Document], after: float = 0.0
+) -> Callable[[FakeChannel, int], None]:
+    """A probe that sends the whole of `make(tick)` once a second, the first `after` seconds."""
 
     def start(channel: FakeChannel, _: int) -> None:
         async def talk() -> None:
             tick = 0
+            await asyncio.sleep(after)
             while not channel.closed:
                 channel.say({"tick": tick, **make(tick)})
                 tick += 1

@@ -489,6 +489,17 @@ def test_a_complete_sample_waits_for_rates_but_not_for_the_unreachable() -> None
     assert snapshot.worker("node1/gpu0").generation_tokens_per_second is not None
 
 
+def test_a_complete_sample_waits_long_while_nobody_has_answered() -> None:
+    async def work() -> ClusterSnapshot:
+        slow = (ticking(balanced, after=8.0), ticking(node_document, after=9.0))
+        machines = FakeMachines(*(FakeMachine(f"node{n}", probe=p) for n, p in enumerate(slow, 1)))
+        async with collecting(machines) as collector:
+            return await settled(collector)
+
+    snapshot = virtual.run(work())
+    assert [node.reachable for node in snapshot.nodes] == [True, True]
+
+
 def test_a_complete_sample_waits_for_a_running_worker_that_has_not_answered_yet() -> None:
     def answering_late(tick: int) -> Document:
         document = node_document(tick)
