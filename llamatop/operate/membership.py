@@ -6,22 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
-from importlib import resources
 
 from llamatop.errors import Unreachable
 from llamatop.model.plan import Command, FileChange
 from llamatop.transport.base import Machine
 
-from . import systemd
+from . import program, systemd
 from .failure import StepFailed
 from .files import digest
 
 LOCK_SECONDS = 15.0
 CONFIRM_SECONDS = 15.0
 RETRY_SECONDS = 60.0
-_BOOTSTRAP = (
-    "import sys;exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'llamatop-membership','exec'))"
-)
 _SAID = {
     "locked": "has the lock",
     "written": "file written",
@@ -29,13 +25,14 @@ _SAID = {
     "reloaded": "reloaded",
     "confirmed": "new nginx workers serve",
     "restored": "old file put back",
+    "repaired": "what a killed change left is cleared away",
 }
 
 
 class MembershipFailed(StepFailed):
     """The transaction stopped; everything is as it was before, unless the text says otherwise.
 
-    `step` is where: lock, changed, write, test, reload, confirm, read or program.
+    `step` is where: lock, repair, changed, write, test, reload, confirm, read or program.
     """
 
     def __init__(self, step: str, text: str) -> None:
@@ -76,25 +73,18 @@ async def transact(
         "lock_seconds": LOCK_SECONDS,
         "confirm_seconds": CONFIRM_SECONDS,
     }
-    source = program()
-    command = Command(("python3", "-c", _BOOTSTRAP, str(len(source))))
-    data = source + json.dumps(request).encode() + b"\n"
+    data = program.source() + json.dumps(request).encode() + b"\n"
     give_up = time.monotonic() + RETRY_SECONDS
     pause = 0.5
     while True:
         try:
-            return await _once(machine, command, data, progress)
+            return await _once(machine, program.command(), data, progress)
         except Unreachable as error:
             if time.monotonic() + pause > give_up:
                 raise
             progress(f"connection lost ({error.text}); asking again")
             await asyncio.sleep(pause)
             pause = min(pause * 2, 8.0)
-
-
-def program() -> bytes:
-    """The source of the program that runs on the node."""
-    return (resources.files(__package__) / "onnode" / "membership.py").read_bytes()
 
 
 async def _once(

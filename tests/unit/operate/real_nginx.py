@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamatop import nginx
-from llamatop.operate.membership import _BOOTSTRAP, program
+from llamatop.operate import program
 
 MAIN = """\
 daemon on;
@@ -108,21 +108,20 @@ class RealNginx:
 
     def begin(self, request: dict[str, object]) -> Transaction:
         """Start the program as it runs on a node; `bin` comes first on its path."""
-        source = program()
         environ = {
             **os.environ,
             "LLAMATOP_LOCK_DIRECTORY": str(self.root / "lock"),
             "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, str(len(source))],
+            [sys.executable, *program.command().argv[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
             start_new_session=True,
         )
         assert process.stdin is not None
-        process.stdin.write(source + json.dumps(request).encode() + b"\n")
+        process.stdin.write(program.source() + json.dumps(request).encode() + b"\n")
         process.stdin.close()
         return Transaction(process)
 
