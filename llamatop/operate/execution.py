@@ -6,18 +6,21 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
+from typing import Any
 
 from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult, StepState
 
 from . import guards, systemd, waits
 from .audit import who
+from .control import Control
 from .failure import StepFailed
 from .live import Fleet, LiveSource
 from .membership import transact
 from .privilege import Privileges
 from .reach import reached
 from .rollback import Rollback
+from .standing import Standing
 
 READ_BACK_SECONDS = 30.0
 _JOURNAL_SECONDS = 5.0
@@ -27,39 +30,79 @@ class Execution:
     """Runs a plan in a task of its own, so that a reader who leaves cannot leave it half done."""
 
     def __init__(
-        self, plan: Plan, source: LiveSource, machines: Fleet, privileges: Privileges
+        self,
+        plan: Plan,
+        source: LiveSource,
+        machines: Fleet,
+        privileges: Privileges,
+        control: Control | None = None,
     ) -> None:
         self.plan = plan
         self.undone: tuple[str, ...] = ()
         self._source = source
         self._machines = machines
         self._privileges = privileges
+        self._control = control or Control()
         self._results: asyncio.Queue[StepResult | None] = asyncio.Queue()
-        self._rollback = Rollback(plan, source, machines, privileges)
+        self._standing = Standing(plan)
+        self._rollback = Rollback(plan, source, machines, privileges, self._control)
         self._finished: list[str] = []
 
     async def run(self) -> AsyncGenerator[StepResult, None]:
         """Every result as it comes; raises PlanFailed, or CancelledError once all is put back."""
         work = asyncio.create_task(self._work())
+        stop: asyncio.CancelledError | None = None
         try:
-            while (result := await self._results.get()) is not None:
+            while True:
+                try:
+                    result = await self._results.get()
+                except asyncio.CancelledError as cancelled:
+                    stop = stop or cancelled
+                    work.cancel()
+                    continue
+                if result is None:
+                    break
                 yield result
-        except (asyncio.CancelledError, GeneratorExit) as stop:
+        except GeneratorExit:
             work.cancel()
             await _to_the_end(work)
-            if isinstance(stop, asyncio.CancelledError):
-                while not self._results.empty():
-                    if (result := self._results.get_nowait()) is not None:
-                        yield result
             raise
+        if stop is not None:
+            await _to_the_end(work)
+            raise stop
         await work
 
     async def _work(self) -> None:
+        batch = 0
         try:
+            await self._still_so()
             for number, step in enumerate(self.plan.steps, 1):
+                if batch and step.batch != batch:
+                    await self._control.between()
+                batch = step.batch
                 await self._step(number, step)
         finally:
             self._results.put_nowait(None)
+
+    async def _still_so(self) -> None:
+        """Raise PlanFailed, refused, where the cluster is no longer as the plan found it."""
+        nodes = [expectation.node for expectation in self.plan.expects]
+        nodes += [step.node for step in self.plan.steps]
+        try:
+            await self._fresh(list(dict.fromkeys(nodes)))
+        except Refused as error:
+            raise _refused(f"{error}; nothing was done") from error
+        wrong = self._standing.wrong(self._source.latest)
+        if wrong:
+            raise _refused(f"{'; '.join(wrong)}; nothing was done: make the plan again")
+
+    async def _fresh(self, nodes: list[str]) -> None:
+        try:
+            guards.fresh(self._source.latest, nodes)
+        except Refused:
+            # A connection that was just cut may be back at once.
+            await waits.look(self._source, nodes)
+            guards.fresh(self._source.latest, nodes)
 
     async def _step(self, number: int, step: Step) -> None:
         began = time.monotonic()
@@ -70,35 +113,41 @@ class Execution:
 
         say("running")
         try:
-            await self._perform(step, lambda text: say("running", text))
+            last = await self._perform(step, lambda text: say("running", text))
         except asyncio.CancelledError:
             say("failed", error="interrupted")
-            await self._put_back()
+            await self._put_back(None)
             raise
         except LlamatopError as error:
             say("failed", error=str(error))
-            await self._put_back()
+            await self._put_back(step)
             failed = PlanFailed(self._story(step, error))
             if isinstance(error, Refused) or getattr(error, "step", "") == "lock":
                 failed.exit_code = Refused.exit_code
             raise failed from error
         except BaseException as error:
             say("failed", error=f"{type(error).__name__}: {error}")
-            await self._put_back()
+            await self._put_back(step)
             raise
         self._finished.append(step.title)
-        say("done")
+        say("done", last)
 
-    async def _perform(self, step: Step, progress: Callable[[str], None]) -> None:
+    async def _perform(self, step: Step, progress: Callable[[str], None]) -> str:
+        """Do it; returns what there is to say of how it was done."""
         if step.kind == "membership":
             await self._membership(step, progress)
         elif step.kind == "systemctl":
+            await self._unit_still_so(step)
             self._rollback.unit_begun(step)
             await self._systemctl(step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "wait-drained":
-            await waits.wait(
-                self._source, step, lambda snapshot: waits.drained(snapshot, step), progress
+            return await waits.wait(
+                self._source,
+                step,
+                lambda snapshot: waits.drained(snapshot, step),
+                progress,
+                self._control,
             )
         else:
             try:
@@ -106,6 +155,18 @@ class Execution:
                 await self._reached(step, progress)
             except StepFailed as error:
                 raise StepFailed(f"{step.unit}: {error}{await self._last_words(step)}") from error
+        self._standing.done(step)
+        return ""
+
+    async def _unit_still_so(self, step: Step) -> None:
+        """Look once more before a unit is touched: somebody may have put its members in."""
+        nodes = [step.node]
+        if step.members and self._source.latest.balancer_node is not None:
+            nodes.append(self._source.latest.balancer_node)
+        await waits.look(self._source, list(dict.fromkeys(nodes)))
+        wrong = self._standing.wrong_for(step, self._source.latest)
+        if wrong:
+            raise Refused("; ".join(wrong))
 
     async def _reached(self, step: Step, progress: Callable[[str], None]) -> None:
         """Wait until the balancer gets an answer by the addresses that go back in after this."""
@@ -120,13 +181,9 @@ class Execution:
     async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
         leaving = any(edit.down for edit in step.edits)
         if leaving:
-            try:
-                guards.fresh(self._source.latest, [step.node])
-            except Refused:
-                # A connection that was just cut may be back at once.
-                await waits.look(self._source, [step.node])
-                guards.fresh(self._source.latest, [step.node])
-            guards.one_stays(self._source.latest, step.members, self.plan.forced)
+            await self._fresh([step.node])
+            leavers = {(edit.upstream, a) for edit in step.edits for a in edit.addresses}
+            guards.one_stays(self._source.latest, leavers, self.plan.forced, self.plan.keep)
         change = asyncio.create_task(
             transact(
                 self._machines.machine(step.node),
@@ -180,7 +237,8 @@ class Execution:
             except LlamatopError as error:
                 return error
             finally:
-                run.cancel()
+                # systemd goes on with what it was told: know that it was told, and how it ended.
+                await _to_the_end(run)
             if done.status != 0:
                 words = done.stderr.decode("utf-8", "replace").strip().splitlines()
                 said = words[-1] if words else "no message"
@@ -211,9 +269,10 @@ class Execution:
                 return f"; its journal ends with: {text.splitlines()[-1]}"
         return ""
 
-    async def _put_back(self) -> None:
+    async def _put_back(self, failed: Step | None) -> None:
         """Roll back in peace: a second cancel does not stop it."""
-        await _to_the_end(asyncio.create_task(self._rollback.run(self._results.put_nowait)))
+        work = self._rollback.run(self._results.put_nowait, failed)
+        await _to_the_end(asyncio.create_task(work))
         self.undone = tuple(self._rollback.story)
 
     def _story(self, step: Step, error: LlamatopError) -> str:
@@ -223,7 +282,13 @@ class Execution:
         return "; ".join(parts)
 
 
-async def _to_the_end(task: asyncio.Task[None]) -> None:
+def _refused(text: str) -> PlanFailed:
+    failed = PlanFailed(text)
+    failed.exit_code = Refused.exit_code
+    return failed
+
+
+async def _to_the_end(task: asyncio.Task[Any]) -> None:
     """Wait until the task has ended, however often we are cancelled; raises nothing of its own."""
     while not task.done():
         with contextlib.suppress(asyncio.CancelledError):

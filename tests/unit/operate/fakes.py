@@ -74,6 +74,7 @@ class FakeWorker:
     enabled: str = "enabled"
     fails: Literal["", "failed", "flaps", "loading"] = ""
     certain: bool = True
+    changed_on_disk: bool = False
 
 
 @dataclass
@@ -189,6 +190,8 @@ class FakeCluster:
             unit_file_state=worker.enabled,
             restarts=worker.restarts,
             main_pid=worker.pid if worker.active == "active" else 0,
+            load_state="loaded",
+            need_daemon_reload=worker.changed_on_disk,
         )
 
     def _view(self, name: str, worker: FakeWorker, members: tuple[MemberView, ...]) -> WorkerView:
@@ -328,6 +331,12 @@ class FakeMachine:
                 return self._reach(address)
             case ["journalctl", *_]:
                 return Completed(0, b"CUDA error: out of memory\n", b"")
+            case ["systemctl", "--no-ask-password", "daemon-reload"]:
+                self.cluster.during_systemctl()
+                for name, worker in self.cluster.workers.items():
+                    if name.startswith(self.name + "/"):
+                        worker.changed_on_disk = False
+                return Completed(0, b"", b"")
             case ["systemctl", "--no-ask-password", verb, "--", unit]:
                 return self._systemctl(verb, unit)
         return Completed(127, b"", f"{argv[0]}: not found\n".encode())

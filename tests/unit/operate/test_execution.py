@@ -277,7 +277,7 @@ async def test_a_tunnel_is_restarted_and_its_members_come_back(
     before = dict(cluster.files)
     results: list[StepResult] = []
     await carry_out(operator, await operator.plan("restart", ["node1/llama-tunnel"]), results)
-    assert ended(results)[-1] == "5 done"
+    assert ended(results)[-1] == "6 done"
     assert cluster.files == before
 
 
@@ -299,7 +299,7 @@ async def test_a_tunnel_that_takes_its_time_is_waited_for(
     cluster.unreached = {"127.0.0.1:37084": 2}
     results: list[StepResult] = []
     await carry_out(operator, plan, results)
-    assert ended(results)[-1] == "5 done"
+    assert ended(results)[-1] == "6 done"
     assert cluster.unreached == {}
 
 
