@@ -55,6 +55,17 @@ UPSTREAM = """upstream llama_cluster {
     server 127.0.0.1:37084;
 }
 """
+# Everything but one word.
+LISTING = """\
+User ops may run the following commands on node1:
+
+Sudoers entry:
+    RunAsUsers: root
+    Options: !authenticate
+    Commands:
+\tALL
+\t!/usr/bin/* *{refused}*
+"""
 
 
 @dataclass
@@ -310,16 +321,19 @@ class FakeMachine:
             raise Unreachable(self.name, "no answer")
         argv = list(command.argv)
         self.cluster.ran.append((self.name, str(command)))
+        if argv[-1] == "-ll":
+            refused = self.cluster.sudo_refuses
+            return Completed(0, LISTING.format(refused=refused or "nothing").encode(), b"")
         if argv[:2] == ["sudo", "-n"]:
             argv = argv[2:]
             refused = self.cluster.sudo_refuses
             if refused and refused in argv:
                 return Completed(1, b"", b"sudo: a password is required\n")
-            if argv[0] == "-l":
-                return Completed(0, b"", b"")
         elif argv[0] == "systemctl" and not self.cluster.root:
             return Completed(1, b"", b"Access denied\n")
         match argv:
+            case ["sh", "-c", "command -v sudo"]:
+                return Completed(0, b"/usr/bin/sudo\n", b"")
             case ["id", "-u"]:
                 uid = b"0\n" if self.cluster.root else b"1000\n"
                 return Completed(0, self.cluster.noise + uid, b"")
