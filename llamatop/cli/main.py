@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # Each module has add(subparsers): it registers its subcommands, each with set_defaults(run=run),
 # run(args) -> exit status. Nothing heavy is imported before run.
-MODULES = ("dashboard", "demo", "status", "watch", "logs", "change", "sudoers")
+MODULES = ("dashboard", "demo", "status", "watch", "logs", "change", "recover", "sudoers")
 DASHBOARD = "dashboard"
 
 EPILOG = """\

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Literal
 
 Action = Literal[
-    "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo"
+    "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo", "recover"
 ]
 Verb = Literal["start", "stop", "restart", "enable", "disable", "daemon-reload"]
 StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy"]

@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
+from uuid import uuid4
 
 from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult, StepState
@@ -15,6 +16,7 @@ from . import guards, systemd, waits
 from .audit import who
 from .control import Control
 from .failure import StepFailed
+from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
 from .privilege import Privileges
@@ -36,6 +38,7 @@ class Execution:
         machines: Fleet,
         privileges: Privileges,
         control: Control | None = None,
+        identity: str | None = None,
     ) -> None:
         self.plan = plan
         self.undone: tuple[str, ...] = ()
@@ -45,7 +48,10 @@ class Execution:
         self._control = control or Control()
         self._results: asyncio.Queue[StepResult | None] = asyncio.Queue()
         self._standing = Standing(plan)
-        self._rollback = Rollback(plan, source, machines, privileges, self._control)
+        self._holder = f"{who()}: {plan.action} {' '.join(plan.targets)}"
+        balancer = source.latest.balancer_node
+        self._lease = Lease(plan, machines, balancer, identity or uuid4().hex, self._holder)
+        self._rollback = Rollback(plan, source, machines, privileges, self._control, self._lease)
         self._finished: list[str] = []
 
     async def run(self) -> AsyncGenerator[StepResult, None]:
@@ -76,11 +82,12 @@ class Execution:
         batch = 0
         try:
             await self._still_so()
-            for number, step in enumerate(self.plan.steps, 1):
-                if batch and step.batch != batch:
-                    await self._control.between()
-                batch = step.batch
-                await self._step(number, step)
+            async with self._lease:
+                for number, step in enumerate(self.plan.steps, 1):
+                    if batch and step.batch != batch:
+                        await self._control.between()
+                    batch = step.batch
+                    await self._step(number, step)
         finally:
             self._results.put_nowait(None)
 
@@ -180,18 +187,29 @@ class Execution:
 
     async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
         leaving = any(edit.down for edit in step.edits)
-        if leaving:
-            await self._fresh([step.node])
-            leavers = {(edit.upstream, a) for edit in step.edits for a in edit.addresses}
-            guards.one_stays(self._source.latest, leavers, self.plan.forced, self.plan.keep)
+
+        async def one_stays() -> None:
+            if leaving:
+                await self._fresh([step.node])
+                leavers = {(edit.upstream, a) for edit in step.edits for a in edit.addresses}
+                guards.one_stays(self._source.latest, leavers, self.plan.forced, self.plan.keep)
+
+        async def look_again() -> None:
+            await waits.look(self._source, [step.node])
+            await one_stays()
+
+        await one_stays()
         change = asyncio.create_task(
             transact(
                 self._machines.machine(step.node),
                 step.files,
                 sudo=await self._privileges.prefix(step.node),
                 unit=step.unit,
-                holder=f"{who()}: {self.plan.action} {' '.join(self.plan.targets)}",
+                holder=self._holder,
                 progress=progress,
+                edits=step.edits,
+                lease=self._lease,
+                look_again=look_again,
             )
         )
         try:

@@ -8,20 +8,26 @@ from importlib import resources
 from llamatop.model.plan import Command
 
 # In the order in which they need each other.
-MODULES = ("running", "lock", "files", "reload", "membership")
+MODULES = (
+    "llamatop.probe.drains",
+    *(f"onnode.{name}" for name in ("running", "lock", "files", "reload", "drains", "membership")),
+)
 _BOOTSTRAP = (
     "import sys;exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'llamatop-membership','exec'))"
 )
 _LOADER = """\
 import sys, types
-package = types.ModuleType("onnode")
-package.__path__ = []
-sys.modules["onnode"] = package
+def module(name):
+    made = sys.modules[name] = types.ModuleType(name)
+    parent, _, last = name.rpartition(".")
+    if parent:
+        if parent not in sys.modules:
+            module(parent).__path__ = []
+        setattr(sys.modules[parent], last, made)
+        made.__package__ = parent
+    return made
 for name, text in {sources!r}:
-    module = types.ModuleType("onnode." + name)
-    module.__package__ = "onnode"
-    sys.modules[module.__name__] = module
-    exec(compile(text, "llamatop/" + name + ".py", "exec"), module.__dict__)
+    exec(compile(text, name.replace(".", "/") + ".py", "exec"), module(name).__dict__)
 sys.exit(sys.modules["onnode.membership"].main())
 """
 
@@ -34,6 +40,12 @@ def command() -> Command:
 @cache
 def source() -> bytes:
     """The modules that run on the node, and what puts them together there."""
+    return _LOADER.format(sources=[(name, _text(name)) for name in MODULES]).encode()
+
+
+def _text(name: str) -> str:
+    package, _, module = name.rpartition(".")
     folder = resources.files(__package__) / "onnode"
-    sources = [(name, (folder / f"{name}.py").read_text("utf-8")) for name in MODULES]
-    return _LOADER.format(sources=sources).encode()
+    if package != "onnode":
+        folder = resources.files(package)
+    return (folder / f"{module}.py").read_text("utf-8")

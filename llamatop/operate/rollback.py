@@ -15,6 +15,7 @@ from .audit import who
 from .control import Control
 from .failure import StepFailed
 from .files import BalancerFiles, Member
+from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
 from .privilege import Privileges
@@ -38,6 +39,7 @@ class Rollback:
         machines: Fleet,
         privileges: Privileges,
         control: Control,
+        lease: Lease,
     ) -> None:
         self.story: list[str] = []
         self._plan = plan
@@ -45,6 +47,7 @@ class Rollback:
         self._machines = machines
         self._privileges = privileges
         self._control = control
+        self._lease = lease
         self._out: dict[Member, tuple[int, Step]] = {}
         self._touched: dict[Member, Step] = {}
         self._stopped: set[Member] = set()
@@ -146,7 +149,7 @@ class Rollback:
                 here = [member for member in members if files.down(path, member)]
                 if here:
                     wanted[path] = here
-            _, changes, _ = files.change(wanted, down=False)
+            edits, changes, _ = files.change(wanted, down=False)
             if changes:
                 await transact(
                     self._machines.machine(step.node),
@@ -155,6 +158,8 @@ class Rollback:
                     unit=step.unit,
                     holder=f"{who()}: undo of {self._plan.action}",
                     progress=lambda text: None,
+                    edits=edits,
+                    lease=self._lease,
                 )
         except LlamatopError as error:
             return error

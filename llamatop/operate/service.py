@@ -7,21 +7,24 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from llamatop.collect import leftovers
 from llamatop.errors import LlamatopError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
 from llamatop.model.plan import Action, Command, Plan, StepResult
 
 from . import guards
-from .audit import Audit
+from .audit import Audit, who
 from .control import Control
 from .execution import Execution
 from .files import BalancerFiles, Member
 from .history import last_change
 from .impact import members_of
 from .live import Fleet, LiveSource
+from .membership import MembershipFailed, killed
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
+from .recovering import recover
 from .targets import behind, resolve
 from .undoing import undo
 
@@ -57,6 +60,8 @@ class ClusterOperator:
             if targets:
                 raise UsageError("undo takes back the last membership change; it takes no worker")
             return await self._undo(snapshot, force, timeout_seconds)
+        if action == "recover":
+            return await self._recover(snapshot, targets, force, timeout_seconds)
         if action == "roll" and not targets:
             targets = [w.name for w in snapshot.workers if snapshot.cluster.node(w.node).ssh]
         if not targets:
@@ -103,6 +108,40 @@ class ClusterOperator:
         await self._check_rights(plan)
         return plan
 
+    async def _recover(
+        self,
+        snapshot: ClusterSnapshot,
+        targets: Sequence[str],
+        force: bool,
+        timeout_seconds: float | None,
+    ) -> Plan:
+        """What plans that are over left drained or half-changed put right, of all or of targets."""
+        node = snapshot.balancer_node
+        if node is None:
+            nothing = "this cluster has no balancer, so nothing can be left drained"
+            return Plan("recover", (), nothing=(nothing,), made_at=snapshot.taken_at)
+        left = leftovers.find(snapshot.balancer, snapshot.members)
+        found = resolve(snapshot, targets) if targets else behind(snapshot).values()
+        owners = behind(snapshot)
+        draft = await self._draft(
+            "recover",
+            snapshot,
+            {owners[one.member].node for one in left if one.member in owners},
+            {(member.upstream, member.address) for member in snapshot.members},
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+        beside: dict[str, str] = {}
+        if draft.files is not None:
+            machine = self._machines.machine(node)
+            try:
+                beside = await killed(machine, f"{who()}: recover", draft.files.targets)
+            except MembershipFailed as failure:
+                raise Refused(f"{node}: {failure}") from failure
+        plan = recover(draft, left, beside, {target.name for target in found})
+        await self._check_rights(plan)
+        return plan
+
     async def _draft(
         self,
         action: Action,
@@ -134,9 +173,11 @@ class ClusterOperator:
         self, plan: Plan, control: Control | None = None
     ) -> AsyncGenerator[StepResult, None]:
         """Run the steps in order; see Operator. Every result goes into the audit log too."""
-        execution = Execution(plan, self._source, self._machines, self._privileges, control)
         title = f"{plan.action} {' '.join(plan.targets)}"
         identity = self._log_begin(plan)
+        execution = Execution(
+            plan, self._source, self._machines, self._privileges, control, identity
+        )
         self._announce("info", f"{title}: begun", plan)
         ok, error = False, "interrupted"
         try:

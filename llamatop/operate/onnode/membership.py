@@ -10,7 +10,8 @@ can allow exactly these. Same as, for each file:
     nginx -t && systemctl reload nginx || mv .NAME.llamatop-old TARGET
     rm .NAME.llamatop-old
 
-Killed half-way it leaves that old file behind, and the next transaction repairs first.
+Killed half-way it leaves that old file behind, and the next transaction repairs first. What a
+plan takes out is written down before (see `drains`), so that nobody finds it without a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import signal
 import sys
 from typing import Any
 
-from .files import Files, check, commands
+from . import drains
+from .files import Files, check, commands, leftover
 from .lock import Lock
 from .reload import reload_and_confirm
 from .running import Failed, must, run, say
@@ -34,6 +36,9 @@ def transact(request: dict[str, Any], lock: int) -> None:
     files = Files(request["sudo"], lock)
     files.repair([file["target"] for file in request["files"]], request["test"])
     todo = check(request)
+    moved = request.get("drains") or {}
+    if moved.get("out"):
+        drains.note(moved["about"], "out", moved["out"])
     try:
         for file in todo:
             files.write(file)
@@ -41,20 +46,39 @@ def transact(request: dict[str, Any], lock: int) -> None:
         say("tested")
         reload_and_confirm(request)
     except Failed as failure:
-        if not files.written:
-            raise
         lost = files.restore()
         if lost:
             text = "%s; NOT put back: %s (the old text is beside it)" % (failure, ", ".join(lost))
             raise Failed(failure.step, text) from failure
-        say("restored")
-        if failure.step == "test" and run(request["test"])[0] != 0:
-            text = "the configuration was invalid before the change: %s" % failure
-            raise Failed("test", text) from failure
-        if failure.step == "confirm":
-            run(request["reload"])
+        if moved.get("out"):
+            drains.note(moved["about"], "in", moved["out"])
+        if files.written:
+            _restored(request, failure)
         raise
     files.tidy()
+    if moved.get("in"):
+        drains.note(moved["about"], "in", moved["in"])
+
+
+def _restored(request: dict[str, Any], failure: Failed) -> None:
+    """What there is to do and say once the old files are back."""
+    say("restored")
+    if failure.step == "test" and run(request["test"])[0] != 0:
+        text = "the configuration was invalid before the change: %s" % failure
+        raise Failed("test", text) from failure
+    if failure.step == "confirm":
+        run(request["reload"])
+
+
+def do(request: dict[str, Any], lock: int) -> None:
+    """What is asked for: a transaction, a line for the record, or what a killed one left."""
+    if request["do"] == "note":
+        drains.note(request["about"], request["event"])
+    elif request["do"] == "look":
+        found = {target: leftover(target) for target in request["targets"]}
+        say("found", left={target: what for target, what in found.items() if what})
+    else:
+        transact(request, lock)
 
 
 def main() -> int:
@@ -71,7 +95,7 @@ def main() -> int:
     try:
         lock.take(request["lock_seconds"])
         say("locked")
-        transact(request, lock.file)
+        do(request, lock.file)
         say("done")
         status = 0
     except Failed as failure:

@@ -35,6 +35,7 @@ from llamatop.model.declared import Balancer, Cluster, Node
 from llamatop.model.observed import (
     BalancerSample,
     Health,
+    LeftDrained,
     NodeSnapshot,
     Tunnel,
     UnitState,
@@ -115,6 +116,10 @@ class FakeCluster:
     nginx_active: str = "active"
     unreached: dict[str, int] = field(default_factory=dict)
     frozen: ClusterSnapshot | None = None
+    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    killed: dict[str, str] = field(default_factory=dict)
+    look_fails: tuple[str, str] | None = None
+    left: tuple[LeftDrained, ...] = ()
 
     @classmethod
     def two_by_two(cls) -> FakeCluster:
@@ -189,6 +194,7 @@ class FakeCluster:
             members=nginx.members(self.files, MAIN),
             draining_connections=self.connections,
             shutdown_timeout=nginx.shutdown_timeout(self.files, MAIN),
+            left=self.left,
         )
 
     def _unit(self, worker: FakeWorker) -> UnitState:
@@ -437,8 +443,16 @@ class FakeChannel:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _do(self) -> list[dict[str, str]]:
+    def _do(self) -> list[dict[str, object]]:
         request = json.loads(self._data[self._length :])
+        if request["do"] == "note":
+            self._cluster.notes.append((request["event"], request["about"]))
+            return [{"event": "done"}]
+        if request["do"] == "look" and self._cluster.look_fails is not None:
+            step, error = self._cluster.look_fails
+            return [{"event": "failed", "step": step, "error": error}]
+        if request["do"] == "look":
+            return [{"event": "found", "left": self._cluster.killed}, {"event": "done"}]
         self._cluster.ran.append((self._node, f"transaction: {request['holder']}"))
         if self._cluster.transaction_fails is not None:
             step, error = self._cluster.transaction_fails
@@ -447,6 +461,10 @@ class FakeChannel:
             now = hashlib.sha256(self._cluster.files[file["target"]]).hexdigest()
             if now not in (file["before"], file["after"]):
                 return [{"event": "failed", "step": "changed", "error": "changed by another hand"}]
+        drains = request["drains"] or {}
+        for what in ("out", "in"):
+            if drains.get(what):
+                self._cluster.notes.append((what, {**drains["about"], "members": drains[what]}))
         for file in request["files"]:
             self._cluster.files[file["target"]] = file["text"].encode("latin-1")
         self._cluster.reloads += 1

@@ -86,6 +86,7 @@ class RealNginx:
         if after is None:
             after = nginx.edit(before, "u", "127.0.0.1:9", down=True)
         return {
+            "do": "transact",
             "files": [
                 {
                     "path": str(self.site),
@@ -111,6 +112,7 @@ class RealNginx:
         environ = {
             **os.environ,
             "LLAMATOP_LOCK_DIRECTORY": str(self.root / "lock"),
+            "LLAMATOP_DRAINS_DIRECTORY": str(self.root / "lock"),
             "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
         }
         process = subprocess.Popen(

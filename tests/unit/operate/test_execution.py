@@ -167,16 +167,59 @@ async def test_a_stop_that_did_not_hold_is_a_failure(
         await carry_out(operator, plan, [])
 
 
-async def test_a_file_changed_by_another_hand_stops_it_before_anything(
+async def test_a_file_changed_elsewhere_by_another_hand_is_edited_anew(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
     plan = await operator.plan("stop", ["node1/gpu0"])
-    theirs = cluster.files[CONF] + b"# mine now\n"
-    cluster.files[CONF] = theirs
-    with pytest.raises(PlanFailed, match="changed by another hand; done before: nothing"):
+    cluster.files[CONF] = b"# theirs\n" + cluster.files[CONF] + b"# mine now\n"
+    results: list[StepResult] = []
+    await carry_out(operator, plan, results)
+    text = cluster.files[CONF]
+    assert text.startswith(b"# theirs\n")
+    assert text.endswith(b"# mine now\n")
+    assert cluster.states()["127.0.0.1:37081"]
+    assert "edited anew" in "".join(result.progress for result in results)
+    assert cluster.workers["node1/gpu0"].active == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        (b"server 127.0.0.1:37081 weight=3;", "llama.conf:3: server 127.0.0.1:37081 of llama_clu"),
+        (b"server 127.0.0.1:37089;", "llama.conf:3: .* was taken away by another hand"),
+    ],
+)
+async def test_a_member_changed_by_another_hand_stops_it_before_anything(
+    cluster: FakeCluster, operator: ClusterOperator, theirs: bytes, says: str
+) -> None:
+    plan = await operator.plan("stop", ["node1/gpu0"])
+
+    def change() -> None:
+        text = cluster.files[CONF].replace(b"server 127.0.0.1:37081;", theirs)
+        cluster.files[CONF] = text
+
+    cluster.before_transaction = change
+    with pytest.raises(PlanFailed, match=rf"{says}.*; done before: nothing"):
         await carry_out(operator, plan, [])
-    assert cluster.files[CONF] == theirs
-    assert "stop" not in changes(cluster)
+    assert not any(cluster.states().values())
+    assert cluster.workers["node1/gpu0"].active == "active"
+    assert changes(cluster) == ["transaction"]
+
+
+async def test_another_hand_that_drained_the_rest_meanwhile_is_met_by_the_guard(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    plan = await operator.plan("stop", ["node1/gpu0"])
+
+    def drain_others() -> None:
+        for port in (37082, 37083, 37084):
+            line = f"server 127.0.0.1:{port};".encode()
+            cluster.files[CONF] = cluster.files[CONF].replace(line, line[:-1] + b" down;")
+
+    cluster.before_transaction = drain_others
+    with pytest.raises(PlanFailed, match="is the last member in"):
+        await carry_out(operator, plan, [])
+    assert not cluster.states()["127.0.0.1:37081"]
 
 
 async def test_another_edit_meanwhile_survives_the_rollback(
