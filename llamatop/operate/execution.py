@@ -207,6 +207,7 @@ class Execution:
                 unit=step.unit,
                 holder=self._holder,
                 progress=progress,
+                own=self._source.cluster.balancer,
                 edits=step.edits,
                 lease=self._lease,
                 look_again=look_again,

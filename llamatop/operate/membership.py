@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 from llamatop.errors import Unreachable
+from llamatop.model.declared import Balancer
 from llamatop.model.plan import Command, FileChange, MembershipEdit
 from llamatop.transport.base import Machine
 
-from . import program, systemd
+from . import program, reloading
 from .failure import StepFailed
 from .files import BalancerFiles, Moved, digest
 
@@ -26,6 +27,7 @@ _SAID = {
     "tested": "nginx -t passed",
     "reloaded": "reloaded",
     "confirmed": "new nginx workers serve",
+    "unconfirmed": "whether new nginx workers serve cannot be seen there",
     "restored": "old file put back",
     "repaired": "what a killed change left is cleared away",
 }
@@ -60,6 +62,7 @@ async def transact(
     unit: str | None,
     holder: str,
     progress: Callable[[str], None],
+    own: Balancer | None = None,
     edits: Sequence[MembershipEdit] = (),
     lease: Lease | None = None,
     look_again: Callable[[], Awaitable[None]] | None = None,
@@ -69,11 +72,11 @@ async def transact(
     Where the connection is cut half-way the program there goes on by itself; asking for the same
     again finds the new files there and only tests, reloads and confirms. Where another hand
     changed a file elsewhere meanwhile, `edits` are made anew, after `look_again`, which may
-    object. `lease` is what is written down of the members.
+    object. `own` has the cluster file's own commands; `lease` what is written down of members.
     """
     for _ in range(_OTHER_HANDS):
         try:
-            request = _request(changes, sudo, unit) | {
+            request = _request(changes, sudo, unit, own) | {
                 "holder": holder,
                 "drains": lease.note(edits) if lease else None,
             }
@@ -122,7 +125,10 @@ def _left(event: dict[str, object]) -> dict[str, str]:
 
 
 def _request(
-    changes: Sequence[FileChange], sudo: tuple[str, ...], unit: str | None
+    changes: Sequence[FileChange],
+    sudo: tuple[str, ...],
+    unit: str | None,
+    own: Balancer | None,
 ) -> dict[str, object]:
     return {
         "do": "transact",
@@ -138,8 +144,9 @@ def _request(
         ],
         "sudo": list(sudo),
         "unit": unit,
-        "test": [*sudo, "nginx", "-t"],
-        "reload": [*sudo, *systemd.reload_nginx(unit).argv],
+        "test": list(reloading.test(own, sudo).argv),
+        "reload": list(reloading.reload(own, unit, sudo).argv),
+        "own_reload": bool(own and own.reload),
         "lock_seconds": LOCK_SECONDS,
         "confirm_seconds": CONFIRM_SECONDS,
     }

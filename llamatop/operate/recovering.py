@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from llamatop.collect.leftovers import Leftover, ago
 from llamatop.model.plan import Command, Plan, Step
 
-from . import systemd
+from . import reloading
 from .files import Member
 from .onnode import membership as onnode
 from .planning import Draft
@@ -60,18 +60,21 @@ def _repair(draft: Draft, killed: Mapping[str, str]) -> None:
     assert balancer is not None
     assert node is not None
     assert draft.files is not None
-    prefix = draft.prefixes[node]
+    own, prefix = draft.snapshot.cluster.balancer, draft.prefixes[node]
     commands = []
     for target, what in killed.items():
         verbs = ("back", "tidy") if what == "swapped" else ("tidy",)
         commands += [onnode.commands(target)[verb] for verb in verbs]
-    commands += [["nginx", "-t"], list(systemd.reload_nginx(balancer.unit).argv)]
     draft.steps.append(
         Step(
             kind="membership",
             node=node,
             title=f"clear away what a killed change left beside {', '.join(killed)}",
-            commands=tuple(Command((*prefix, *argv)) for argv in commands),
+            commands=(
+                *(Command((*prefix, *argv)) for argv in commands),
+                reloading.test(own, prefix),
+                reloading.reload(own, balancer.unit, prefix),
+            ),
             unit=balancer.unit,
             files=draft.files.unchanged(killed),
         )

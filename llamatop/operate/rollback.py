@@ -158,6 +158,7 @@ class Rollback:
                     unit=step.unit,
                     holder=f"{who()}: undo of {self._plan.action}",
                     progress=lambda text: None,
+                    own=self._source.cluster.balancer,
                     edits=edits,
                     lease=self._lease,
                 )

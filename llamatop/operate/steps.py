@@ -9,7 +9,7 @@ from llamatop.errors import Refused
 from llamatop.model.cluster import ClusterSnapshot, Membership
 from llamatop.model.plan import Command, Expectation, Step, Verb
 
-from . import systemd
+from . import reloading, systemd
 from .files import BalancerFiles, Member
 from .impact import members_of, workers_behind
 from .onnode import membership as onnode
@@ -164,8 +164,8 @@ class Steps:
                 self._command(node, Command(tuple(argv[what])))
                 for what in ("keep", "copy", "fill", "swap")
             ]
-        commands.append(self._command(node, Command(("nginx", "-t"))))
-        commands.append(self._command(node, systemd.reload_nginx(balancer.unit)))
+        own, sudo = self.snapshot.cluster.balancer, self.prefixes[node]
+        commands += [reloading.test(own, sudo), reloading.reload(own, balancer.unit, sudo)]
         for change in changes:
             tidy = Command(tuple(onnode.commands(change.target)["tidy"]))
             commands.append(self._command(node, tidy))

@@ -12,9 +12,10 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Verb
 from llamatop.model.text import plain
 
-from . import systemd
+from . import reloading, systemd
 from .live import Fleet, ask
 from .onnode import membership as onnode
+from .privilege import SUDO
 
 _USER = re.compile(r"%?[A-Za-z_][A-Za-z0-9_.-]*\$?")
 # sudo's own path where its configuration names none, and that of every distribution's.
@@ -81,8 +82,10 @@ async def _balancer(
     for target in targets:
         argvs = onnode.commands(target)
         groups.append((f"mark members of {target} down and up", _commands(argvs.values())))
-    test, reload = Command(("nginx", "-t")), systemd.reload_nginx(balancer.unit)
-    groups.append(("test and reload nginx", (test, reload)))
+    own = snapshot.cluster.balancer
+    both = (reloading.test(own, SUDO), reloading.reload(own, balancer.unit, SUDO))
+    by_sudo = [command.argv[len(SUDO) :] for command in both if command.argv[:2] == SUDO]
+    groups.append(("test and reload nginx", _commands(by_sudo)))
     groups.append(("read nginx's configuration as nginx does", _commands([("nginx", "-T")])))
     return groups
 
@@ -110,6 +113,8 @@ async def fragment(machines: Fleet, needed: Needs, user: str) -> str:
             "# if you would give root.",
         ]
     for why, commands in needed.groups:
+        if not commands:
+            continue
         lines += ["", f"# {plain(why)}"]
         for command in commands:
             words = [places[command.argv[0]], *command.argv[1:]]

@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llamatop import nginx
 from llamatop.collect.membership import membership, state_of
@@ -117,6 +117,9 @@ class FakeCluster:
     unreached: dict[str, int] = field(default_factory=dict)
     frozen: ClusterSnapshot | None = None
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    test: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+    asked: list[dict[str, Any]] = field(default_factory=list)
     killed: dict[str, str] = field(default_factory=dict)
     look_fails: tuple[str, str] | None = None
     left: tuple[LeftDrained, ...] = ()
@@ -181,7 +184,9 @@ class FakeCluster:
         """The cluster file's own words."""
         names = dict.fromkeys(name.partition("/")[0] for name in self.workers)
         nodes = [Node(name, ssh=None if name in self.http_only else name) for name in names]
-        balancer = Balancer("node1", "llama_cluster") if self.balancer else None
+        balancer = None
+        if self.balancer:
+            balancer = Balancer("node1", "llama_cluster", test=self.test, reload=self.reload)
         return Cluster("fake", tuple(nodes), balancer)
 
     def _busy(self, name: str | None) -> bool:
@@ -461,6 +466,7 @@ class FakeChannel:
             now = hashlib.sha256(self._cluster.files[file["target"]]).hexdigest()
             if now not in (file["before"], file["after"]):
                 return [{"event": "failed", "step": "changed", "error": "changed by another hand"}]
+        self._cluster.asked.append(request)
         drains = request["drains"] or {}
         for what in ("out", "in"):
             if drains.get(what):

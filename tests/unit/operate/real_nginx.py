@@ -107,13 +107,14 @@ class RealNginx:
             **changes,
         }
 
-    def begin(self, request: dict[str, object]) -> Transaction:
+    def begin(self, request: dict[str, object], **environment: str) -> Transaction:
         """Start the program as it runs on a node; `bin` comes first on its path."""
         environ = {
             **os.environ,
             "LLAMATOP_LOCK_DIRECTORY": str(self.root / "lock"),
             "LLAMATOP_DRAINS_DIRECTORY": str(self.root / "lock"),
             "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
+            **environment,
         }
         process = subprocess.Popen(
             [sys.executable, *program.command().argv[1:]],
@@ -127,8 +128,8 @@ class RealNginx:
         process.stdin.close()
         return Transaction(process)
 
-    def run(self, request: dict[str, object]) -> list[dict[str, object]]:
-        return list(self.begin(request))
+    def run(self, request: dict[str, object], **environment: str) -> list[dict[str, object]]:
+        return list(self.begin(request, **environment))
 
     def wait_for_lock(self) -> None:
         """Return once nobody holds the lock."""

@@ -61,6 +61,24 @@ async def test_a_reload_that_would_cut_streams_is_told(cluster: FakeCluster, aud
     )
 
 
+async def test_the_cluster_files_own_commands_take_the_place_of_nginxs(
+    cluster: FakeCluster, audit: Path
+) -> None:
+    cluster.root = False
+    cluster.test = ("docker", "exec", "edge", "nginx", "-t")
+    cluster.reload = ("/opt/bin/reload edge",)
+    operator = cluster.operator(audit)
+    plan = await operator.plan("drain", ["node1/gpu0"])
+    commands = [str(command) for command in plan.steps[0].commands]
+    assert "docker exec edge nginx -t" in commands
+    assert "'/opt/bin/reload edge'" in commands
+    assert not any("systemctl" in command or "sudo -n nginx" in command for command in commands)
+    assert [result async for result in operator.execute(plan)]
+    (request,) = cluster.asked
+    assert (request["test"], request["reload"]) == (list(cluster.test), list(cluster.reload))
+    assert request["own_reload"] is True
+
+
 async def test_a_plan_alone_changes_nothing(cluster: FakeCluster, audit: Path) -> None:
     before = dict(cluster.files)
     await cluster.operator(audit).plan("stop", ["node1/gpu0"])

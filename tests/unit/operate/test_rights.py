@@ -262,6 +262,19 @@ def _visudo(directory: Path, text: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+async def test_the_operators_own_commands_are_allowed_only_where_they_are_sudos(
+    tmp_path: Path,
+) -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.test = ("docker", "exec", "edge", "nginx", "-t")
+    cluster.reload = ("sudo", "-n", "reload-edge", "now")
+    needed = await sudoers.needs(cluster.snapshot(), Places(cluster), "node1")
+    text = await sudoers.fragment(Places(cluster), needed, "ops")
+    assert "docker" not in text
+    assert "nginx -t" not in text
+    assert "NOPASSWD: /usr/bin/reload-edge now\n" in text
+
+
 STRANGE = "llama-server@a\\x2db:c,d=e #1*[x]?!^.service"
 
 

@@ -124,6 +124,21 @@ def test_a_reload_that_brings_no_new_workers_is_taken_back(real: RealNginx) -> N
     assert real.target.read_bytes() == UPSTREAM
 
 
+def test_the_operators_own_way_to_reload_needs_no_nginx_in_sight(real: RealNginx) -> None:
+    reload = ["sh", "-c", f"{' '.join(real.argv('-s', 'reload'))} && touch {real.root}/reloaded"]
+    events = real.run(real.request(own_reload=True, reload=reload, unit="docker.service"))
+    assert names(events)[-1] == "done"
+    assert (real.root / "reloaded").exists()
+    assert real.target.read_bytes() == DOWN
+
+
+def test_an_nginx_that_cannot_be_seen_is_not_said_to_be_confirmed(real: RealNginx) -> None:
+    (real.root / "proc").mkdir()
+    request = real.request(own_reload=True, reload=["true"])
+    events = real.run(request, HOST_PROC=str(real.root / "proc"))
+    assert names(events) == ["locked", "written", "tested", "reloaded", "unconfirmed", "done"]
+
+
 def test_the_lock_names_its_holder_and_the_next_one_waits(real: RealNginx) -> None:
     gate = real.root / "gate"
     os.mkfifo(gate)
