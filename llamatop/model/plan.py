@@ -90,7 +90,7 @@ class Expectation:
         parts = [self.active_state] if self.active_state else []
         parts += [f"main process {self.main_pid}"] if self.main_pid else []
         for upstream, address, down in self.members:
-            parts.append(f"{address} {'down' if down else 'in'} in {upstream}")
+            parts.append(f"{address} {'down' if down else 'up'} in {upstream}")
         return f"{self.name}: {', '.join(parts)}"
 
 
@@ -128,7 +128,7 @@ class Plan:
         lines += [f"  ! {warning}" for warning in self.warnings]
         lines += [f"  = {reason}" for reason in self.nothing]
         if self.steps:
-            lines += [f"  ? {expectation}" for expectation in self.expects]
+            lines += [f"  if {expectation}" for expectation in self.expects]
         for number, step in enumerate(self.steps, 1):
             lines.append(f"  {number}. {step.title}  [{step.node}]")
             lines += [f"       $ {command}" for command in step.commands]

@@ -75,7 +75,8 @@ class Execution:
             raise
         if stop is not None:
             await _to_the_end(work)
-            raise stop
+            if work.cancelled():
+                raise stop
         await work
 
     async def _work(self) -> None:
@@ -84,7 +85,9 @@ class Execution:
             await self._still_so()
             async with self._lease:
                 for number, step in enumerate(self.plan.steps, 1):
-                    if batch and step.batch != batch:
+                    if batch and step.batch != batch and self._control.paused:
+                        paused = StepResult(step, number, "running", 0.0, "paused")
+                        self._results.put_nowait(paused)
                         await self._control.between()
                     batch = step.batch
                     await self._step(number, step)
@@ -215,9 +218,13 @@ class Execution:
         )
         try:
             await asyncio.shield(change)
-        finally:
+        except asyncio.CancelledError:
             # The program on the node goes on whatever happens here: know how it ended.
             await _to_the_end(change)
+            # What is done when there is nothing more to do is not taken back.
+            if change.exception() is not None or step is not self.plan.steps[-1]:
+                raise
+        finally:
             error = change.exception()
             # A balancer that is lost on the way may have the change: what left must come back.
             if error is None or (leaving and isinstance(error, Unreachable)):

@@ -314,6 +314,19 @@ async def test_cancelled_inside_the_transaction_it_is_taken_back(
     assert not any(cluster.states().values())
 
 
+async def test_cancelled_inside_its_last_transaction_it_is_done(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    await carry_out(operator, await operator.plan("drain", ["node1/gpu0"]), [])
+    plan = await operator.plan("undrain", ["node1/gpu0"])
+    results: list[StepResult] = []
+    task = asyncio.create_task(carry_out(operator, plan, results))
+    cluster.before_transaction = lambda: task.cancel() and None
+    await task
+    assert ended(results) == ["1 done", "2 done"]
+    assert not any(cluster.states().values())
+
+
 async def test_a_tunnel_is_restarted_and_its_members_come_back(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:

@@ -305,10 +305,10 @@ async def test_a_plan_states_what_it_takes_for_granted(cluster: FakeCluster, aud
     drain(cluster, "127.0.0.1:37084")
     plan = await cluster.operator(audit).plan("restart", ["node1/gpu0", "node2/gpu1"])
     assert [str(one) for one in plan.expects] == [
-        "node1/gpu0: active, main process 100, 127.0.0.1:37081 in in llama_cluster",
+        "node1/gpu0: active, main process 100, 127.0.0.1:37081 up in llama_cluster",
         "node2/gpu1: active, main process 201, 127.0.0.1:37084 down in llama_cluster",
     ]
-    assert f"? {plan.expects[0]}\n" in plan.text()
+    assert f"  if {plan.expects[0]}\n" in plan.text()
 
 
 async def test_the_file_itself_says_who_is_in(cluster: FakeCluster, audit: Path) -> None:
