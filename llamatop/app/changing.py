@@ -42,16 +42,32 @@ class ChangingApp(App[None]):
     def action_change(self, action: Action) -> None:
         """Make a plan for what is marked or selected, and show it."""
         screen = self.current()
-        if self.operator is None or self.read_only or screen is None:
-            self.say("this cluster is shown read-only; nothing can be changed", "warning")
+        if screen is None or not self._may_change():
             return
-        if self.plan_run is not None and self.plan_run.active:
-            self.say("one plan at a time: p shows the one that runs", "warning")
-            return
-        targets = screen.targets()
-        if not targets:
+        targets = [] if action == "undo" else screen.targets()
+        if not targets and action != "undo":
             self.say("select a worker first", "warning")
             return
+        self._plan(action, targets)
+
+    def action_roll(self, node: str | None = None) -> None:
+        """Roll the marked rows, else the worker that is shown, else all; or those of a node."""
+        screen = self.current()
+        if screen is None or not self._may_change():
+            return
+        self._plan("roll", [f"{node}/*"] if node is not None else screen.chosen())
+
+    def _may_change(self) -> bool:
+        if self.operator is None or self.read_only:
+            self.say("this cluster is shown read-only; nothing can be changed", "warning")
+            return False
+        if self.plan_run is not None and self.plan_run.active:
+            self.say("one plan at a time: p shows the one that runs", "warning")
+            return False
+        return True
+
+    def _plan(self, action: Action, targets: list[str]) -> None:
+        assert self.operator is not None
         self.plan_run = PlanRun(self.operator, action, targets, self._plan_changed)
         self.plan_run.make()
         self.action_show_plan()
@@ -61,7 +77,7 @@ class ChangingApp(App[None]):
         from llamatop.app.screens.plan import PlanDialog
 
         if self.plan_run is None:
-            self.say("no plan yet: s x r d u make one")
+            self.say("no plan yet: s x r d u R z make one")
         elif not isinstance(self.screen, PlanDialog):
             self._plan_hidden = False
             self.push_screen(PlanDialog(self.plan_run))
@@ -96,7 +112,13 @@ class ChangingApp(App[None]):
         if run is None or not self._plan_hidden or run.stage in ("planning", "ready", "nothing"):
             return None
         return status(
-            run.action, run.targets, run.stage, run.plan, run.results, self.palette, self.frame
+            run.name,
+            "asking" if run.control.asking else run.stage,
+            run.plan,
+            run.results,
+            self.palette,
+            self.frame,
+            run.seconds_left(),
         )
 
     def turn(self) -> None:
@@ -114,7 +136,7 @@ class ChangingApp(App[None]):
             self.copy_to_clipboard(text)
             self.say("copied the plan")
         else:
-            self.say("no plan to copy yet: s x r d u make one")
+            self.say("no plan to copy yet: s x r d u R z make one")
 
     def action_leave(self) -> None:
         """Quit; with a plan running, ask."""
