@@ -122,6 +122,15 @@ KEYS: tuple[Key, ...] = (
         True,
     ),
     Key(
+        "v",
+        "v",
+        "app.change('recover')",
+        "recover: put back what plans that were cut off left drained",
+        "change",
+        "",
+        True,
+    ),
+    Key(
         "escape",
         "esc",
         "screen.back",
