@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +25,7 @@ from .rollback import Rollback
 from .standing import Standing
 
 READ_BACK_SECONDS = 30.0
+JUST_NOW_SECONDS = 0.3
 _JOURNAL_SECONDS = 5.0
 
 
@@ -173,10 +174,16 @@ class Execution:
         nodes = [step.node]
         if step.members and self._source.latest.balancer_node is not None:
             nodes.append(self._source.latest.balancer_node)
-        await waits.look(self._source, list(dict.fromkeys(nodes)))
+        await waits.look(self._source, self._older(dict.fromkeys(nodes)))
         wrong = self._standing.wrong_for(step, self._source.latest)
         if wrong:
             raise Refused("; ".join(wrong))
+
+    def _older(self, nodes: Iterable[str]) -> list[str]:
+        """Those that were not read just now, as at the end of a drain."""
+        just_now = time.monotonic() - JUST_NOW_SECONDS
+        read = {n.name: n.snapshot.received_at or 0.0 for n in self._source.latest.nodes}
+        return [node for node in nodes if read.get(node, 0.0) < just_now]
 
     async def _reached(self, step: Step, progress: Callable[[str], None]) -> None:
         """Wait until the balancer gets an answer by the addresses that go back in after this."""
@@ -229,7 +236,10 @@ class Execution:
             # A balancer that is lost on the way may have the change: what left must come back.
             if error is None or (leaving and isinstance(error, Unreachable)):
                 self._rollback.members_changed(step, leaving)
-        await waits.look(self._source, [step.node])
+        after = self.plan.steps[self.plan.steps.index(step) + 1 :][:1]
+        # A wait begins with a look of its own.
+        if not after or after[0].kind != "wait-drained":
+            await waits.look(self._source, [step.node])
 
     async def _systemctl(self, step: Step, progress: Callable[[str], None]) -> None:
         verb = step.verb
