@@ -10,7 +10,10 @@ from llamatop.model.plan import Command
 # In the order in which they need each other.
 MODULES = (
     "llamatop.probe.drains",
-    *(f"onnode.{name}" for name in ("running", "lock", "files", "reload", "drains", "membership")),
+    *(
+        f"onnode.{name}"
+        for name in ("running", "lock", "log", "files", "reload", "drains", "membership")
+    ),
 )
 _BOOTSTRAP = (
     "import sys;exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'llamatop-membership','exec'))"

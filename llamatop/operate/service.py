@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from llamatop.collect import leftovers
 from llamatop.errors import LlamatopError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
-from llamatop.model.plan import Action, Command, Plan, StepResult
+from llamatop.model.plan import Action, Command, Plan, StepResult, StepState
 
 from . import guards
 from .audit import Audit, who
@@ -21,6 +21,7 @@ from .history import last_change
 from .impact import members_of
 from .live import Fleet, LiveSource
 from .membership import MembershipFailed, killed
+from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
@@ -29,6 +30,8 @@ from .targets import behind, resolve
 from .undoing import undo
 
 _CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
+
+_SEVERITY: dict[StepState, Severity] = {"failed": "error", "undone": "warning"}
 
 
 class ClusterOperator:
@@ -178,6 +181,9 @@ class ClusterOperator:
         execution = Execution(
             plan, self._source, self._machines, self._privileges, control, identity
         )
+        journal = NodeJournal(self._machines, who(), identity, title)
+        nodes = [step.node for step in plan.steps]
+        journal.say(nodes, "begun")
         self._announce("info", f"{title}: begun", plan)
         ok, error = False, "interrupted"
         try:
@@ -185,6 +191,8 @@ class ClusterOperator:
                 async for result in results:
                     if result.state != "running":
                         self._log_step(identity, result)
+                        journal.step(result)
+                        self._announce_step(title, result, plan)
                     yield result
             ok, error = True, ""
         except LlamatopError as failure:
@@ -192,11 +200,19 @@ class ClusterOperator:
             raise
         finally:
             self._log_end(identity, ok, error or None)
+            journal.say(nodes, error or "done")
             undone = "".join(f"; {text}" for text in execution.undone if text not in error)
             if ok:
                 self._announce("info", f"{title}: done", plan)
             else:
                 self._announce("error", f"{title}: {error}{undone}", plan)
+            await journal.close()
+
+    def _announce_step(self, title: str, result: StepResult, plan: Plan) -> None:
+        severity = _SEVERITY.get(result.state, "info")
+        what = result.error or result.progress or result.state
+        text = f"{title}: {result.step.title}: {what} ({result.seconds:.1f} s)"
+        self._announce(severity, text, plan)
 
     async def _files(
         self,

@@ -92,6 +92,14 @@ async def test_with_the_fragment_alone_everything_can_be_done(
             async with asyncio.timeout(30):
                 assert [await anext(followed) for _ in range(3)]
             await followed.aclose()
+        journals = [
+            cluster[node].run(["journalctl", "-t", "llamatop", "-o", "cat"]).stdout
+            for node in NODES
+        ]
+        assert f": 127.0.0.1:37083 out in {CONF}: done" in journals[0]
+        assert (
+            "drain node2/gpu0: step 2 (wait until nothing runs on node2/gpu0) done" in journals[1]
+        )
         for node in NODES:
             for words in ("id", "systemctl stop ssh", "sh -c id", f"cat {CONF}", "nginx -s stop"):
                 assert cluster[node].ssh(f"sudo -n {words}", user="ops").returncode != 0, words

@@ -25,6 +25,7 @@ from typing import Any
 from . import drains
 from .files import Files, check, commands, leftover
 from .lock import Lock
+from .log import log
 from .reload import reload_and_confirm
 from .running import Failed, must, run, say
 
@@ -81,6 +82,20 @@ def do(request: dict[str, Any], lock: int) -> None:
         transact(request, lock)
 
 
+def tell(request: dict[str, Any], how: str) -> None:
+    """The journal of this node: who changed which members of what, and how it ended."""
+    if request["do"] != "transact":
+        return
+    moved = request.get("drains") or {}
+    parts = [
+        "%s %s" % (address, what) for what in ("out", "in") for _, address in moved.get(what) or ()
+    ]
+    files = ", ".join(file["target"] for file in request["files"])
+    plan = (moved.get("about") or {}).get("plan") or "unknown"
+    about = "%s in %s" % (", ".join(parts) or "no member moved", files or "no file")
+    log("%s, plan %s: %s: %s" % (request["holder"], plan, about, how))
+
+
 def main() -> int:
     """Read the request and do it in a session of its own; the status is 0 only when done."""
     request = json.loads(sys.stdin.buffer.readline().decode())
@@ -96,12 +111,16 @@ def main() -> int:
         lock.take(request["lock_seconds"])
         say("locked")
         do(request, lock.file)
+        tell(request, "done")
         say("done")
         status = 0
     except Failed as failure:
+        tell(request, "failed: %s" % failure)
         say("failed", step=failure.step, error=str(failure))
     except Exception as error:  # noqa: BLE001 - the other side must hear of it
-        say("failed", step="program", error="%s: %s" % (type(error).__name__, error))
+        text = "%s: %s" % (type(error).__name__, error)
+        tell(request, "failed: " + text)
+        say("failed", step="program", error=text)
     finally:
         lock.release()
         os._exit(status)

@@ -113,6 +113,7 @@ class RealNginx:
             **os.environ,
             "LLAMATOP_LOCK_DIRECTORY": str(self.root / "lock"),
             "LLAMATOP_DRAINS_DIRECTORY": str(self.root / "lock"),
+            "LLAMATOP_LOG_SOCKET": str(self.root / "log"),
             "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
             **environment,
         }

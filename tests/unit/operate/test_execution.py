@@ -376,10 +376,19 @@ async def test_the_audit_log_holds_everything_and_is_private(
     assert lines[3]["ok"] is True
     assert len({line["id"] for line in lines}) == 1
     assert stat.S_IMODE(audit.stat().st_mode) == 0o600
-    assert [event.text for event in cluster.events] == [
+    told = [event.text.partition(" (")[0] for event in cluster.events]
+    assert told == [
         "drain node1/gpu0: begun",
+        "drain node1/gpu0: drain node1/gpu0: done",
+        "drain node1/gpu0: wait until nothing runs on node1/gpu0: done",
         "drain node1/gpu0: done",
     ]
+    journal = [words for node, words in cluster.ran if words.startswith("logger ")]
+    begun, waited, done = journal
+    assert begun.startswith("logger -t llamatop -p user.notice -- '")
+    assert f", plan {lines[0]['id']}: drain node1/gpu0: begun'" in begun
+    assert "step 2 (wait until nothing runs on node1/gpu0) done after 0.0 s" in waited
+    assert done.endswith(": done'")
 
 
 async def test_an_audit_log_that_cannot_be_written_is_said(

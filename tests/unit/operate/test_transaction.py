@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from contextlib import suppress
 
 import pytest
@@ -137,6 +139,25 @@ def test_an_nginx_that_cannot_be_seen_is_not_said_to_be_confirmed(real: RealNgin
     request = real.request(own_reload=True, reload=["true"])
     events = real.run(request, HOST_PROC=str(real.root / "proc"))
     assert names(events) == ["locked", "written", "tested", "reloaded", "unconfirmed", "done"]
+
+
+def test_the_nodes_own_journal_is_told_who_changed_what(real: RealNginx) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(real.root / "log"))
+        log.settimeout(30)
+        about = {"plan": "p1", "who": "ann@desk", "what": "drain", "returns": []}
+        moved = {"about": about, "out": [["u", "127.0.0.1:9"]], "in": []}
+        real.run(real.request(drains=moved))
+        line = log.recv(4096).decode()
+        assert re.fullmatch(
+            r"<13>llamatop\[\d+\]: ann@desk: drain, plan p1: 127\.0\.0\.1:9 out in "
+            + re.escape(f"{real.target}: done"),
+            line,
+        )
+        real.run(real.request(test=["sh", "-c", "echo 'no\nway' >&2; exit 1"]))
+        line = log.recv(4096).decode()
+        assert "ended with status 1: no way" in line
+        assert "\n" not in line
 
 
 def test_the_lock_names_its_holder_and_the_next_one_waits(real: RealNginx) -> None:
