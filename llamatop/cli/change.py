@@ -25,7 +25,7 @@ ACTIONS: dict[Action, str] = {
 }
 _PATIENCE_SECONDS = 5.0
 _DRAINING = ("stop", "restart", "roll", "drain", "undo")
-_MOVING = (*_DRAINING, "undrain")
+_MOVING = (*_DRAINING, "undrain", "recover")
 _WAITING = (*_MOVING, "start")
 
 
