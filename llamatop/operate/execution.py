@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any
 from uuid import uuid4
 
-from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused, Unreachable
+from llamatop.errors import LlamatopError, PlanFailed, Refused, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult, StepState
 
-from . import guards, systemd, waits
+from . import guards, units, waits
 from .audit import who
 from .control import Control
 from .failure import StepFailed
@@ -23,10 +21,9 @@ from .privilege import Privileges
 from .reach import reached
 from .rollback import Rollback
 from .standing import Standing
+from .units import to_the_end
 
-READ_BACK_SECONDS = 30.0
 JUST_NOW_SECONDS = 0.3
-_JOURNAL_SECONDS = 5.0
 
 
 class Execution:
@@ -72,10 +69,10 @@ class Execution:
                 yield result
         except GeneratorExit:
             work.cancel()
-            await _to_the_end(work)
+            await to_the_end(work)
             raise
         if stop is not None:
-            await _to_the_end(work)
+            await to_the_end(work)
             if work.cancelled():
                 raise stop
         await work
@@ -150,7 +147,7 @@ class Execution:
         elif step.kind == "systemctl":
             await self._unit_still_so(step)
             self._rollback.unit_begun(step)
-            await self._systemctl(step, progress)
+            await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "wait-drained":
             return await waits.wait(
@@ -165,7 +162,9 @@ class Execution:
                 await waits.wait(self._source, step, waits.Healthy(step), progress)
                 await self._reached(step, progress)
             except StepFailed as error:
-                raise StepFailed(f"{step.unit}: {error}{await self._last_words(step)}") from error
+                raise StepFailed(
+                    f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
+                ) from error
         self._standing.done(step)
         return ""
 
@@ -227,7 +226,7 @@ class Execution:
             await asyncio.shield(change)
         except asyncio.CancelledError:
             # The program on the node goes on whatever happens here: know how it ended.
-            await _to_the_end(change)
+            await to_the_end(change)
             # What is done when there is nothing more to do is not taken back.
             if change.exception() is not None or step is not self.plan.steps[-1]:
                 raise
@@ -241,74 +240,10 @@ class Execution:
         if not after or after[0].kind != "wait-drained":
             await waits.look(self._source, [step.node])
 
-    async def _systemctl(self, step: Step, progress: Callable[[str], None]) -> None:
-        verb = step.verb
-        if verb is None or step.unit is None:
-            raise StepFailed(f"{step.title}: the plan names no unit")
-        before = waits.unit_of(self._source.latest, step)
-        failure = await self._command(step, progress)
-        await self._read_back(step, failure)
-        after = waits.unit_of(self._source.latest, step)
-        if after is None:
-            raise StepFailed(f"{step.unit} cannot be read back") from failure
-        wrong = systemd.differs(verb, before or after, after) if before else None
-        if failure is not None and (wrong or not isinstance(failure, Unreachable)):
-            raise StepFailed(f"{failure}{await self._last_words(step)}") from failure
-        if wrong is not None:
-            words = await self._last_words(step)
-            raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
-
-    async def _command(self, step: Step, progress: Callable[[str], None]) -> LlamatopError | None:
-        """Run the step's commands, showing the unit's state meanwhile; what went wrong, if any."""
-        machine = self._machines.machine(step.node)
-        for command in step.commands:
-            run = asyncio.create_task(machine.run(command, timeout_seconds=step.timeout_seconds))
-            try:
-                began = time.monotonic()
-                while not (await asyncio.wait({run}, timeout=1.0))[0]:
-                    unit = waits.unit_of(self._source.latest, step)
-                    state = f"{unit.active_state}/{unit.sub_state}" if unit else "no answer"
-                    progress(f"{state}, {time.monotonic() - began:.0f} s")
-                done = run.result()
-            except LlamatopError as error:
-                return error
-            finally:
-                # systemd goes on with what it was told: know that it was told, and how it ended.
-                await _to_the_end(run)
-            if done.status != 0:
-                words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-                said = words[-1] if words else "no message"
-                return StepFailed(f"`{command}` ended with status {done.status}: {said}")
-        return None
-
-    async def _read_back(self, step: Step, failure: LlamatopError | None) -> None:
-        """Read the node again; after a cut connection go on asking for half a minute."""
-        give_up = time.monotonic() + READ_BACK_SECONDS
-        while True:
-            try:
-                await self._source.refresh(step.node)
-                return
-            except NodeError:
-                if time.monotonic() > give_up:
-                    raise
-                await asyncio.sleep(0.5)
-
-    async def _last_words(self, step: Step) -> str:
-        if step.unit is None:
-            return ""
-        command = systemd.last_line(step.unit)
-        with contextlib.suppress(LlamatopError):
-            machine = self._machines.machine(step.node)
-            done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
-            text = done.stdout.decode("utf-8", "replace").strip()
-            if done.status == 0 and text:
-                return f"; its journal ends with: {text.splitlines()[-1]}"
-        return ""
-
     async def _put_back(self, failed: Step | None) -> None:
         """Roll back in peace: a second cancel does not stop it."""
         work = self._rollback.run(self._results.put_nowait, failed)
-        await _to_the_end(asyncio.create_task(work))
+        await to_the_end(asyncio.create_task(work))
         self.undone = tuple(self._rollback.story)
 
     def _story(self, step: Step, error: LlamatopError) -> str:
@@ -322,12 +257,3 @@ def _refused(text: str) -> PlanFailed:
     failed = PlanFailed(text)
     failed.exit_code = Refused.exit_code
     return failed
-
-
-async def _to_the_end(task: asyncio.Task[Any]) -> None:
-    """Wait until the task has ended, however often we are cancelled; raises nothing of its own."""
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()

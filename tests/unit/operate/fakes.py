@@ -108,6 +108,7 @@ class FakeCluster:
     systemctl_refuses: str = ""
     transaction_fails: tuple[str, str] | None = None
     transaction_cuts: int = 0
+    systemctl_cuts: tuple[int, bool] = (0, False)
     before_transaction: Callable[[], None] = lambda: None
     during_systemctl: Callable[[], None] = lambda: None
     age_seconds: float = 0.0
@@ -381,12 +382,21 @@ class FakeMachine:
 
     def _systemctl(self, verb: str, unit: str) -> Completed:
         self.cluster.during_systemctl()
+        cuts, told = self.cluster.systemctl_cuts
+        if cuts:
+            self.cluster.systemctl_cuts = (cuts - 1, told)
+            if told:
+                self._act_on(verb, unit)
+            raise Unreachable(self.name, "the connection was cut")
         if verb == self.cluster.systemctl_refuses:
             return Completed(1, b"", f"Failed to {verb} {unit}: Access denied\n".encode())
+        self._act_on(verb, unit)
+        return Completed(0, b"", b"")
+
+    def _act_on(self, verb: str, unit: str) -> None:
         for name, worker in self.cluster.workers.items():
             if worker.unit == unit and name.startswith(self.name + "/"):
                 self._act(verb, worker)
-        return Completed(0, b"", b"")
 
     def _reach(self, address: str) -> Completed:
         if address in self.cluster.unreached:

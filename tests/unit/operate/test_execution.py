@@ -271,6 +271,18 @@ async def test_a_cut_connection_is_asked_again(
     assert any("connection lost" in r.progress for r in results)
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_connection_cut_at_systemctl_restarts_exactly_once(
+    cluster: FakeCluster, operator: ClusterOperator, told: bool
+) -> None:
+    plan = await operator.plan("restart", ["node1/gpu0"])
+    cluster.systemctl_cuts = (1, told)
+    await carry_out(operator, plan, [])
+    assert cluster.workers["node1/gpu0"].pid == 101
+    assert changes(cluster).count("restart") == (1 if told else 2)
+    assert not any(cluster.states().values())
+
+
 async def test_cancelling_puts_back_and_then_ends(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
