@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from llamatop.collect import leftovers
 from llamatop.errors import LlamatopError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
-from llamatop.model.plan import Action, Command, Plan, StepResult, StepState
+from llamatop.model.plan import Action, Command, Plan, StepResult
 
 from . import guards
 from .audit import Audit, who
@@ -30,8 +30,6 @@ from .targets import behind, resolve
 from .undoing import undo
 
 _CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
-
-_SEVERITY: dict[StepState, Severity] = {"failed": "error", "undone": "warning"}
 
 
 class ClusterOperator:
@@ -209,7 +207,7 @@ class ClusterOperator:
             await journal.close()
 
     def _announce_step(self, title: str, result: StepResult, plan: Plan) -> None:
-        severity = _SEVERITY.get(result.state, "info")
+        severity: Severity = "error" if result.state == "failed" else "info"
         what = result.error or result.progress or result.state
         text = f"{title}: {result.step.title}: {what} ({result.seconds:.1f} s)"
         self._announce(severity, text, plan)

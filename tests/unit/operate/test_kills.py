@@ -149,6 +149,24 @@ def test_what_another_hand_wrote_since_is_never_taken_back(real: RealNginx) -> N
     assert real.leftovers() == []
 
 
+def test_the_lock_of_a_holder_that_is_gone_goes_to_the_next(real: RealNginx) -> None:
+    gate = real.root / "gate"
+    os.mkfifo(gate)
+    first = real.begin(real.request(test=["cat", str(gate)]))
+    first.until("written")
+    second = real.begin(real.request(after=UPSTREAM, holder="bob@desk", lock_seconds=60))
+    refused = real.run(real.request(holder="eve@desk", lock_seconds=0.1))
+    assert "locked by ann@desk: drain (pid " in str(refused[-1]["error"])
+    kill(first, all_of_it=True)
+    list(first)
+    assert names(list(second)) == [
+        "locked", "repaired", "written", "tested", "reloaded", "confirmed", "done",
+    ]  # fmt: skip
+    assert real.target.read_bytes() == UPSTREAM
+    lock = real.root / "lock" / "llamatop-membership.lock"
+    assert lock.read_bytes() == b"", "nobody holds it, so it names nobody"
+
+
 def test_a_command_that_outlives_the_program_keeps_the_lock(real: RealNginx) -> None:
     gate = real.root / "gate"
     os.mkfifo(gate)
