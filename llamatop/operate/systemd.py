@@ -46,7 +46,9 @@ def differs(verb: Verb, before: UnitState, after: UnitState) -> str | None:
     if verb in ("start", "restart"):
         if after.active_state == "failed":
             return f"it failed ({after.result or 'no result given'})"
-        if after.active_state not in ("active", "activating", "reloading"):
+        # Where the connection was cut, a restart may still be at its first half.
+        going = ("deactivating",) if verb == "restart" else ()
+        if after.active_state not in ("active", "activating", "reloading", *going):
             return f"it is {state}"
         same = before.main_pid and before.main_pid == after.main_pid
         if verb == "restart" and same and before.since == after.since:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import PlanFailed
+from llamatop.model.observed import UnitState
+from llamatop.model.plan import Verb
 from llamatop.operate.service import ClusterOperator
+from llamatop.operate.systemd import differs
 from tests.unit.operate.fakes import CONF, FakeCluster
 
 
@@ -121,3 +124,10 @@ async def test_a_worker_that_was_stopped_before_its_turn_stops_the_roll(
     assert cluster.workers["node1/gpu1"].pid == 101
     assert "node1/gpu1 stays drained, it is inactive" in str(caught.value)
     assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37082"]
+
+
+@pytest.mark.parametrize(("verb", "fine"), [("restart", True), ("start", False)])
+def test_a_restart_at_its_first_half_is_under_way(verb: Verb, fine: bool) -> None:
+    before = UnitState("x.service", active_state="active", main_pid=1, since=1.0)
+    after = UnitState("x.service", active_state="deactivating", main_pid=1, since=2.0)
+    assert (differs(verb, before, after) is None) is fine
