@@ -24,8 +24,9 @@ async def test_killed_while_draining_the_next_one_tells_and_puts_back(
     async with Load(cluster.url, concurrency=8, tokens=(400, 400)) as load:
         await load.wait_tokens(50)
         process = await llamatop("restart", "node1/gpu0", "-c", file, "--yes")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while cluster["node1"].read(CONF) == before:
+                assert process.returncode is None, (await ended(process)).stderr
                 await load.wait_tokens(1)
         process.kill()
         await process.wait()
