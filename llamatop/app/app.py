@@ -120,6 +120,7 @@ class LlamatopApp(ChangingApp):
         self._arrived_at = self.clock()
         self.silent_seconds = None
         self._show()
+        self.offer_leftovers(message.snapshot)
 
     def on_source_failed(self, message: SourceFailed) -> None:
         """Keep what is there and say why it stands still."""

@@ -14,9 +14,13 @@ from llamatop.app.render.palette import Palette
 from llamatop.app.render.plan import status
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
+from llamatop.collect import leftovers
+from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Action
 from llamatop.model.text import plain
 from llamatop.operate.operator import Operator
+
+_OVER_ALL = ("undo", "recover")
 
 
 class ChangingApp(App[None]):
@@ -30,6 +34,10 @@ class ChangingApp(App[None]):
     clock: Callable[[], float]
     _plan_hidden = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._offered: set[tuple[str, tuple[str, str]]] = set()
+
     def say(self, text: str, severity: SeverityLevel = "information") -> None:
         """Tell the person one sentence; never as markup."""
         self.notify(plain(text), severity=severity, markup=False, timeout=8)
@@ -42,16 +50,41 @@ class ChangingApp(App[None]):
     def action_change(self, action: Action) -> None:
         """Make a plan for what is marked or selected, and show it."""
         screen = self.current()
-        if self.operator is None or self.read_only or screen is None:
-            self.say("this cluster is shown read-only; nothing can be changed", "warning")
+        if screen is None or not self._may_change():
             return
-        if self.plan_run is not None and self.plan_run.active:
-            self.say("one plan at a time: p shows the one that runs", "warning")
-            return
-        targets = screen.targets()
-        if not targets:
+        targets = [] if action in _OVER_ALL else screen.targets()
+        if not targets and action not in _OVER_ALL:
             self.say("select a worker first", "warning")
             return
+        self._plan(action, targets)
+
+    def action_roll(self, node: str | None = None) -> None:
+        """Roll the marked rows, else the worker that is shown, else all; or those of a node."""
+        screen = self.current()
+        if screen is None or not self._may_change():
+            return
+        self._plan("roll", [f"{node}/*"] if node is not None else screen.chosen())
+
+    def offer_leftovers(self, snapshot: ClusterSnapshot) -> None:
+        """Say once of each member that a plan left drained who did so, and what puts it back."""
+        for one in leftovers.find(snapshot.balancer, snapshot.members):
+            if (one.plan, one.member) not in self._offered:
+                self._offered.add((one.plan, one.member))
+                text = f"{one.worker or one.member[1]} was left drained by {one.who or 'somebody'}"
+                mend = "" if self.operator is None or self.read_only else ": v puts it back"
+                self.say(f"{text} {leftovers.ago(one.minutes)} ({one.what}){mend}", "warning")
+
+    def _may_change(self) -> bool:
+        if self.operator is None or self.read_only:
+            self.say("this cluster is shown read-only; nothing can be changed", "warning")
+            return False
+        if self.plan_run is not None and self.plan_run.active:
+            self.say("one plan at a time: p shows the one that runs", "warning")
+            return False
+        return True
+
+    def _plan(self, action: Action, targets: list[str]) -> None:
+        assert self.operator is not None
         self.plan_run = PlanRun(self.operator, action, targets, self._plan_changed)
         self.plan_run.make()
         self.action_show_plan()
@@ -61,7 +94,7 @@ class ChangingApp(App[None]):
         from llamatop.app.screens.plan import PlanDialog
 
         if self.plan_run is None:
-            self.say("no plan yet: s x r d u make one")
+            self.say("no plan yet: s x r d u R z v make one")
         elif not isinstance(self.screen, PlanDialog):
             self._plan_hidden = False
             self.push_screen(PlanDialog(self.plan_run))
@@ -96,7 +129,13 @@ class ChangingApp(App[None]):
         if run is None or not self._plan_hidden or run.stage in ("planning", "ready", "nothing"):
             return None
         return status(
-            run.action, run.targets, run.stage, run.plan, run.results, self.palette, self.frame
+            run.name,
+            "asking" if run.control.asking else run.stage,
+            run.plan,
+            run.results,
+            self.palette,
+            self.frame,
+            run.seconds_left(),
         )
 
     def turn(self) -> None:
@@ -114,7 +153,7 @@ class ChangingApp(App[None]):
             self.copy_to_clipboard(text)
             self.say("copied the plan")
         else:
-            self.say("no plan to copy yet: s x r d u make one")
+            self.say("no plan to copy yet: s x r d u R z v make one")
 
     def action_leave(self) -> None:
         """Quit; with a plan running, ask."""

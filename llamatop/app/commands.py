@@ -30,6 +30,10 @@ class Commands(Provider):
             for key in keys(app.read_only)
             if key.action and key.key not in ("ctrl+p", "escape")
         ]
+        if not app.read_only:
+            for node in app.snapshot.nodes:
+                text = f"restart the workers of {node.name}, one after another"
+                listed.append((f"roll {node.name}", text, partial(app.action_roll, node.name)))
         listed.append(("picture", "save this screen as an SVG file here", app.save_picture))
         for name in themes.names():
             listed.append((f"theme {name}", "colours", partial(app.use_theme, name)))

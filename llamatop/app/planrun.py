@@ -9,7 +9,9 @@ from typing import Literal
 
 from llamatop.errors import LlamatopError
 from llamatop.model.plan import Action, Plan, StepResult
+from llamatop.operate.control import Answer, Control
 from llamatop.operate.operator import Operator
+from llamatop.operate.pace import seconds_left
 
 Stage = Literal[
     "planning",
@@ -43,6 +45,8 @@ class PlanRun:
         self.results: dict[int, StepResult] = {}
         self.now = False
         self.force = False
+        self.at_once = 1
+        self.control = Control("ask")
         self._operator = operator
         self._changed = changed
         self._task: asyncio.Task[None] | None = None
@@ -52,11 +56,27 @@ class PlanRun:
         """Whether something is being changed right now."""
         return self.stage in ACTIVE
 
-    def make(self, *, now: bool = False, force: bool = False) -> None:
+    @property
+    def name(self) -> str:
+        """What was asked for."""
+        return f"{self.action} {' '.join(self.targets)}".rstrip()
+
+    @property
+    def pausable(self) -> bool:
+        """Whether it runs over several groups of workers, between which it can stand still."""
+        return self.stage == "running" and self.plan is not None and self.plan.batches > 1
+
+    def seconds_left(self) -> float | None:
+        """How long the rest takes, None where that is not known or it does not run."""
+        if not self.pausable or self.plan is None:
+            return None
+        return seconds_left(self.plan, self.results.values())
+
+    def make(self, *, now: bool = False, force: bool = False, at_once: int = 1) -> None:
         """Ask for the plan; also again, with other answers to what it asks."""
         if self.active:
             return
-        self.now, self.force = now, force
+        self.now, self.force, self.at_once = now, force, at_once
         self._start("planning", self._make())
 
     def execute(self) -> None:
@@ -68,9 +88,24 @@ class PlanRun:
         """Stop what runs; what was done is rolled back as far as it can be."""
         if self._task is None or self._task.done():
             return
+        if self.stage == "cancelling":
+            self.control.hurry()
+            return
         if self.stage == "running":
             self._move("cancelling")
         self._task.cancel()
+
+    def pause(self) -> None:
+        """Stand still before the next group of workers, or go on."""
+        if self.pausable:
+            (self.control.resume if self.control.paused else self.control.pause)()
+            self._changed()
+
+    def answer(self, answer: Answer) -> None:
+        """What to do with a drain that takes too long."""
+        if self.stage == "running":
+            self.control.answer(answer)
+            self._changed()
 
     async def ended(self) -> None:
         """Wait until nothing runs any more."""
@@ -96,7 +131,11 @@ class PlanRun:
         self.plan, self.results = None, {}
         try:
             plan = await self._operator.plan(
-                self.action, self.targets, now=self.now, force=self.force
+                self.action,
+                self.targets,
+                now=self.now,
+                force=self.force,
+                at_once=self.at_once,
             )
         except LlamatopError as error:
             self._move("refused", str(error))
@@ -106,7 +145,7 @@ class PlanRun:
 
     async def _execute(self, plan: Plan) -> None:
         try:
-            async for result in self._operator.execute(plan):
+            async for result in self._operator.execute(plan, self.control):
                 self.results[result.number] = result
                 self._changed()
         except asyncio.CancelledError:

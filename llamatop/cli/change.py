@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from llamatop.errors import Declined, LlamatopError, Refused, Unreachable
+from llamatop.errors import Declined, Refused, Unreachable
 
 if TYPE_CHECKING:
     from llamatop.collect.collector import Collector
     from llamatop.model.cluster import Event
     from llamatop.model.declared import Cluster
-    from llamatop.model.plan import Plan, StepResult
-    from llamatop.operate.operator import Operator
+    from llamatop.model.plan import Action
 
-ACTIONS = {
+ACTIONS: dict[Action, str] = {
     "start": "start units",
     "stop": "drain what serves, then stop it",
     "restart": "drain, restart, wait for health, undrain; one worker after another",
@@ -26,8 +24,9 @@ ACTIONS = {
     "undrain": "put members back in once they answer",
 }
 _PATIENCE_SECONDS = 5.0
-_MOVING = ("stop", "restart", "drain", "undrain")
-_WAITING = ("stop", "restart", "start", "drain", "undrain")
+_DRAINING = ("stop", "restart", "roll", "drain", "undo")
+_MOVING = (*_DRAINING, "undrain", "recover")
+_WAITING = (*_MOVING, "start")
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,17 +39,29 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
             nargs="+",
             help="node/short, node/UNIT (tunnels and nginx too) or a glob over workers",
         )
-        parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
-        parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-        parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
-        parser.add_argument("--force", action="store_true", help="override the guards")
-        if action in ("stop", "restart"):
-            parser.add_argument("--now", action="store_true", help="do not drain: cuts requests")
-        if action in _WAITING:
-            parser.add_argument(
-                "--timeout", metavar="S", type=_seconds, help="how long each wait may take"
-            )
-        parser.set_defaults(run=run, now=False, timeout=None)
+        add_options(parser, action)
+
+
+def add_options(parser: argparse.ArgumentParser, action: Action) -> None:
+    """The options of one action that changes a cluster, and its `run`."""
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
+    parser.add_argument("--force", action="store_true", help="override the guards")
+    if action in ("stop", "restart"):
+        parser.add_argument("--now", action="store_true", help="do not drain: cuts requests")
+    if action in _WAITING:
+        parser.add_argument(
+            "--timeout", metavar="S", type=_seconds, help="how long each wait may take"
+        )
+    if action in _DRAINING:
+        parser.add_argument(
+            "--on-timeout",
+            choices=("undo", "wait", "force"),
+            help="a drain that takes longer: put everything back and fail (default), keep"
+            " waiting, or go on and cut what still runs",
+        )
+    parser.set_defaults(run=run, now=False, timeout=None, on_timeout="undo", at_once=1, keep=1)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
+    from llamatop.cli.execution import carry_out, print_json, say
     from llamatop.cli.reading import opened, settled
     from llamatop.operate.service import ClusterOperator
 
@@ -74,7 +86,7 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
         if not any(node.reachable for node in snapshot.nodes):
             node = snapshot.nodes[0]
             raise Unreachable(node.name, node.fault or "it does not answer")
-        await _all_named(collector, args.workers, args.command in _MOVING)
+        await _all_named(collector, args.workers or ["*"], args.command in _MOVING)
         operator = ClusterOperator(collector, machines)
         plan = await operator.plan(
             args.command,
@@ -82,20 +94,22 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
             now=args.now,
             force=args.force,
             timeout_seconds=args.timeout,
+            at_once=args.at_once,
+            keep=args.keep,
         )
         if not args.json:
-            _say(plan.text(), must_arrive=not args.yes)
+            say(plan.text(), must_arrive=not args.yes)
         if args.dry_run or not plan.steps:
             if args.json:
-                _print_json(plan, [], collector, None)
+                print_json(plan, [], collector, None)
             elif not plan.steps:
-                _say("nothing to do")
+                say("nothing to do")
             return 0
         if not args.yes:
             if args.json:
-                _say(plan.text(), to_person=True)
+                say(plan.text(), to_person=True)
             await _confirm()
-        return await _carry_out(operator, plan, collector, args.json)
+        return await carry_out(operator, plan, collector, args.json, args.on_timeout)
 
 
 def _warn(event: Event) -> None:
@@ -138,96 +152,6 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
         pass
 
 
-async def _carry_out(operator: Operator, plan: Plan, collector: Collector, as_json: bool) -> int:
-    """Execute with progress; an interrupt, a hang-up or an end of the session rolls back first."""
-    import asyncio
-    import signal
-
-    from llamatop.cli.progress import Progress
-
-    task = asyncio.current_task()
-    loop = asyncio.get_running_loop()
-    progress = Progress(quiet=as_json)
-    stopping = False
-
-    def stop() -> None:
-        nonlocal stopping
-        if task is not None and not stopping:
-            stopping = True
-            progress.note("stopping: putting back what was changed")
-            task.cancel()
-        else:
-            progress.note("still putting back; please wait")
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, stop)
-    results: list[StepResult] = []
-    error: str | None = None
-    try:
-        async for result in operator.execute(plan):
-            progress.show(result)
-            if result.state != "running":
-                results.append(result)
-    except asyncio.CancelledError:
-        error = "interrupted"
-        raise
-    except LlamatopError as failure:
-        error = str(failure)
-        raise
-    finally:
-        progress.end()
-        # What was done counts, whether or not its record can still be printed.
-        with contextlib.suppress(OSError):
-            if as_json:
-                _print_json(plan, results, collector, error or "")
-            else:
-                for line in _read_back(plan, collector):
-                    _say(line)
-    return 0
-
-
-def _read_back(plan: Plan, collector: Collector) -> list[str]:
-    """What the targets look like now."""
-    lines = []
-    for worker in collector.latest.workers:
-        if worker.name in plan.targets:
-            state = f"{worker.unit.active_state}/{worker.unit.sub_state}"
-            health = worker.sample.health or "health unknown"
-            member = f", membership {worker.membership}" if worker.membership else ""
-            lines.append(f"{worker.name}: {state}, {health}{member}")
-    return lines
-
-
-def _print_json(
-    plan: Plan, results: list[StepResult], collector: Collector, error: str | None
-) -> None:
-    """The plan, each step's end, and the targets as read back; `ok` is null where nothing ran."""
-    import json
-
-    from llamatop.operate.record import plan_record, result_record
-
-    workers = [
-        {
-            "name": worker.name,
-            "unit_state": worker.unit.active_state,
-            "unit_sub_state": worker.unit.sub_state,
-            "health": worker.sample.health,
-            "membership": worker.membership,
-        }
-        for worker in collector.latest.workers
-        if worker.name in plan.targets
-    ]
-    record = {
-        "plan": plan_record(plan),
-        "results": [result_record(result) for result in results],
-        "ok": None if error is None else not error,
-        "error": error or None,
-        "workers": workers,
-    }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    print(text.encode("utf-8", "replace").decode())
-
-
 async def _confirm() -> None:
     """Ask on the terminal without stopping the reading; raises Declined for anything but yes."""
     import asyncio
@@ -251,16 +175,6 @@ async def _confirm() -> None:
 
 def _can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def _say(text: str, to_person: bool = False, must_arrive: bool = True) -> None:
-    """Print lines that hold text from nodes: no control character reaches the terminal."""
-    from llamatop.model.text import plain
-
-    with contextlib.nullcontext() if must_arrive else contextlib.suppress(OSError):
-        for line in text.split("\n"):
-            stream = sys.stderr if to_person else sys.stdout
-            print(plain(line.rstrip("\r")), file=stream, flush=True)
 
 
 def _seconds(text: str) -> float:

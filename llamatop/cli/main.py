@@ -18,7 +18,18 @@ if TYPE_CHECKING:
 
 # Each module has add(subparsers): it registers its subcommands, each with set_defaults(run=run),
 # run(args) -> exit status. Nothing heavy is imported before run.
-MODULES = ("dashboard", "demo", "status", "watch", "logs", "change")
+MODULES = (
+    "dashboard",
+    "demo",
+    "status",
+    "watch",
+    "logs",
+    "change",
+    "roll",
+    "undo",
+    "recover",
+    "sudoers",
+)
 DASHBOARD = "dashboard"
 
 EPILOG = """\

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from llamatop.model.plan import StepResult
+from llamatop.model.plan import Plan, StepResult
 from llamatop.model.text import plain
+from llamatop.operate.pace import seconds_left
 
 _MARKS = {"running": "…", "done": "✓", "failed": "✗", "undone": "↶", "skipped": "-"}
 
@@ -17,7 +18,9 @@ class Progress:
     A plan goes on where stderr takes no more (a lost terminal, a full disk).
     """
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self, plan: Plan, quiet: bool = False) -> None:
+        self._plan = plan
+        self._results: dict[int, StepResult] = {}
         self._quiet = quiet
         self._live = sys.stderr.isatty()
         self._open = False
@@ -25,15 +28,24 @@ class Progress:
     def show(self, result: StepResult) -> None:
         """One result; a running one replaces the line before it."""
         running = result.state == "running"
+        self._results[result.number] = result
         if self._quiet or (running and not self._live):
             return
         detail = result.error or result.progress
-        text = f"{_MARKS[result.state]} {result.number}. {result.step.title}"
-        if detail and result.state != "done":
+        text = f"{_MARKS[result.state]} {self._left(result)}{result.number}. {result.step.title}"
+        if detail:
             text += f": {detail}"
         if not running:
             text += f" ({result.seconds:.1f} s)"
         self._write(plain(text), running)
+
+    def _left(self, result: StepResult) -> str:
+        """How far a plan over several groups of workers is, while it runs."""
+        batch = result.step.batch
+        if result.state != "running" or self._plan.batches < 2 or batch == 0:
+            return ""
+        left = seconds_left(self._plan, self._results.values())
+        return f"[{batch}/{self._plan.batches}{'' if left is None else f', {left:.0f} s left'}] "
 
     def note(self, text: str) -> None:
         """A line of its own."""

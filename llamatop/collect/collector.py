@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from llamatop.collect import resolve
+from llamatop.collect import leftovers, resolve
 from llamatop.collect.balance import Balancing
 from llamatop.collect.configuration import configuration
 from llamatop.collect.events import EventLog
@@ -93,6 +93,7 @@ class Collector:
             tick=0,
             nodes=tuple(state.view(clock()) for state in self._states.values()),
         )
+        self._left: tuple[leftovers.Leftover, ...] = ()
         # The first figures and the first rates are shown as they come.
         self._unsettled = {node.name for node in cluster.nodes}
         self._readers: set[asyncio.Event] = set()
@@ -310,6 +311,11 @@ class Collector:
         if balancer is not None and balance.sample is not None:
             if balance.sample.members is not None:
                 self._events.take_members(balancer.node, balance.members, balance.sample.members)
+            # Told once, by the name that the member has when all nodes have been read.
+            if not self._unsettled:
+                left = leftovers.find(balance.sample, balance.members)
+                self._events.compare_left(balancer.node, self._left, left)
+                self._left = left
             if (link := self._links.get(balancer.node)) is not None:
                 link.ask_members(balance.ask)
         cluster = self._cluster

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
 
+from llamatop.collect.leftovers import Leftover
 from llamatop.model.cluster import Event, MemberView, Severity
 from llamatop.model.observed import (
     BalancerSample,
@@ -107,6 +108,17 @@ class EventLog:
             if key not in new and key not in are:
                 text = f"{member.address} was removed from {member.upstream}"
                 told |= self.tell("warning", text, node, member.worker)
+        return told
+
+    def compare_left(
+        self, node: str, before: tuple[Leftover, ...], after: tuple[Leftover, ...]
+    ) -> bool:
+        """Tell of what a plan left drained, once for each."""
+        told = False
+        known = {(one.plan, one.member) for one in before}
+        for one in after:
+            if (one.plan, one.member) not in known:
+                told |= self.tell("warning", str(one), node, one.worker)
         return told
 
 

@@ -22,7 +22,7 @@ LARGEST_FILE_BYTES: Final = 2**20
 CLUSTER_KEYS: Final = ("name", "interval", "ssh_config", "known_hosts", "node", "balancer")
 NODE_KEYS: Final = ("name", "ssh", "url", "units", "worker")
 WORKER_KEYS: Final = ("unit", "url", "member", "api_key_env")
-BALANCER_KEYS: Final = ("node", "kind", "upstream")
+BALANCER_KEYS: Final = ("node", "kind", "upstream", "test", "reload")
 
 
 def own_path() -> Path:
@@ -180,9 +180,18 @@ def _balancer(top: Table, nodes: Mapping[str, Node], all_named: bool) -> Balance
         table.note("node", f"no node is called {checks.shown(node)}; known here: {known}", *close)
     elif node is not None and node in nodes and nodes[node].url is not None:
         table.note("node", f"{node} has no ssh, so its nginx cannot be reached")
+    test, reload = (_argv(table, key) for key in ("test", "reload"))
     if node is None or upstream is None:
         return None
-    return Balancer(node=node, upstream=upstream, kind=kind or "nginx")
+    return Balancer(node, upstream, kind or "nginx", test=test, reload=reload)
+
+
+def _argv(table: Table, key: str) -> tuple[str, ...]:
+    """A command as a list of words; nothing of it meets a shell."""
+    words = table.texts(key, checks.text_fault)
+    if table.empty(key):
+        table.note(key, 'is empty: write the command as a list, ["docker", "exec", …]')
+    return words
 
 
 def _file(top: Table, key: str, path: Path, must_exist: bool) -> Path | None:

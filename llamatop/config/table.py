@@ -73,6 +73,10 @@ class Table:
         """Whether it is written, right or wrong."""
         return key in self._values
 
+    def empty(self, key: str) -> bool:
+        """Whether it is a list with nothing in it."""
+        return self._values.get(key) == []
+
     def text(self, key: str, fault: Fault) -> str | None:
         """A string that passes `fault`; None where it is absent or wrong."""
         value = self._values.get(key)

@@ -165,6 +165,8 @@ class EmbeddedCluster:
             # What its stand-in nvidia-smi tells, whatever cards this machine has.
             "LLAMATOP_GPUS": "nvidia-smi",
             "LLAMATOP_LOCK_DIRECTORY": str(machine.root / "run"),
+            "LLAMATOP_DRAINS_DIRECTORY": str(machine.root / "run"),
+            "LLAMATOP_LOG_SOCKET": str(machine.root / "run" / "log"),
             "HOST_PROC": str(machine.root / "proc"),
             "LD_LIBRARY_PATH": str(machine.root / "lib"),
             "HOME": str(machine.root / "home"),

@@ -37,11 +37,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Balancer:
-    """Where the upstream lives: the node that runs nginx and the upstream's name."""
+    """Where the upstream lives: the node that runs nginx and the upstream's name.
+
+    `test` and `reload` are commands, run there as they are written, in place of `nginx -t` and
+    `systemctl reload`; empty where these will do.
+    """
 
     node: str
     upstream: str
     kind: str = "nginx"
+    test: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

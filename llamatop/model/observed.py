@@ -221,6 +221,21 @@ class UpstreamMember:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftDrained:
+    """A member that a plan took out and left so when it was killed; `minutes` ago, by the node.
+
+    `who` is as the plan's user wrote it, `what` the plan's action and targets.
+    """
+
+    upstream: str
+    address: str
+    plan: str
+    who: str = ""
+    what: str = ""
+    minutes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class BalancerSample:
     """nginx as the node shows it.
 
@@ -229,6 +244,7 @@ class BalancerSample:
     `draining_processes` counts old nginx workers that are shutting down; `draining_connections`
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
+    `left` are the members that plans left drained, which others may have put back since.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -242,6 +258,7 @@ class BalancerSample:
     draining_processes: int | None = None
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
+    left: tuple[LeftDrained, ...] = ()
     fault: str | None = None
 
 

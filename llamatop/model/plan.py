@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-Action = Literal["start", "stop", "restart", "enable", "disable", "drain", "undrain"]
+Action = Literal[
+    "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo", "recover"
+]
+Verb = Literal["start", "stop", "restart", "enable", "disable", "daemon-reload"]
 StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy"]
 StepState = Literal["running", "done", "failed", "undone", "skipped"]
 
@@ -49,7 +52,8 @@ class Step:
 
     A "membership" step makes `edits`, which together turn each of `files` from before to after;
     `members` are the (upstream, address) that a step is about. A "systemctl" step does `verb` to
-    `unit`.
+    `unit`. `batch` counts the groups of workers that go one after another from 1, 0 in a plan
+    without any.
     """
 
     kind: StepKind
@@ -62,8 +66,32 @@ class Step:
     edits: tuple[MembershipEdit, ...] = ()
     files: tuple[FileChange, ...] = ()
     members: tuple[tuple[str, str], ...] = ()
-    verb: Action | None = None
+    verb: Verb | None = None
     timeout_seconds: float = 60.0
+    batch: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """How a plan found a unit and its server lines; it runs only while that holds.
+
+    `active_state` and `main_pid` are None where they may change by themselves (a unit that flaps).
+    `members` are (upstream, address, down).
+    """
+
+    name: str
+    node: str
+    unit: str
+    active_state: str | None = None
+    main_pid: int | None = None
+    members: tuple[tuple[str, str, bool], ...] = ()
+
+    def __str__(self) -> str:
+        parts = [self.active_state] if self.active_state else []
+        parts += [f"main process {self.main_pid}"] if self.main_pid else []
+        for upstream, address, down in self.members:
+            parts.append(f"{address} {'down' if down else 'up'} in {upstream}")
+        return f"{self.name}: {', '.join(parts)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +99,9 @@ class Plan:
     """A list of steps; without steps it says in `nothing` why none is needed.
 
     `cuts_requests` counts the requests in flight that it will cut (None: unknown). `warnings` are
-    sentences the person must see before confirming. `forced`: the guards were overridden.
+    sentences the person must see before confirming. `forced`: the guards were overridden. `expects`
+    are its preconditions. `keep` members of each upstream stay in at any time. `about` is a
+    sentence on what it is for, or empty.
     """
 
     action: Action
@@ -82,12 +112,23 @@ class Plan:
     cuts_requests: int | None = 0
     made_at: datetime | None = None
     forced: bool = False
+    expects: tuple[Expectation, ...] = ()
+    keep: int = 1
+    about: str = ""
+
+    @property
+    def batches(self) -> int:
+        """How many groups of workers go one after another."""
+        return max((step.batch for step in self.steps), default=0)
 
     def text(self) -> str:
         """The plan as plain text: the exact commands and diffs, as --dry-run and `y` give it."""
-        lines = [f"{self.action} {' '.join(self.targets)}"]
+        lines = [f"{self.action} {' '.join(self.targets)}".rstrip()]
+        lines += [f"  {self.about}"] if self.about else []
         lines += [f"  ! {warning}" for warning in self.warnings]
         lines += [f"  = {reason}" for reason in self.nothing]
+        if self.steps:
+            lines += [f"  if {expectation}" for expectation in self.expects]
         for number, step in enumerate(self.steps, 1):
             lines.append(f"  {number}. {step.title}  [{step.node}]")
             lines += [f"       $ {command}" for command in step.commands]
@@ -97,7 +138,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """How a step stands: sent while it runs (`progress` in words) and once when it ended."""
+    """How a step stands: sent while it runs (`progress` in words) and once when it ended.
+
+    `members` are the (upstream, address) that an "undone" one put back.
+    """
 
     step: Step
     number: int
@@ -105,14 +149,4 @@ class StepResult:
     seconds: float = 0.0
     progress: str = ""
     error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlanResult:
-    """A plan after execution: every step's last result, and whether it was read back as meant."""
-
-    plan: Plan
-    results: tuple[StepResult, ...] = ()
-    ok: bool = False
-    error: str | None = None
-    undone: tuple[str, ...] = field(default=())
+    members: tuple[tuple[str, str], ...] = ()

@@ -5,6 +5,15 @@ from __future__ import annotations
 from llamatop.errors import NginxSyntaxError
 
 from .edit import diff, edit
-from .upstreams import dump, members, members_of, shutdown_timeout
+from .upstreams import dump, lines_of, members, members_of, shutdown_timeout
 
-__all__ = ["NginxSyntaxError", "diff", "dump", "edit", "members", "members_of", "shutdown_timeout"]
+__all__ = [
+    "NginxSyntaxError",
+    "diff",
+    "dump",
+    "edit",
+    "lines_of",
+    "members",
+    "members_of",
+    "shutdown_timeout",
+]

@@ -6,7 +6,7 @@ import difflib
 
 from llamatop.errors import NginxSyntaxError
 
-from .upstreams import ServerLine, lines_of
+from .upstreams import ServerLine, block_line, lines_of
 
 
 def edit(data: bytes, upstream: str, address: str, down: bool, file: str = "nginx") -> bytes:
@@ -18,12 +18,19 @@ def edit(data: bytes, upstream: str, address: str, down: bool, file: str = "ngin
     """
     lines = [line for line in lines_of(data, file, upstream) if line.address == address]
     if not lines:
-        raise KeyError(f"{file}: no server {address} in upstream {upstream}")
+        raise KeyError(_missing(data, upstream, address, file))
     for line in reversed(lines):
         if line.down != down:
             data = _add(data, line) if down else _take_off(data, line)
     _check(data, file, upstream, address, down)
     return data
+
+
+def _missing(data: bytes, upstream: str, address: str, file: str) -> str:
+    begins = block_line(data, file, upstream)
+    if begins is None:
+        return f"{file}: no upstream {upstream}"
+    return f"{file}:{begins}: no server {address} in upstream {upstream}"
 
 
 def diff(path: str, before: bytes, after: bytes) -> str:

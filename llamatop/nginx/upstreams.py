@@ -93,6 +93,14 @@ def lines_of(data: bytes, file: str, upstream: str) -> tuple[ServerLine, ...]:
     return tuple(lines)
 
 
+def block_line(data: bytes, file: str, upstream: str) -> int | None:
+    """The line on which `upstream` begins in one file's bytes, None where it is not in there."""
+    for directive in directives(decode(data), file):
+        if directive.ended_by == "{" and _upstream_name(directive) == upstream:
+            return directive.line
+    return None
+
+
 def shutdown_timeout(files: Mapping[str, bytes], main: str) -> str | None:
     """`worker_shutdown_timeout` as the main file has it, None where nginx waits for ever.
 

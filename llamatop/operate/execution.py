@@ -3,63 +3,114 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
+from uuid import uuid4
 
-from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused, Unreachable
+from llamatop.errors import LlamatopError, PlanFailed, Refused, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult, StepState
 
-from . import guards, systemd, waits
+from . import guards, units, waits
 from .audit import who
+from .control import Control
 from .failure import StepFailed
+from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
 from .privilege import Privileges
 from .reach import reached
 from .rollback import Rollback
+from .standing import Standing
+from .units import to_the_end
 
-READ_BACK_SECONDS = 30.0
-_JOURNAL_SECONDS = 5.0
+JUST_NOW_SECONDS = 0.3
 
 
 class Execution:
     """Runs a plan in a task of its own, so that a reader who leaves cannot leave it half done."""
 
     def __init__(
-        self, plan: Plan, source: LiveSource, machines: Fleet, privileges: Privileges
+        self,
+        plan: Plan,
+        source: LiveSource,
+        machines: Fleet,
+        privileges: Privileges,
+        control: Control | None = None,
+        identity: str | None = None,
     ) -> None:
         self.plan = plan
         self.undone: tuple[str, ...] = ()
         self._source = source
         self._machines = machines
         self._privileges = privileges
+        self._control = control or Control()
         self._results: asyncio.Queue[StepResult | None] = asyncio.Queue()
-        self._rollback = Rollback(plan, source, machines, privileges)
+        self._standing = Standing(plan)
+        self._holder = f"{who()}: {plan.action} {' '.join(plan.targets)}"
+        balancer = source.latest.balancer_node
+        self._lease = Lease(plan, machines, balancer, identity or uuid4().hex, self._holder)
+        self._rollback = Rollback(plan, source, machines, privileges, self._control, self._lease)
         self._finished: list[str] = []
 
     async def run(self) -> AsyncGenerator[StepResult, None]:
         """Every result as it comes; raises PlanFailed, or CancelledError once all is put back."""
         work = asyncio.create_task(self._work())
+        stop: asyncio.CancelledError | None = None
         try:
-            while (result := await self._results.get()) is not None:
+            while True:
+                try:
+                    result = await self._results.get()
+                except asyncio.CancelledError as cancelled:
+                    stop = stop or cancelled
+                    work.cancel()
+                    continue
+                if result is None:
+                    break
                 yield result
-        except (asyncio.CancelledError, GeneratorExit) as stop:
+        except GeneratorExit:
             work.cancel()
-            await _to_the_end(work)
-            if isinstance(stop, asyncio.CancelledError):
-                while not self._results.empty():
-                    if (result := self._results.get_nowait()) is not None:
-                        yield result
+            await to_the_end(work)
             raise
+        if stop is not None:
+            await to_the_end(work)
+            if work.cancelled():
+                raise stop
         await work
 
     async def _work(self) -> None:
+        batch = 0
         try:
-            for number, step in enumerate(self.plan.steps, 1):
-                await self._step(number, step)
+            await self._still_so()
+            async with self._lease:
+                for number, step in enumerate(self.plan.steps, 1):
+                    if batch and step.batch != batch and self._control.paused:
+                        paused = StepResult(step, number, "running", 0.0, "paused")
+                        self._results.put_nowait(paused)
+                        await self._control.between()
+                    batch = step.batch
+                    await self._step(number, step)
         finally:
             self._results.put_nowait(None)
+
+    async def _still_so(self) -> None:
+        """Raise PlanFailed, refused, where the cluster is no longer as the plan found it."""
+        nodes = [expectation.node for expectation in self.plan.expects]
+        nodes += [step.node for step in self.plan.steps]
+        try:
+            await self._fresh(list(dict.fromkeys(nodes)))
+        except Refused as error:
+            raise _refused(f"{error}; nothing was done") from error
+        wrong = self._standing.wrong(self._source.latest)
+        if wrong:
+            raise _refused(f"{'; '.join(wrong)}; nothing was done: make the plan again")
+
+    async def _fresh(self, nodes: list[str]) -> None:
+        try:
+            guards.fresh(self._source.latest, nodes)
+        except Refused:
+            # A connection that was just cut may be back at once.
+            await waits.look(self._source, nodes)
+            guards.fresh(self._source.latest, nodes)
 
     async def _step(self, number: int, step: Step) -> None:
         began = time.monotonic()
@@ -70,42 +121,68 @@ class Execution:
 
         say("running")
         try:
-            await self._perform(step, lambda text: say("running", text))
+            last = await self._perform(step, lambda text: say("running", text))
         except asyncio.CancelledError:
             say("failed", error="interrupted")
-            await self._put_back()
+            await self._put_back(None)
             raise
         except LlamatopError as error:
             say("failed", error=str(error))
-            await self._put_back()
+            await self._put_back(step)
             failed = PlanFailed(self._story(step, error))
             if isinstance(error, Refused) or getattr(error, "step", "") == "lock":
                 failed.exit_code = Refused.exit_code
             raise failed from error
         except BaseException as error:
             say("failed", error=f"{type(error).__name__}: {error}")
-            await self._put_back()
+            await self._put_back(step)
             raise
         self._finished.append(step.title)
-        say("done")
+        say("done", last)
 
-    async def _perform(self, step: Step, progress: Callable[[str], None]) -> None:
+    async def _perform(self, step: Step, progress: Callable[[str], None]) -> str:
+        """Do it; returns what there is to say of how it was done."""
         if step.kind == "membership":
             await self._membership(step, progress)
         elif step.kind == "systemctl":
+            await self._unit_still_so(step)
             self._rollback.unit_begun(step)
-            await self._systemctl(step, progress)
+            await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "wait-drained":
-            await waits.wait(
-                self._source, step, lambda snapshot: waits.drained(snapshot, step), progress
+            return await waits.wait(
+                self._source,
+                step,
+                lambda snapshot: waits.drained(snapshot, step),
+                progress,
+                self._control,
             )
         else:
             try:
                 await waits.wait(self._source, step, waits.Healthy(step), progress)
                 await self._reached(step, progress)
             except StepFailed as error:
-                raise StepFailed(f"{step.unit}: {error}{await self._last_words(step)}") from error
+                raise StepFailed(
+                    f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
+                ) from error
+        self._standing.done(step)
+        return ""
+
+    async def _unit_still_so(self, step: Step) -> None:
+        """Look once more before a unit is touched: somebody may have put its members in."""
+        nodes = [step.node]
+        if step.members and self._source.latest.balancer_node is not None:
+            nodes.append(self._source.latest.balancer_node)
+        await waits.look(self._source, self._older(dict.fromkeys(nodes)))
+        wrong = self._standing.wrong_for(step, self._source.latest)
+        if wrong:
+            raise Refused("; ".join(wrong))
+
+    def _older(self, nodes: Iterable[str]) -> list[str]:
+        """Those that were not read just now, as at the end of a drain."""
+        just_now = time.monotonic() - JUST_NOW_SECONDS
+        read = {n.name: n.snapshot.received_at or 0.0 for n in self._source.latest.nodes}
+        return [node for node in nodes if read.get(node, 0.0) < just_now]
 
     async def _reached(self, step: Step, progress: Callable[[str], None]) -> None:
         """Wait until the balancer gets an answer by the addresses that go back in after this."""
@@ -119,101 +196,54 @@ class Execution:
 
     async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
         leaving = any(edit.down for edit in step.edits)
-        if leaving:
-            try:
-                guards.fresh(self._source.latest, [step.node])
-            except Refused:
-                # A connection that was just cut may be back at once.
-                await waits.look(self._source, [step.node])
-                guards.fresh(self._source.latest, [step.node])
-            guards.one_stays(self._source.latest, step.members, self.plan.forced)
+
+        async def one_stays() -> None:
+            if leaving:
+                await self._fresh([step.node])
+                leavers = {(edit.upstream, a) for edit in step.edits for a in edit.addresses}
+                guards.one_stays(self._source.latest, leavers, self.plan.forced, self.plan.keep)
+
+        async def look_again() -> None:
+            await waits.look(self._source, [step.node])
+            await one_stays()
+
+        await one_stays()
         change = asyncio.create_task(
             transact(
                 self._machines.machine(step.node),
                 step.files,
                 sudo=await self._privileges.prefix(step.node),
                 unit=step.unit,
-                holder=f"{who()}: {self.plan.action} {' '.join(self.plan.targets)}",
+                holder=self._holder,
                 progress=progress,
+                own=self._source.cluster.balancer,
+                edits=step.edits,
+                lease=self._lease,
+                look_again=look_again,
             )
         )
         try:
             await asyncio.shield(change)
-        finally:
+        except asyncio.CancelledError:
             # The program on the node goes on whatever happens here: know how it ended.
-            await _to_the_end(change)
+            await to_the_end(change)
+            # What is done when there is nothing more to do is not taken back.
+            if change.exception() is not None or step is not self.plan.steps[-1]:
+                raise
+        finally:
             error = change.exception()
             # A balancer that is lost on the way may have the change: what left must come back.
             if error is None or (leaving and isinstance(error, Unreachable)):
                 self._rollback.members_changed(step, leaving)
-        await waits.look(self._source, [step.node])
+        after = self.plan.steps[self.plan.steps.index(step) + 1 :][:1]
+        # A wait begins with a look of its own.
+        if not after or after[0].kind != "wait-drained":
+            await waits.look(self._source, [step.node])
 
-    async def _systemctl(self, step: Step, progress: Callable[[str], None]) -> None:
-        verb = step.verb
-        if verb is None or step.unit is None:
-            raise StepFailed(f"{step.title}: the plan names no unit")
-        before = waits.unit_of(self._source.latest, step)
-        failure = await self._command(step, progress)
-        await self._read_back(step, failure)
-        after = waits.unit_of(self._source.latest, step)
-        if after is None:
-            raise StepFailed(f"{step.unit} cannot be read back") from failure
-        wrong = systemd.differs(verb, before or after, after) if before else None
-        if failure is not None and (wrong or not isinstance(failure, Unreachable)):
-            raise StepFailed(f"{failure}{await self._last_words(step)}") from failure
-        if wrong is not None:
-            words = await self._last_words(step)
-            raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
-
-    async def _command(self, step: Step, progress: Callable[[str], None]) -> LlamatopError | None:
-        """Run the step's commands, showing the unit's state meanwhile; what went wrong, if any."""
-        machine = self._machines.machine(step.node)
-        for command in step.commands:
-            run = asyncio.create_task(machine.run(command, timeout_seconds=step.timeout_seconds))
-            try:
-                began = time.monotonic()
-                while not (await asyncio.wait({run}, timeout=1.0))[0]:
-                    unit = waits.unit_of(self._source.latest, step)
-                    state = f"{unit.active_state}/{unit.sub_state}" if unit else "no answer"
-                    progress(f"{state}, {time.monotonic() - began:.0f} s")
-                done = run.result()
-            except LlamatopError as error:
-                return error
-            finally:
-                run.cancel()
-            if done.status != 0:
-                words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-                said = words[-1] if words else "no message"
-                return StepFailed(f"`{command}` ended with status {done.status}: {said}")
-        return None
-
-    async def _read_back(self, step: Step, failure: LlamatopError | None) -> None:
-        """Read the node again; after a cut connection go on asking for half a minute."""
-        give_up = time.monotonic() + READ_BACK_SECONDS
-        while True:
-            try:
-                await self._source.refresh(step.node)
-                return
-            except NodeError:
-                if time.monotonic() > give_up:
-                    raise
-                await asyncio.sleep(0.5)
-
-    async def _last_words(self, step: Step) -> str:
-        if step.unit is None:
-            return ""
-        command = systemd.last_line(step.unit)
-        with contextlib.suppress(LlamatopError):
-            machine = self._machines.machine(step.node)
-            done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
-            text = done.stdout.decode("utf-8", "replace").strip()
-            if done.status == 0 and text:
-                return f"; its journal ends with: {text.splitlines()[-1]}"
-        return ""
-
-    async def _put_back(self) -> None:
+    async def _put_back(self, failed: Step | None) -> None:
         """Roll back in peace: a second cancel does not stop it."""
-        await _to_the_end(asyncio.create_task(self._rollback.run(self._results.put_nowait)))
+        work = self._rollback.run(self._results.put_nowait, failed)
+        await to_the_end(asyncio.create_task(work))
         self.undone = tuple(self._rollback.story)
 
     def _story(self, step: Step, error: LlamatopError) -> str:
@@ -223,10 +253,7 @@ class Execution:
         return "; ".join(parts)
 
 
-async def _to_the_end(task: asyncio.Task[None]) -> None:
-    """Wait until the task has ended, however often we are cancelled; raises nothing of its own."""
-    while not task.done():
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()
+def _refused(text: str) -> PlanFailed:
+    failed = PlanFailed(text)
+    failed.exit_code = Refused.exit_code
+    return failed

@@ -7,8 +7,9 @@ import hashlib
 from collections.abc import Iterable
 
 from llamatop import nginx
-from llamatop.errors import NodeError
+from llamatop.errors import LlamatopError, NodeError
 from llamatop.model.plan import Command, FileChange, MembershipEdit
+from llamatop.transport.base import Machine
 
 from .live import Fleet, ask
 
@@ -36,7 +37,14 @@ class BalancerFiles:
 
         Raises NodeError where a file cannot be read.
         """
-        machine = machines.machine(node)
+        return await cls.fetch(machines.machine(node), paths, sudo)
+
+    @classmethod
+    async def fetch(
+        cls, machine: Machine, paths: Iterable[str], sudo: tuple[str, ...]
+    ) -> BalancerFiles:
+        """The same from a machine at hand."""
+        node = machine.name
 
         async def one(path: str) -> tuple[str, bytes, str]:
             linked = await ask(machine, Command(("readlink", "-e", "-n", "--", path)))
@@ -92,3 +100,64 @@ class BalancerFiles:
             nginx.diff(change.target, change.before, change.after) for change in changes.values()
         )
         return tuple(edits), tuple(changes.values()), diff
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Where the files lie, links followed."""
+        return tuple(dict.fromkeys(self._targets.values()))
+
+    def unchanged(self, targets: Iterable[str]) -> tuple[FileChange, ...]:
+        """These files as they are: a change that changes nothing."""
+        wanted = set(targets)
+        return tuple(
+            FileChange(path, target, self._texts[path], self._texts[path])
+            for path, target in self._targets.items()
+            if target in wanted
+        )
+
+    def anew(
+        self, changes: Iterable[FileChange], edits: Iterable[MembershipEdit]
+    ) -> tuple[FileChange, ...]:
+        """The same edits in the files as they are now; each changed elsewhere by another hand.
+
+        Raises Moved where a server line itself is another one now, or a link leads elsewhere.
+        """
+        found = []
+        for change in changes:
+            now, target = self._texts[change.path], self._targets[change.path]
+            if target != change.target:
+                raise Moved(f"{change.path} leads to {target} now, no longer to {change.target}")
+            after = now
+            for edit in edits:
+                if edit.file != change.target:
+                    continue
+                for address in edit.addresses:
+                    _same_line(change, now, edit.upstream, address)
+                    after = nginx.edit(after, edit.upstream, address, edit.down, change.path)
+            found.append(FileChange(change.path, target, now, after))
+        return tuple(found)
+
+
+class Moved(LlamatopError):
+    """What a plan was to edit was changed by another hand; the text names file and line."""
+
+
+def _same_line(change: FileChange, now: bytes, upstream: str, address: str) -> None:
+    """Raise Moved where the server line has other parameters now, `down` aside."""
+    lines = [
+        [line for line in nginx.lines_of(data, change.path, upstream) if line.address == address]
+        for data in (change.before, now)
+    ]
+    words = [
+        [[word.value for word in line.parameters if word.value != "down"] for line in each]
+        for each in lines
+    ]
+    if words[0] == words[1]:
+        return
+    if not lines[1]:
+        place = f"{change.target}:{lines[0][0].line}" if lines[0] else change.target
+        raise Moved(f"{place}: server {address} of {upstream} was taken away by another hand")
+    raise Moved(
+        f"{change.target}:{lines[1][0].line}: server {address} of {upstream} itself was changed"
+        " by another hand; look at it and make the plan again"
+    )

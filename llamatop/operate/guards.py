@@ -57,13 +57,26 @@ def membership_known(worker: WorkerView, snapshot: ClusterSnapshot, override: st
 
 
 def one_stays(
-    snapshot: ClusterSnapshot, leaving: Collection[tuple[str, str]], force: bool
+    snapshot: ClusterSnapshot, leaving: Collection[tuple[str, str]], force: bool, keep: int = 1
 ) -> list[str]:
-    """Refuse to take the last member in out of an upstream, or the last one with a model.
+    """Refuse to take out of an upstream all but `keep` members, or the last one with a model.
 
     `leaving` are (upstream, address). With `force` the refusals come back as warnings.
     """
-    objections: list[str] = []
+    found = objections(snapshot, leaving, keep)
+    if found and not force:
+        raise Refused(f"{'; '.join(found)}; --force goes on all the same")
+    return found
+
+
+def objections(
+    snapshot: ClusterSnapshot, leaving: Collection[tuple[str, str]], keep: int = 1
+) -> list[str]:
+    """What speaks against `leaving` going together: fewer than `keep` stay, or none with a model.
+
+    A member stays where it is in and nothing known speaks against its serving.
+    """
+    found: list[str] = []
     for upstream in dict.fromkeys(name for name, _ in leaving):
         members = [m for m in snapshot.members if m.upstream == upstream and m.state == "in"]
         going = [m for m in members if (m.upstream, m.address) in leaving]
@@ -72,19 +85,22 @@ def one_stays(
         if not going:
             continue
         if not staying:
-            objections.append(
+            found.append(
                 f"{names} is the last member in of upstream {upstream}"
                 if len(going) == 1
                 else f"{names} are all that is in of upstream {upstream}"
             )
             continue
+        if len(staying) < keep:
+            found.append(
+                f"without {names} only {len(staying)} would stay in of upstream {upstream},"
+                f" and {keep} are to"
+            )
         models = {_model(snapshot, m) for m in staying}
         for model in dict.fromkeys(_model(snapshot, m) for m in going):
             if model is not None and None not in models and model not in models:
-                objections.append(f"{names}: no other member in of {upstream} has model {model}")
-    if objections and not force:
-        raise Refused(f"{'; '.join(objections)}; --force goes on all the same")
-    return objections
+                found.append(f"{names}: no other member in of {upstream} has model {model}")
+    return found
 
 
 def _worker(snapshot: ClusterSnapshot, member: MemberView) -> WorkerView | None:

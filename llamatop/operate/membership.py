@@ -5,37 +5,48 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
-from importlib import resources
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 from llamatop.errors import Unreachable
-from llamatop.model.plan import Command, FileChange
+from llamatop.model.declared import Balancer
+from llamatop.model.plan import Command, FileChange, MembershipEdit
 from llamatop.transport.base import Machine
 
-from . import systemd
+from . import program, reloading
 from .failure import StepFailed
-from .files import digest
+from .files import BalancerFiles, Moved, digest
 
 LOCK_SECONDS = 15.0
 CONFIRM_SECONDS = 15.0
 RETRY_SECONDS = 60.0
-_BOOTSTRAP = (
-    "import sys;exec(compile(sys.stdin.buffer.read(int(sys.argv[1])),'llamatop-membership','exec'))"
-)
+_OTHER_HANDS = 5
 _SAID = {
     "locked": "has the lock",
     "written": "file written",
     "tested": "nginx -t passed",
     "reloaded": "reloaded",
     "confirmed": "new nginx workers serve",
+    "unconfirmed": "whether new nginx workers serve cannot be seen there",
     "restored": "old file put back",
+    "repaired": "what a killed change left is cleared away",
 }
+
+
+class Lease(Protocol):
+    """What a plan has written down of the members it moves; see `leases.Lease`."""
+
+    def note(self, edits: Sequence[MembershipEdit]) -> dict[str, object]:
+        """What the record is to say of these edits."""
+
+    def moved(self, edits: Sequence[MembershipEdit]) -> None:
+        """They are made."""
 
 
 class MembershipFailed(StepFailed):
     """The transaction stopped; everything is as it was before, unless the text says otherwise.
 
-    `step` is where: lock, changed, write, test, reload, confirm, read or program.
+    `step` is where: lock, repair, changed, write, test, reload, confirm, read or program.
     """
 
     def __init__(self, step: str, text: str) -> None:
@@ -51,13 +62,76 @@ async def transact(
     unit: str | None,
     holder: str,
     progress: Callable[[str], None],
+    own: Balancer | None = None,
+    edits: Sequence[MembershipEdit] = (),
+    lease: Lease | None = None,
+    look_again: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Make the changes on the balancer; raises MembershipFailed, or Unreachable after a minute.
 
     Where the connection is cut half-way the program there goes on by itself; asking for the same
-    again finds the new files there and only tests, reloads and confirms.
+    again finds the new files there and only tests, reloads and confirms. Where another hand
+    changed a file elsewhere meanwhile, `edits` are made anew, after `look_again`, which may
+    object. `own` has the cluster file's own commands; `lease` what is written down of members.
     """
-    request = {
+    for _ in range(_OTHER_HANDS):
+        try:
+            request = _request(changes, sudo, unit, own) | {
+                "holder": holder,
+                "drains": lease.note(edits) if lease else None,
+            }
+            await _ask(machine, request, progress)
+            break
+        except MembershipFailed as failure:
+            if failure.step != "changed" or not edits:
+                raise
+            last = failure
+        paths = [change.path for change in changes]
+        try:
+            changes = (await BalancerFiles.fetch(machine, paths, sudo)).anew(changes, edits)
+        except Moved as moved:
+            raise MembershipFailed("changed", str(moved)) from last
+        if look_again is not None:
+            await look_again()
+        progress("another hand changed the file elsewhere meanwhile: edited anew")
+    else:
+        raise last
+    if lease is not None:
+        lease.moved(edits)
+
+
+async def note(machine: Machine, holder: str, about: dict[str, object], event: str) -> None:
+    """Write one line into this user's record of drained members; raises as `transact` does."""
+    request = {"do": "note", "holder": holder, "about": about, "event": event}
+    await _ask(machine, request | {"lock_seconds": LOCK_SECONDS}, lambda text: None, 0.0)
+
+
+async def killed(machine: Machine, holder: str, targets: Sequence[str]) -> dict[str, str]:
+    """What killed transactions left beside these files, by file; see `onnode.files.leftover`."""
+    found: dict[str, str] = {}
+    request = {"do": "look", "holder": holder, "targets": list(targets)}
+    await _ask(
+        machine,
+        request | {"lock_seconds": LOCK_SECONDS},
+        lambda text: None,
+        heard=lambda event: found.update(_left(event)),
+    )
+    return found
+
+
+def _left(event: dict[str, object]) -> dict[str, str]:
+    left = event.get("left")
+    return {str(k): str(v) for k, v in left.items()} if isinstance(left, dict) else {}
+
+
+def _request(
+    changes: Sequence[FileChange],
+    sudo: tuple[str, ...],
+    unit: str | None,
+    own: Balancer | None,
+) -> dict[str, object]:
+    return {
+        "do": "transact",
         "files": [
             {
                 "path": change.path,
@@ -70,20 +144,28 @@ async def transact(
         ],
         "sudo": list(sudo),
         "unit": unit,
-        "test": [*sudo, "nginx", "-t"],
-        "reload": [*sudo, *systemd.reload_nginx(unit).argv],
-        "holder": holder,
+        "test": list(reloading.test(own, sudo).argv),
+        "reload": list(reloading.reload(own, unit, sudo).argv),
+        "own_reload": bool(own and own.reload),
         "lock_seconds": LOCK_SECONDS,
         "confirm_seconds": CONFIRM_SECONDS,
     }
-    source = program()
-    command = Command(("python3", "-c", _BOOTSTRAP, str(len(source))))
-    data = source + json.dumps(request).encode() + b"\n"
-    give_up = time.monotonic() + RETRY_SECONDS
+
+
+async def _ask(
+    machine: Machine,
+    request: dict[str, object],
+    progress: Callable[[str], None],
+    retry_seconds: float = RETRY_SECONDS,
+    heard: Callable[[dict[str, object]], None] = lambda event: None,
+) -> None:
+    """Have the program do it; once more, for so long, where the connection is cut."""
+    data = program.source() + json.dumps(request).encode() + b"\n"
+    give_up = time.monotonic() + retry_seconds
     pause = 0.5
     while True:
         try:
-            return await _once(machine, command, data, progress)
+            return await _once(machine, program.command(), data, progress, heard)
         except Unreachable as error:
             if time.monotonic() + pause > give_up:
                 raise
@@ -92,13 +174,12 @@ async def transact(
             pause = min(pause * 2, 8.0)
 
 
-def program() -> bytes:
-    """The source of the program that runs on the node."""
-    return (resources.files(__package__) / "onnode" / "membership.py").read_bytes()
-
-
 async def _once(
-    machine: Machine, command: Command, data: bytes, progress: Callable[[str], None]
+    machine: Machine,
+    command: Command,
+    data: bytes,
+    progress: Callable[[str], None],
+    heard: Callable[[dict[str, object]], None],
 ) -> None:
     channel = await machine.open(command)
     try:
@@ -111,7 +192,11 @@ async def _once(
                 return
             if what == "failed":
                 raise MembershipFailed(str(event.get("step")), str(event.get("error")))
-            progress(_SAID.get(what, what))
+            heard(event)
+            if what == "unrecorded":
+                progress(f"not written down that they are out: {event.get('error')}")
+            else:
+                progress(_SAID.get(what, what))
         ended = await channel.wait()
         words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
         if ended.status in (126, 127) or (words and "Error" in words[-1]):

@@ -9,20 +9,28 @@ from llamatop.errors import NodeError
 from llamatop.model.plan import Command
 
 from .live import Fleet, ask
+from .rights import Rights
 
 SUDO = ("sudo", "-n")
+# One session for all: sshd lets a connection have ten.
+LISTING = Command(("env", "LC_ALL=C", *SUDO, "-ll"))
+_AT_ONCE = 4
 
 
 class Privileges:
-    """One connection's rights, found once a node: root, or `sudo -n` a command at a time."""
+    """One connection's rights, found once a node: root, or `sudo -n` a command at a time.
+
+    Where there is no sudo commands run as they are: polkit may allow systemctl.
+    """
 
     def __init__(self, machines: Fleet) -> None:
         self._machines = machines
         self._prefixes: dict[str, tuple[str, ...]] = {}
         self._granted: dict[str, set[Command]] = {}
+        self._without_sudo: set[str] = set()
 
     async def prefix(self, node: str) -> tuple[str, ...]:
-        """What stands before a command that changes the node: nothing for root, else `sudo -n`."""
+        """What stands before a command that changes the node: `sudo -n`, nothing for root."""
         if node not in self._prefixes:
             done = await ask(self._machines.machine(node), Command(("id", "-u")))
             uid = done.stdout.strip()
@@ -35,32 +43,72 @@ class Privileges:
                 )
             if done.status != 0 or not uid.isdigit():
                 raise NodeError(node, "`id -u` gives no user id", "log in there and try it")
-            self._prefixes[node] = () if uid == b"0" else SUDO
+            self._prefixes[node] = () if uid == b"0" else await self._sudo(node)
         return self._prefixes[node]
+
+    async def _sudo(self, node: str) -> tuple[str, ...]:
+        done = await ask(self._machines.machine(node), Command(("sh", "-c", "command -v sudo")))
+        if done.status == 0:
+            return SUDO
+        self._without_sudo.add(node)
+        return ()
 
     async def check(self, node: str, commands: Iterable[Command]) -> None:
         """Raise NodeError with the mend where sudo would refuse, or ask a password for, a command.
 
-        Same as `sudo -n -l COMMAND` for each that begins with `sudo -n`.
+        Same as reading `sudo -n -ll`: that a command may be run is not that it asks no password,
+        which `sudo -n -l COMMAND` does not tell.
         """
+        commands = list(dict.fromkeys(commands))
+        if node in self._without_sudo:
+            self._by_polkit(node, commands)
+            return
         granted = self._granted.setdefault(node, set())
-        wanted = [c for c in dict.fromkeys(commands) if c.argv[:2] == SUDO and c not in granted]
-        machine = self._machines.machine(node)
+        wanted = [c for c in commands if c.argv[:2] == SUDO and c not in granted]
+        if not wanted:
+            return
+        done = await ask(self._machines.machine(node), LISTING)
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        rights = Rights.parse(done.stdout.decode("utf-8", "replace"))
+        bare = [Command(command.argv[2:]) for command in wanted]
+        if done.status != 0:
+            raise _missing(node, bare, words[-1] if words else "no message")
+        missing = rights.missing(bare) if rights else await self._refused(node, bare)
+        if missing:
+            raise _missing(node, missing, "not in its sudoers with NOPASSWD")
+        granted.update(wanted)
 
-        async def allowed(command: Command) -> str | None:
-            done = await ask(machine, Command((*SUDO, "-l", *command.argv[2:])))
-            if done.status == 0:
-                granted.add(command)
-                return None
-            return done.stderr.decode("utf-8", "replace").strip() or "not in the sudoers"
+    async def _refused(self, node: str, commands: list[Command]) -> list[Command]:
+        """What a sudo that lists its rights otherwise refuses, asked a few at a time."""
+        gate = asyncio.Semaphore(_AT_ONCE)
 
-        answers = await asyncio.gather(*(allowed(command) for command in wanted))
-        for command, answer in zip(wanted, answers, strict=True):
-            if answer is not None:
-                missing = Command(command.argv[2:])
+        async def refused(command: Command) -> bool:
+            async with gate:
+                machine = self._machines.machine(node)
+                return (await ask(machine, Command((*SUDO, "-l", *command.argv)))).status != 0
+
+        answers = await asyncio.gather(*(refused(command) for command in commands))
+        return [command for command, no in zip(commands, answers, strict=True) if no]
+
+    @staticmethod
+    def _by_polkit(node: str, commands: list[Command]) -> None:
+        """Without sudo polkit may let systemctl through; nothing lets nginx's files be written."""
+        for command in commands:
+            if command.argv[0] != "systemctl":
                 raise NodeError(
                     node,
-                    f"sudo does not let you run `{missing}` without a password"
-                    f" ({answer.splitlines()[-1]}), so nothing was begun",
-                    "allow it with NOPASSWD in the sudoers, or connect as root",
+                    f"`{command}` needs root, and there is no sudo: polkit can allow systemctl"
+                    " alone, so nothing was begun",
+                    "apt-get install sudo and see `llamatop sudoers --user USER`,"
+                    " or connect as root",
                 )
+
+
+def _missing(node: str, commands: list[Command], why: str) -> NodeError:
+    others = f" and {len(commands) - 1} more" if len(commands) > 1 else ""
+    return NodeError(
+        node,
+        f"sudo does not let you run `{commands[0]}`{others} without a password ({why}),"
+        " so nothing was begun",
+        "`llamatop sudoers --user USER` prints what to allow; or connect as root",
+    )

@@ -13,6 +13,8 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "made_at": plan.made_at.isoformat().replace("+00:00", "Z") if plan.made_at else None,
         "forced": plan.forced,
         "cuts_requests": plan.cuts_requests,
+        "about": plan.about,
+        "expects": [str(expectation) for expectation in plan.expects],
         "warnings": list(plan.warnings),
         "nothing": list(plan.nothing),
         "steps": [_step_record(number, step) for number, step in enumerate(plan.steps, 1)],
@@ -30,6 +32,7 @@ def result_record(result: StepResult) -> dict[str, object]:
         "seconds": round(result.seconds, 3),
         "progress": result.progress,
         "error": result.error,
+        "members": [list(member) for member in result.members],
     }
 
 
@@ -43,5 +46,15 @@ def _step_record(number: int, step: Step) -> dict[str, object]:
         "unit": step.unit,
         "commands": [list(command.argv) for command in step.commands],
         "diff": step.diff,
+        "edits": [
+            {
+                "file": edit.file,
+                "upstream": edit.upstream,
+                "addresses": list(edit.addresses),
+                "down": edit.down,
+            }
+            for edit in step.edits
+        ],
+        "batch": step.batch,
         "timeout_seconds": step.timeout_seconds,
     }

@@ -1,37 +1,53 @@
-"""Putting members back in after a plan stopped half-way: only those that can serve."""
+"""Putting members back in after a plan stopped half-way: those that serve, or soon will."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from llamatop.errors import LlamatopError
 from llamatop.model.plan import Plan, Step, StepResult
 
 from . import waits
 from .audit import who
+from .control import Control
+from .failure import StepFailed
 from .files import BalancerFiles, Member
+from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
 from .privilege import Privileges
 from .reach import reached
+from .targets import behind
+
+GRACE_SECONDS = 2.0
 
 
 class Rollback:
     """Remembers what a plan took out and stopped; puts back what may serve again.
 
-    A member whose unit the plan stopped as meant stays out; one whose unit was touched and is
-    not healthy stays out too, and the story says so.
+    A member whose unit the plan stopped as meant stays out. One whose unit was started again is
+    waited for; where it does not get healthy it stays out, and the story says so.
     """
 
     def __init__(
-        self, plan: Plan, source: LiveSource, machines: Fleet, privileges: Privileges
+        self,
+        plan: Plan,
+        source: LiveSource,
+        machines: Fleet,
+        privileges: Privileges,
+        control: Control,
+        lease: Lease,
     ) -> None:
         self.story: list[str] = []
         self._plan = plan
         self._source = source
         self._machines = machines
         self._privileges = privileges
+        self._control = control
+        self._lease = lease
         self._out: dict[Member, tuple[int, Step]] = {}
         self._touched: dict[Member, Step] = {}
         self._stopped: set[Member] = set()
@@ -53,30 +69,70 @@ class Rollback:
         if step.verb == "stop":
             self._stopped.update(step.members)
 
-    async def run(self, say: Callable[[StepResult], None]) -> None:
-        """Put back what can be put back; each result goes to `say`, the words into `story`."""
+    async def run(self, say: Callable[[StepResult], None], failed: Step | None) -> None:
+        """Put back what can be put back; each result goes to `say`, the words into `story`.
+
+        The unit of the step that failed is not waited for.
+        """
         candidates = {m: at for m, at in self._out.items() if m not in self._stopped}
-        if not candidates:
-            return
-        touched = [self._touched[member] for member in candidates if member in self._touched]
-        for step in touched:
-            await waits.look(self._source, [step.node])
-        by_step: dict[int, tuple[Step, list[Member]]] = {}
-        for member, (number, step) in candidates.items():
-            unfit = await self._unfit(member, step.node)
+        # Nobody waits for those that can serve now.
+        await self._return(self._untouched(candidates), say)
+        units: dict[tuple[str, str | None], list[Member]] = {}
+        for member in candidates:
+            if member in self._touched:
+                step = self._touched[member]
+                units.setdefault((step.node, step.unit), []).append(member)
+        for (node, unit), members in units.items():
+            step = self._touched[members[0]]
+            number, leaving = candidates[members[0]]
+            began = time.monotonic()
+
+            def progress(
+                text: str, step: Step = leaving, number: int = number, began: float = began
+            ) -> None:
+                say(StepResult(step, number, "running", time.monotonic() - began, text))
+
+            hopeless = failed is not None and (failed.node, failed.unit) == (node, unit)
+            unfit = await self._unfit(members, step, leaving.node, hopeless, progress)
             if unfit is not None:
-                name = self._touched[member].worker or member[1]
+                name = step.worker or ", ".join(address for _, address in members)
                 self.story.append(f"{name} stays drained, {unfit}: undrain it later")
             else:
-                by_step.setdefault(number, (step, []))[1].append(member)
-        for number, (step, members) in reversed(by_step.items()):
+                await self._return({m: candidates[m] for m in members}, say)
+
+    def _untouched(
+        self, candidates: dict[Member, tuple[int, Step]]
+    ) -> dict[Member, tuple[int, Step]]:
+        """Those whose unit the plan left alone, without what somebody else has stopped."""
+        owners = behind(self._source.latest)
+        found = {}
+        for member, at in candidates.items():
+            owner = owners.get(member)
+            if member in self._touched:
+                continue
+            if owner is not None and owner.unit.active_state in ("inactive", "failed"):
+                state = owner.unit.active_state
+                self.story.append(f"{owner.name} stays drained, it is {state}: undrain it later")
+            else:
+                found[member] = at
+        return found
+
+    async def _return(
+        self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]
+    ) -> None:
+        """Put these back in, one transaction for each step that took some out."""
+        by_step: dict[int, tuple[Step, list[Member]]] = {}
+        for member, (number, step) in members.items():
+            by_step.setdefault(number, (step, []))[1].append(member)
+        for number, (step, back) in reversed(by_step.items()):
             began = time.monotonic()
-            names = ", ".join(address for _, address in members)
-            error = await self._put_back(step, members)
+            names = ", ".join(address for _, address in back)
+            error = await self._put_back(step, back)
             seconds = time.monotonic() - began
             if error is None:
-                self.story.append(f"undone: {names} in again")
-                say(StepResult(step, number, "undone", seconds, f"{names} in again"))
+                text = f"{names} in again"
+                self.story.append(f"undone: {text}")
+                say(StepResult(step, number, "undone", seconds, text, members=tuple(back)))
             else:
                 text = f"NOT undone, {names} still down: {error}"
                 self.story.append(text)
@@ -93,7 +149,7 @@ class Rollback:
                 here = [member for member in members if files.down(path, member)]
                 if here:
                     wanted[path] = here
-            _, changes, _ = files.change(wanted, down=False)
+            edits, changes, _ = files.change(wanted, down=False)
             if changes:
                 await transact(
                     self._machines.machine(step.node),
@@ -102,24 +158,52 @@ class Rollback:
                     unit=step.unit,
                     holder=f"{who()}: undo of {self._plan.action}",
                     progress=lambda text: None,
+                    own=self._source.cluster.balancer,
+                    edits=edits,
+                    lease=self._lease,
                 )
         except LlamatopError as error:
             return error
         return None
 
-    async def _unfit(self, member: Member, balancer: str) -> str | None:
-        """Why a member must stay out: a unit was touched and does not serve; None where it may."""
-        step = self._touched.get(member)
-        if step is None:
-            return None
-        unit = waits.unit_of(self._source.latest, step)
-        worker = waits.worker_of(self._source.latest, step)
-        if unit is None or unit.active_state != "active":
-            return "it is not healthy"
-        if worker is not None and worker.sample.health not in waits.ANSWERS:
-            return "it is not healthy"
+    async def _unfit(
+        self,
+        members: list[Member],
+        step: Step,
+        balancer: str,
+        hopeless: bool,
+        progress: Callable[[str], None],
+    ) -> str | None:
+        """Why members must stay out: their unit was touched and does not serve; None if it does."""
+        patience = GRACE_SECONDS if hopeless else self._patience(step)
+        waiting = replace(step, kind="wait-healthy", timeout_seconds=patience)
+        healthy = asyncio.ensure_future(
+            waits.wait(self._source, waiting, waits.Healthy(waiting), progress)
+        )
+        hurried = asyncio.ensure_future(self._control.hurried.wait())
         try:
-            await reached(self._machines.machine(balancer), [member[1]], 0.0, lambda text: None)
+            await asyncio.wait({healthy, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            if not healthy.done():
+                return "it is not healthy yet"
+            healthy.result()
+        except StepFailed as error:
+            return f"it is not healthy ({error})"
+        finally:
+            hurried.cancel()
+            healthy.cancel()
+            await asyncio.wait({healthy, hurried})
+        try:
+            machine = self._machines.machine(balancer)
+            await reached(machine, [address for _, address in members], patience, progress)
         except LlamatopError as error:
             return str(error)
         return None
+
+    def _patience(self, step: Step) -> float:
+        """As long as the plan itself would have waited for the unit to get healthy."""
+        waits_for = (
+            one.timeout_seconds
+            for one in self._plan.steps
+            if one.kind == "wait-healthy" and (one.node, one.unit) == (step.node, step.unit)
+        )
+        return max(GRACE_SECONDS, next(waits_for, 0.0))

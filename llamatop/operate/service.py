@@ -7,22 +7,29 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from llamatop.errors import LlamatopError, UsageError
+from llamatop.collect import leftovers
+from llamatop.errors import LlamatopError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
 from llamatop.model.plan import Action, Command, Plan, StepResult
 
 from . import guards
-from .audit import Audit
+from .audit import Audit, who
+from .control import Control
 from .execution import Execution
-from .files import BalancerFiles
+from .files import BalancerFiles, Member
+from .history import last_change
 from .impact import members_of
 from .live import Fleet, LiveSource
+from .membership import MembershipFailed, killed
+from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
-from .targets import Target, resolve
+from .recovering import recover
+from .targets import behind, resolve
+from .undoing import undo
 
-_CHANGING_MEMBERSHIP = ("stop", "restart", "drain", "undrain")
+_CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
 
 
 class ClusterOperator:
@@ -42,33 +49,139 @@ class ClusterOperator:
         now: bool = False,
         force: bool = False,
         timeout_seconds: float | None = None,
+        at_once: int = 1,
+        keep: int = 1,
     ) -> Plan:
         """A plan made from the latest snapshot and the balancer's files as they are now.
 
         Raises UsageError, Refused, or NodeError where a file cannot be read or a right is missing.
         """
         snapshot = self._source.latest
+        if action == "undo":
+            if targets:
+                raise UsageError("undo takes back the last membership change; it takes no worker")
+            return await self._undo(snapshot, force, timeout_seconds)
+        if action == "recover":
+            return await self._recover(snapshot, targets, force, timeout_seconds)
+        if action == "roll" and not targets:
+            targets = [w.name for w in snapshot.workers if snapshot.cluster.node(w.node).ssh]
         if not targets:
             raise UsageError(f"{action} what? name a worker, as node/short")
         found = resolve(snapshot, targets)
-        nodes = {target.node for target in found}
-        moving = action in _CHANGING_MEMBERSHIP and snapshot.balancer_node is not None
-        if moving and snapshot.balancer_node is not None:
-            nodes.add(snapshot.balancer_node)
-        guards.reachable_by_ssh(snapshot, sorted(nodes))
-        guards.fresh(snapshot, sorted(nodes))
-        prefixes = {node: await self._privileges.prefix(node) for node in sorted(nodes)}
-        files = await self._files(snapshot, found, prefixes) if moving else None
-        draft = Draft(action, snapshot, files, prefixes, now, force, timeout_seconds)
+        draft = await self._draft(
+            action,
+            snapshot,
+            {target.node for target in found},
+            {member for target in found for member in members_of(snapshot, target)}
+            if action in _CHANGING_MEMBERSHIP
+            else None,
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+        draft.now, draft.at_once, draft.keep = now, at_once, keep
         plan = draft.plan(found)
         await self._check_rights(plan)
         return plan
 
-    async def execute(self, plan: Plan) -> AsyncGenerator[StepResult, None]:
+    async def _undo(
+        self, snapshot: ClusterSnapshot, force: bool, timeout_seconds: float | None
+    ) -> Plan:
+        """The last membership change taken back, from the audit log."""
+        path, name = self._audit.path, snapshot.cluster.name
+        try:
+            change = last_change(path, name)
+        except OSError as error:
+            raise Refused(f"the audit log {path} cannot be read: {error.strerror}") from error
+        if change is None:
+            nothing = f"{path} knows of no membership change of {name}"
+            return Plan("undo", (), nothing=(nothing,), made_at=snapshot.taken_at)
+        owners = behind(snapshot)
+        nodes = {owners[member].node for member in change.members if member in owners}
+        draft = await self._draft(
+            "undo",
+            snapshot,
+            nodes,
+            set(change.members),
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+        plan = undo(draft, change)
+        await self._check_rights(plan)
+        return plan
+
+    async def _recover(
+        self,
+        snapshot: ClusterSnapshot,
+        targets: Sequence[str],
+        force: bool,
+        timeout_seconds: float | None,
+    ) -> Plan:
+        """What plans that are over left drained or half-changed put right, of all or of targets."""
+        node = snapshot.balancer_node
+        if node is None:
+            nothing = "this cluster has no balancer, so nothing can be left drained"
+            return Plan("recover", (), nothing=(nothing,), made_at=snapshot.taken_at)
+        left = leftovers.find(snapshot.balancer, snapshot.members)
+        found = resolve(snapshot, targets) if targets else behind(snapshot).values()
+        owners = behind(snapshot)
+        draft = await self._draft(
+            "recover",
+            snapshot,
+            {owners[one.member].node for one in left if one.member in owners},
+            {(member.upstream, member.address) for member in snapshot.members},
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+        beside: dict[str, str] = {}
+        if draft.files is not None:
+            machine = self._machines.machine(node)
+            try:
+                beside = await killed(machine, f"{who()}: recover", draft.files.targets)
+            except MembershipFailed as failure:
+                raise Refused(f"{node}: {failure}") from failure
+        plan = recover(draft, left, beside, {target.name for target in found})
+        await self._check_rights(plan)
+        return plan
+
+    async def _draft(
+        self,
+        action: Action,
+        snapshot: ClusterSnapshot,
+        nodes: set[str],
+        members: set[Member] | None,
+        *,
+        force: bool,
+        timeout_seconds: float | None,
+    ) -> Draft:
+        """An empty plan over nodes that answer; with `members` the balancer's files are read."""
+        moving = members is not None and snapshot.balancer_node is not None
+        if moving and snapshot.balancer_node is not None:
+            nodes = nodes | {snapshot.balancer_node}
+        guards.reachable_by_ssh(snapshot, sorted(nodes))
+        guards.fresh(snapshot, sorted(nodes))
+        prefixes = {node: await self._privileges.prefix(node) for node in sorted(nodes)}
+        files = await self._files(snapshot, members or set(), prefixes) if moving else None
+        return Draft(
+            action=action,
+            snapshot=snapshot,
+            files=files,
+            prefixes=prefixes,
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+
+    async def execute(
+        self, plan: Plan, control: Control | None = None
+    ) -> AsyncGenerator[StepResult, None]:
         """Run the steps in order; see Operator. Every result goes into the audit log too."""
-        execution = Execution(plan, self._source, self._machines, self._privileges)
         title = f"{plan.action} {' '.join(plan.targets)}"
         identity = self._log_begin(plan)
+        execution = Execution(
+            plan, self._source, self._machines, self._privileges, control, identity
+        )
+        journal = NodeJournal(self._machines, who(), identity, title)
+        nodes = [step.node for step in plan.steps]
+        journal.say(nodes, "begun")
         self._announce("info", f"{title}: begun", plan)
         self._source.expect(plan)
         ok, error = False, "interrupted"
@@ -77,6 +190,8 @@ class ClusterOperator:
                 async for result in results:
                     if result.state != "running":
                         self._log_step(identity, result)
+                        journal.step(result)
+                        self._announce_step(title, result, plan)
                     yield result
             ok, error = True, ""
         except LlamatopError as failure:
@@ -85,23 +200,30 @@ class ClusterOperator:
         finally:
             self._source.expect(None)
             self._log_end(identity, ok, error or None)
+            journal.say(nodes, error or "done")
             undone = "".join(f"; {text}" for text in execution.undone if text not in error)
             if ok:
                 self._announce("info", f"{title}: done", plan)
             else:
                 self._announce("error", f"{title}: {error}{undone}", plan)
+            await journal.close()
+
+    def _announce_step(self, title: str, result: StepResult, plan: Plan) -> None:
+        severity: Severity = "error" if result.state == "failed" else "info"
+        what = result.error or result.progress or result.state
+        text = f"{title}: {result.step.title}: {what} ({result.seconds:.1f} s)"
+        self._announce(severity, text, plan)
 
     async def _files(
         self,
         snapshot: ClusterSnapshot,
-        targets: Sequence[Target],
+        wanted: set[Member],
         prefixes: dict[str, tuple[str, ...]],
     ) -> BalancerFiles | None:
-        """The files that hold the targets' server lines, None where there is none."""
+        """The files that hold these server lines, None where there is no balancer."""
         node = snapshot.balancer_node
         if node is None or snapshot.balancer is None:
             return None
-        wanted = {member for target in targets for member in members_of(snapshot, target)}
         paths = [
             line.file
             for line in snapshot.balancer.members or ()

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from llamatop.model.observed import UnitState
-from llamatop.model.plan import Action, Command
+from llamatop.model.plan import Command, Verb
 
 _STOPPED = ("inactive", "failed")
 
 
-def command(verb: Action, unit: str) -> Command:
+def command(verb: Verb, unit: str) -> Command:
     """`systemctl VERB UNIT` that never waits for a password."""
     return Command(("systemctl", "--no-ask-password", verb, "--", unit))
+
+
+def daemon_reload() -> Command:
+    """Have systemd read its unit files again."""
+    return Command(("systemctl", "--no-ask-password", "daemon-reload"))
 
 
 def last_line(unit: str) -> Command:
@@ -26,18 +31,24 @@ def reload_nginx(unit: str | None) -> Command:
     return Command(("systemctl", "--no-ask-password", "reload", "--", unit))
 
 
-def differs(verb: Action, before: UnitState, after: UnitState) -> str | None:
+def differs(verb: Verb, before: UnitState, after: UnitState) -> str | None:
     """What is not as `verb` should have left it, None where all is; units as systemd shows them.
 
     A start or restart needs only to be under way: that it gets healthy is waited for apart.
     """
     state = f"{after.active_state}/{after.sub_state}"
+    if verb == "daemon-reload":
+        if after.load_state not in (None, "loaded"):
+            return f"systemd cannot use its unit file ({after.load_state})"
+        return "its unit file is still newer" if after.need_daemon_reload else None
     if verb == "stop":
         return None if after.active_state in _STOPPED else f"it is still {state}"
     if verb in ("start", "restart"):
         if after.active_state == "failed":
             return f"it failed ({after.result or 'no result given'})"
-        if after.active_state not in ("active", "activating", "reloading"):
+        # Where the connection was cut, a restart may still be at its first half.
+        going = ("deactivating",) if verb == "restart" else ()
+        if after.active_state not in ("active", "activating", "reloading", *going):
             return f"it is {state}"
         same = before.main_pid and before.main_pid == after.main_pid
         if verb == "restart" and same and before.since == after.since:

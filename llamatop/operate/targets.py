@@ -52,6 +52,16 @@ def resolve(snapshot: ClusterSnapshot, words: Sequence[str]) -> tuple[Target, ..
     return tuple(found.values())
 
 
+def behind(snapshot: ClusterSnapshot) -> dict[tuple[str, str], Target]:
+    """The worker that each server line, as (upstream, address), leads to; the certain ones."""
+    workers = {w.name: Target(w.name, w.node, w.unit, w) for w in snapshot.workers}
+    return {
+        (member.upstream, member.address): workers[member.worker]
+        for member in snapshot.members
+        if member.worker in workers
+    }
+
+
 def _means(word: str, target: Target) -> bool:
     names = (target.name, f"{target.node}/{target.unit.name}")
     return word in names or any(fnmatch.fnmatchcase(name, word) for name in names)

@@ -8,6 +8,7 @@ import ipaddress
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from llamatop.collect import addresses
 from llamatop.errors import NodeError
@@ -15,6 +16,7 @@ from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import UnitState
 from llamatop.model.plan import Step
 
+from .control import Control
 from .failure import StepFailed
 from .live import LiveSource
 
@@ -98,34 +100,69 @@ async def wait(
     step: Step,
     judge: Callable[[ClusterSnapshot], Verdict],
     progress: Callable[[str], None],
-) -> None:
-    """Judge fresh snapshots until done; raises StepFailed when time is up or it cannot end well."""
+    control: Control | None = None,
+) -> str:
+    """Judge fresh snapshots until done; returns what is not done where `control` forces it.
+
+    Raises StepFailed when it cannot end well, or when time is up and `control`, where there is one,
+    does not have it go on.
+    """
     began = time.monotonic()
+    allowed = step.timeout_seconds
     await look(source, nodes_of(source.latest, step))
     snapshots = source.snapshots()
+    coming: asyncio.Future[ClusterSnapshot] | None = None
     try:
         snapshot = source.latest
         while True:
             verdict = judge(snapshot)
             if verdict.done:
-                return
+                return ""
             if verdict.failed is not None:
                 raise StepFailed(verdict.failed)
             spent = time.monotonic() - began
-            progress(f"{verdict.progress}, {spent:.0f} s")
-            try:
-                left = max(step.timeout_seconds - spent, 0.0)
-                snapshot = await asyncio.wait_for(anext(snapshots), left)
-            except TimeoutError:
-                raise StepFailed(
-                    f"not done after {step.timeout_seconds:g} s: {verdict.progress}"
-                ) from None
-            except StopAsyncIteration:
-                raise StepFailed("the cluster is no longer being read") from None
+            asked = ""
+            if spent >= allowed:
+                answer = control.late() if control is not None else "undo"
+                if answer == "undo":
+                    raise StepFailed(f"not done after {round(allowed, 2):g} s: {verdict.progress}")
+                if answer == "force":
+                    return f"went on with {verdict.progress}"
+                if answer == "wait":
+                    allowed = spent + step.timeout_seconds
+                else:
+                    asked = ", late: keep waiting, force or undo?"
+            progress(f"{verdict.progress}, {spent:.0f} s{asked}")
+            coming = coming or asyncio.ensure_future(anext(snapshots))
+            if await _first(coming, None if asked else allowed - spent, control):
+                snapshot, coming = coming.result(), None
+    except StopAsyncIteration:
+        raise StepFailed("the cluster is no longer being read") from None
     finally:
+        if control is not None:
+            control.in_time()
+        if coming is not None:
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration):
+                await coming
         close = getattr(snapshots, "aclose", None)
         if close is not None:
             await close()
+
+
+async def _first(
+    coming: asyncio.Future[ClusterSnapshot], seconds: float | None, control: Control | None
+) -> bool:
+    """Wait for the snapshot, for an answer, or for the time to be up; whether it was the first."""
+    waiting: set[asyncio.Future[Any]] = {coming}
+    if control is not None:
+        waiting.add(asyncio.ensure_future(control.answered()))
+    try:
+        await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting - {coming}:
+            one.cancel()
+    return coming.done()
 
 
 async def look(source: LiveSource, nodes: list[str]) -> None:

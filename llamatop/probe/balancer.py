@@ -10,6 +10,7 @@ import time
 
 from . import procfs
 from .child import Child
+from .drains import Records
 from .includes import Files
 
 TYPE_CHECKING = False
@@ -38,6 +39,7 @@ class Balancer:
         self._asking = False
         self._asked = False
         self._files = Files()
+        self._records = Records()
         self._children: bytes | None = None
         self._unsettled = False
         self._draining = False
@@ -97,6 +99,9 @@ class Balancer:
             "files": files,
             "fault": self._files.fault,
         }
+        left = self._records.left(time.time())
+        if left:
+            found["left"] = left
         if master is not None:
             found["unit"] = master.unit
             found.update(self._workers())

@@ -10,6 +10,7 @@ from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Cluster
 from llamatop.model.plan import Action, Command, MembershipEdit, Plan, Step, StepResult
+from llamatop.operate.control import Answer, Control
 from tests.screens.clusters import wave, well
 
 DIFF = """\
@@ -101,7 +102,7 @@ class FakeSource:
 
 def drain_plan(action: Action, targets: Sequence[str], **changes: object) -> Plan:
     """A plan as the operator makes it: out of the upstream, wait, stop, start, wait, in again."""
-    name = targets[0]
+    name = targets[0] if targets else "node1/gpu0"
     node, _, short = name.partition("/")
     unit = f"llama-server-{short}.service"
     edit = MembershipEdit(
@@ -144,6 +145,12 @@ def drain_plan(action: Action, targets: Sequence[str], **changes: object) -> Pla
         worker=name,
         unit=unit,
     )
+    if action == "roll":
+        steps["roll"] = tuple(
+            replace(step, batch=batch, worker=f"node1/gpu{batch - 1}")
+            for batch in (1, 2, 3)
+            for step in (out, wait, other)
+        )
     plan = Plan(action, tuple(targets), steps.get(action, (other,)))
     return replace(plan, **changes)  # type: ignore[arg-type]  # names come from the tests
 
@@ -156,6 +163,10 @@ class FakeOperator:
         self.changes: dict[str, object] = {}
         self.refuse: str | None = None
         self.fail: int | None = None
+        self.late: int | None = None
+        self.answers: list[Answer] = []
+        self.at_once = 1
+        self.control = Control()
         self.gates: dict[int, asyncio.Event] = {}
         self.executed: list[Plan] = []
         self.rolled_back = False
@@ -169,19 +180,31 @@ class FakeOperator:
         now: bool = False,
         force: bool = False,
         timeout_seconds: float | None = None,
+        at_once: int = 1,
+        keep: int = 1,
     ) -> Plan:
         self.asked.append((action, tuple(targets), now, force))
+        self.at_once = at_once
         if self.refuse and not force:
             raise Refused(self.refuse)
         return drain_plan(action, targets, **self.changes)
 
-    async def execute(self, plan: Plan) -> AsyncIterator[StepResult]:
+    async def execute(
+        self, plan: Plan, control: Control | None = None
+    ) -> AsyncIterator[StepResult]:
         self.executed.append(plan)
+        self.control = control or Control()
+        batch = 0
         try:
             for number, step in enumerate(plan.steps, 1):
+                if batch and step.batch != batch:
+                    await self.control.between()
+                batch = step.batch
                 yield StepResult(step, number, "running", 0.0, "2 requests in flight")
                 if number in self.gates:
                     await self.gates[number].wait()
+                if number == self.late:
+                    await self._ask(self.control)
                 await asyncio.sleep(self.pace())
                 if number == self.fail:
                     error = "`sudo -n systemctl stop` ended with status 1: a password is required"
@@ -192,6 +215,13 @@ class FakeOperator:
         except asyncio.CancelledError:
             self.rolled_back = True
             raise
+
+    async def _ask(self, control: Control) -> None:
+        while (answer := control.late()) is None:
+            await control.answered()
+        self.answers.append(answer)
+        if answer == "undo":
+            raise PlanFailed("not done after 300 s; undone: the upstream is as it was before")
 
 
 def main() -> None:

@@ -32,6 +32,8 @@ def lines(
 ) -> list[Text]:
     """Warnings, what it cuts, then the steps; once begun each step says how it stands."""
     made: list[Text] = []
+    if plan.about:
+        made += _wrapped("", plan.about, width, palette, "dim")
     if not begun:
         for warning in plan.warnings:
             made += _wrapped("▲ ", warning, width, palette, "plan.warning")
@@ -122,30 +124,35 @@ def _wrapped(
 
 
 def status(
-    action: str,
-    targets: tuple[str, ...],
+    name: str,
     stage: str,
     plan: Plan | None,
     results: Mapping[int, StepResult],
     palette: Palette,
     frame: int,
+    seconds_left: float | None = None,
 ) -> Text:
     """The one line while the dialog is hidden: what runs, which step, how to see it."""
     text = Text(" ", no_wrap=True)
-    marks = {"done": ("✓", "plan.done"), "failed": ("✗", "plan.failed")}
+    marks = {
+        "done": ("✓", "plan.done"),
+        "failed": ("✗", "plan.failed"),
+        "asking": ("?", "plan.warning"),
+        "cancelled": ("↺", "plan.undone"),
+    }
     mark, role = marks.get(stage, (SPINNER[frame % len(SPINNER)], "plan.running"))
-    if stage == "cancelled":
-        mark, role = "↺", "plan.undone"
-    text.append(f"{mark} {action} {plain(' '.join(targets))}", palette[role])
+    text.append(f"{mark} {plain(name)}", palette[role])
     text.append("  p", palette["key"])
-    text.append(" shows it", palette["faint"])
-    if plan is not None and stage in ("running", "cancelling"):
+    text.append(" answers it" if stage == "asking" else " shows it", palette["faint"])
+    if plan is not None and stage in ("running", "cancelling", "asking"):
         number = max(results, default=1)
         text.append(f"  {number}/{len(plan.steps)}  ", palette["dim"])
+        if seconds_left is not None:
+            text.append(f"{duration(seconds_left)} left  ", palette["dim"])
         result = results.get(number)
         text.append(plain(plan.steps[number - 1].title), palette["text"])
         if result is not None and result.progress:
             text.append(f"  {plain(result.progress)}", palette["dim"])
-    elif stage not in ("running", "cancelling"):
+    else:
         text.append(f"  {stage}", palette[role])
     return text

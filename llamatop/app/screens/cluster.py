@@ -37,6 +37,10 @@ class ClusterScreen(Screen[None]):
         """What an action is meant for."""
         return []
 
+    def chosen(self) -> list[str]:
+        """What was chosen for an action that is otherwise over the whole cluster."""
+        return self.targets()
+
     def repalette(self) -> None:
         """Take the app's new colours."""
         for panel in self.query(Lines):

@@ -26,7 +26,7 @@ class LeaveDialog(Dialog):
     def lines(self, width: int) -> list[Text]:
         """What quitting would do."""
         run = self.top.plan_run
-        name = f"{run.action} {' '.join(run.targets)}" if run else ""
+        name = run.name if run else ""
         words = f"Quitting cancels {name!r} and rolls back what it did so far."
         role = self.top.palette["text"]
         return [Text(), *(piece(f" {line}", role) for line in wrap(words, width - 2)), Text()]

@@ -93,6 +93,8 @@ class LogScreen(ClusterScreen):
             text.append("   ● following", palette["health.good"])
         else:
             text.append("   ‖ paused", palette["event.warning"])
+            if journal.held_count:
+                text.append(f"   {count(journal.held_count)} more came", palette["dim"])
         if journal.needle:
             text.append("   ")
             text.append(f"/{plain(journal.needle)}", palette["match"])

@@ -163,6 +163,10 @@ class MainScreen(ClusterScreen):
         """The marked rows, else the selected one."""
         return self.table.targets()
 
+    def chosen(self) -> list[str]:
+        """The marked rows alone."""
+        return self.table.targets() if self.table.marked else []
+
     def on_row_selected(self, message: RowSelected) -> None:
         """The detail follows the cursor."""
         self._show_detail()

@@ -11,7 +11,10 @@ from llamatop.app.planrun import PlanRun
 from llamatop.app.render.plan import SPINNER, lines
 from llamatop.app.render.words import piece, wrap
 from llamatop.app.screens.dialog import Dialog
+from llamatop.model.figures import duration
 from llamatop.model.text import plain
+from llamatop.operate.control import Answer
+from llamatop.operate.pace import batch_now
 
 _STAGES = {
     "planning": ("", "dim"),
@@ -38,6 +41,11 @@ class PlanDialog(Dialog):
         Binding("c", "cancel", show=False),
         Binding("n", "now", show=False),
         Binding("f", "force", show=False),
+        Binding("w", "answer('wait')", show=False),
+        Binding("u", "answer('undo')", show=False),
+        Binding("space", "pause", show=False),
+        Binding("plus", "at_once(1)", show=False),
+        Binding("minus", "at_once(-1)", show=False),
         Binding("j", "scroll(1)", show=False),
         Binding("k", "scroll(-1)", show=False),
     ]
@@ -51,16 +59,33 @@ class PlanDialog(Dialog):
         palette, run = self.top.palette, self.plan_run
         text = Text(" ", no_wrap=True)
         text.append(run.action, palette["brand"])
-        text.append(f" {plain(' '.join(run.targets))}", palette["text"])
+        targets = run.targets or (run.plan.targets if run.plan else ())
+        text.append(f" {plain(' '.join(targets))}", palette["text"])
         words, role = _STAGES[run.stage]
         if run.stage == "planning":
             words = f"{SPINNER[self.top.frame % len(SPINNER)]} making the plan"
         text.append(f"   {words}", palette[role])
+        text.append(self._pace(), palette["plan.warning" if run.control.paused else "dim"])
+        if run.at_once > 1:
+            text.append(f"   {run.at_once} at once", palette["text"])
         if run.now:
             text.append("   now", palette["plan.warning"])
         if run.force:
             text.append("   forced", palette["plan.warning"])
         return text
+
+    def _pace(self) -> str:
+        """How far a plan over several groups of workers is."""
+        run = self.plan_run
+        if not run.pausable or run.plan is None:
+            return ""
+        left = run.seconds_left()
+        place = f"   {batch_now(run.results.values())} of {run.plan.batches}"
+        if run.control.standing:
+            return f"{place}, paused"
+        if run.control.paused:
+            return f"{place}, pausing after this one"
+        return f"{place}, {duration(left)} left" if left is not None else place
 
     def lines(self, width: int) -> list[Text]:
         """The plan and its results; a refusal or a failure in its own words."""
@@ -85,16 +110,27 @@ class PlanDialog(Dialog):
             if self.plan_run.action in ("stop", "restart"):
                 word = "drain first" if self.plan_run.now else "now, without draining"
                 pairs.append(("n", word))
+            if self.plan_run.action == "roll":
+                pairs.append(("+ -", "so many at once"))
             return self.hints(*pairs)
         if stage == "running":
-            return self.hints(
-                ("esc", "hide, goes on"), ("c", "cancel and roll back"), ("y", "copy")
-            )
+            return self._running_keys()
+        if stage == "cancelling":
+            return self.hints(("esc", "hide"), ("c", "do not wait for what does not serve yet"))
         if stage == "refused":
             error = self.plan_run.error or ""
             offered = [pair for option, pair in _OVERRIDES.items() if option in error]
             return self.hints(("esc", "close"), *offered)
         return self.hints(("esc", "close"), ("y", "copy"))
+
+    def _running_keys(self) -> Text:
+        run = self.plan_run
+        if run.control.asking:
+            return self.hints(("w", "keep waiting"), ("f", "go on, cut it"), ("u", "undo"))
+        pairs = [("esc", "hide, goes on"), ("c", "cancel and roll back")]
+        if run.pausable:
+            pairs.append(("space", "go on" if run.control.paused else "pause"))
+        return self.hints(*pairs, ("y", "copy"))
 
     def action_confirm(self) -> None:
         """Do it, or close what has ended."""
@@ -122,9 +158,26 @@ class PlanDialog(Dialog):
             self.plan_run.make(now=not self.plan_run.now, force=self.plan_run.force)
 
     def action_force(self) -> None:
-        """Plan again, past the guard that refused."""
-        if self.plan_run.stage == "refused":
-            self.plan_run.make(now=self.plan_run.now, force=True)
+        """Plan again, past the guard that refused; or go on without the end of a drain."""
+        run = self.plan_run
+        if run.stage == "refused":
+            run.make(now=run.now, force=True, at_once=run.at_once)
+        else:
+            run.answer("force")
+
+    def action_answer(self, answer: Answer) -> None:
+        """Keep waiting for a drain that takes long, or put everything back."""
+        self.plan_run.answer(answer)
+
+    def action_pause(self) -> None:
+        """Stand still between two workers, or go on."""
+        self.plan_run.pause()
+
+    def action_at_once(self, by: int) -> None:
+        """Plan the roll again, with more or fewer workers together."""
+        run = self.plan_run
+        if run.stage in ("ready", "refused") and run.action == "roll" and run.at_once + by > 0:
+            run.make(force=run.force, at_once=run.at_once + by)
 
     def action_scroll(self, by: int) -> None:
         """Scroll the body."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable
+from operator import itemgetter
 
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
@@ -18,6 +21,7 @@ from llamatop.errors import LlamatopError
 from llamatop.model.text import plain
 
 KEPT_LINES = 5000
+_SLACK_LINES = 1000
 # A cursor that runs down the table opens no journal on its way.
 PATIENCE_SECONDS = 0.2
 # As journalctl -o short-iso writes: time, host, program[pid], message.
@@ -31,7 +35,8 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT|\d\d-\d\d )?\d\d:\d\d:\d\d\S*")
 class JournalView(Lines, can_focus=True):
     """Stays at the end while `follow` is on; what has scrolled past stays for the search.
 
-    A `brief` one gives each entry one line, without the time that llama-server itself writes.
+    Without `follow` it stands still: what comes meanwhile is held back, the newest of it. A `brief`
+    one gives each entry one line, without the time that llama-server itself writes.
     """
 
     heading_words: str | None = "journal"
@@ -41,14 +46,35 @@ class JournalView(Lines, can_focus=True):
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
+        # Entries are counted from the first that ever came; `_first` is the oldest one kept.
+        self._first = 0
         self._entries: list[str] = []
         self._lines: list[tuple[int, str]] = []
+        self._held: deque[str] = deque(maxlen=KEPT_LINES)
         self._width = 0
-        self.follow = True
+        self._follow = True
+        self.held_count = 0
         self.fault: str | None = None
         self.needle = ""
         self.hit: int | None = None
         self._unit: str | None = None
+
+    @property
+    def follow(self) -> bool:
+        """Whether it goes on to the newest line."""
+        return self._follow
+
+    @follow.setter
+    def follow(self, follow: bool) -> None:
+        self._follow = follow
+        if follow and self._held:
+            held = list(self._held)
+            self._held.clear()
+            self.held_count = 0
+            self._take(held)
+            self.redraw()
+            # Not at once: it may be the scrolling itself that got here.
+            self.call_later(self._to_end)
 
     def watch_unit(self, source: Source | None, name: str | None) -> None:
         """Follow the journal of `name` (`node/short` or `node/UNIT`); None stops."""
@@ -89,6 +115,8 @@ class JournalView(Lines, can_focus=True):
 
     def restart(self) -> None:
         """Forget what another worker wrote."""
+        self._held.clear()
+        self.held_count = self._first = 0
         self._entries.clear()
         self._lines.clear()
         self.fault = None
@@ -98,20 +126,32 @@ class JournalView(Lines, can_focus=True):
 
     def add(self, entries: Iterable[str], fault: str | None = None) -> None:
         """Append entries; `fault` is why no more will come."""
-        for entry in entries:
-            self._entries.append(self._short(plain(entry.replace("\t", "    "))))
-            self._wrap(len(self._entries) - 1)
         self.fault = fault or self.fault
-        if len(self._entries) > KEPT_LINES + 1000:
-            del self._entries[:-KEPT_LINES]
-            self.hit = None
-            self._rewrap()
-        self.redraw()
-        self._to_end()
+        if self.follow or not self._entries:
+            self._take(list(entries))
+            self.redraw()
+            self._to_end()
+        else:
+            held = list(entries)
+            self._held.extend(held)
+            self.held_count += len(held)
+
+    def _take(self, entries: list[str]) -> None:
+        """Append the newest of the entries, and forget the oldest where they are too many."""
+        for entry in entries[-KEPT_LINES:]:
+            self._entries.append(self._short(plain(entry.replace("\t", "    "))))
+            self._wrap(self._first + len(self._entries) - 1)
+        surplus = len(self._entries) - KEPT_LINES
+        if surplus > _SLACK_LINES:
+            del self._entries[:surplus]
+            self._first += surplus
+            del self._lines[: bisect_left(self._lines, self._first, key=itemgetter(0))]
+            if self.hit is not None and self.hit < self._first:
+                self.hit = None
 
     def entry_count(self) -> int:
-        """How many entries are kept."""
-        return len(self._entries)
+        """How many entries are kept, those held back among them."""
+        return len(self._entries) + len(self._held)
 
     def search(self, needle: str) -> int:
         """Look for `needle` without regard to case; shows the newest hit, returns how many."""
@@ -205,7 +245,7 @@ class JournalView(Lines, can_focus=True):
         self._width = self.size.width
         self._lines.clear()
         for place in range(len(self._entries)):
-            self._wrap(place)
+            self._wrap(self._first + place)
 
     def _short(self, entry: str) -> str:
         found = _PREFIX.match(entry)
@@ -220,7 +260,7 @@ class JournalView(Lines, can_focus=True):
         return f"{when} {rest}" if program != "systemd" else f"{when} systemd: {rest}"
 
     def _wrap(self, entry: int) -> None:
-        words = self._entries[entry]
+        words = self._entries[entry - self._first]
         width = max(10, self.drawn_width - 2)
         if self.brief:
             self._lines.append((entry, fit(words, width).rstrip()))
@@ -232,10 +272,14 @@ class JournalView(Lines, can_focus=True):
         needle = self.needle.lower()
         if not needle:
             return []
-        return [place for place, words in enumerate(self._entries) if needle in words.lower()]
+        return [
+            place
+            for place, words in enumerate(self._entries, self._first)
+            if needle in words.lower()
+        ]
 
     def _show_hit(self, entry: int) -> None:
         self.hit = entry
         self.follow = False
-        line = next(place for place, (owner, _) in enumerate(self._lines) if owner == entry)
+        line = bisect_left(self._lines, entry, key=itemgetter(0))
         self.scroll_to(y=max(0, line - self.size.height // 2), animate=False)

@@ -25,6 +25,13 @@ from llamatop.errors import Refused, Unreachable, UsageError
         (["-c", "status", "watch"], "watch", {"cluster": Path("status")}),
         (["--interval=2", "status", "h"], "status", {"interval": 2.0, "hosts": ["h"]}),
         (["status", "a", "--json", "b"], "status", {"hosts": ["a", "b"]}),
+        (["roll"], "roll", {"workers": [], "at_once": 1, "keep": 1, "on_timeout": "undo"}),
+        (
+            ["roll", "n/*", "--at-once", "3", "--keep", "2", "--on-timeout", "wait"],
+            "roll",
+            {"workers": ["n/*"], "at_once": 3, "keep": 2, "on_timeout": "wait"},
+        ),
+        (["undo", "--dry-run"], "undo", {"workers": [], "dry_run": True}),
         (["logs", "n/w", "-f", "-n", "5"], "logs", {"worker": "n/w", "follow": True, "lines": 5}),
     ],
 )

@@ -13,7 +13,7 @@ import pytest
 
 from llamatop.cli.main import main
 from llamatop.cli.progress import Progress
-from llamatop.model.plan import Step, StepResult
+from llamatop.model.plan import Plan, Step, StepResult
 
 LLAMATOP = f"{sys.executable} -m llamatop.cli.main"
 
@@ -88,8 +88,8 @@ class Lost(io.StringIO):
 
 def test_progress_outlives_its_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Lost())
-    progress = Progress()
-    step = Step("wait", "n", "wait until nothing runs on n/w")
+    step = Step("wait-drained", "n", "wait until nothing runs on n/w")
+    progress = Progress(Plan("drain", ("n/w",), (step,)))
     progress.show(StepResult(step, 1, "running", 0.1))
     progress.show(StepResult(step, 1, "done", 0.2))
     progress.note("stopping")

@@ -419,6 +419,29 @@ def test_events_tell_what_changed_and_when_a_node_is_lost_and_back() -> None:
     assert any("the node is back" in text for _, _, text in told)
 
 
+def test_what_a_plan_left_drained_is_told_once_by_name() -> None:
+    left = {
+        "upstream": "llama_cluster",
+        "address": "127.0.0.1:37083",
+        "plan": "p1",
+        "who": "ann@laptop",
+        "what": "roll",
+    }
+
+    def document(tick: int) -> Document:
+        return balanced(tick, " down", left=[{**left, "minutes": 12 + tick}])
+
+    first = FakeMachine("node1", probe=ticking(document))
+    second = FakeMachine("node2", probe=ticking(node_document))
+    snapshot = sample(FakeMachines(first, second), ticks=6)
+    told = [event for event in snapshot.events if "left drained" in event.text]
+    assert [(event.severity, event.node, event.worker) for event in told] == [
+        ("warning", "node1", "node2/gpu0")
+    ]
+    assert told[0].text.startswith("node2/gpu0 was left drained by ann@laptop 1")
+    assert told[0].text.endswith(" min ago (roll): llamatop recover puts it back")
+
+
 def test_history_has_a_value_a_tick() -> None:
     async def work() -> None:
         async with collecting(two()) as collector:

@@ -46,6 +46,8 @@ url = "http://10.0.0.20:8080"
 node = "node1"
 kind = "nginx"
 upstream = "llama_cluster"
+test = ["docker", "exec", "edge", "nginx", "-t"]       # in place of nginx -t
+reload = ["sudo", "-n", "/opt/bin/reload edge"]  # in place of systemctl reload
 """
 
 
@@ -82,7 +84,12 @@ def test_the_whole_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
             Node("node2", ssh="ops@10.0.0.12:2222", workers=(worker,)),
             Node("edge", url="http://10.0.0.20:8080"),
         ),
-        balancer=Balancer(node="node1", upstream="llama_cluster"),
+        balancer=Balancer(
+            node="node1",
+            upstream="llama_cluster",
+            test=("docker", "exec", "edge", "nginx", "-t"),
+            reload=("sudo", "-n", "/opt/bin/reload edge"),
+        ),
         interval_seconds=2.0,
         ssh_config=tmp_path / "ssh_config",
         known_hosts=Path("/home/me/known_hosts"),
@@ -164,6 +171,7 @@ kind = "haproxy"
 
 
 NODE = '[[node]]\nname = "a"\nssh = "a"\n'
+BALANCER = NODE + "[balancer]\nnode = 'a'\nupstream = 'u'\n"
 
 
 @pytest.mark.parametrize(
@@ -218,6 +226,9 @@ NODE = '[[node]]\nname = "a"\nssh = "a"\n'
         ),
         (NODE + "[balancer]\nnode = 'b'\nupstream = 'u'", 5, "balancer.node", "no node is called"),
         (NODE + "[balancer]\nnode = 'a'\nupstream = 'u;'", 6, "balancer.upstream", "no upstream"),
+        (BALANCER + "test = []", 7, "balancer.test", "is empty"),
+        (BALANCER + "reload = 'nginx -s reload'", 7, "balancer.reload", "must be a list"),
+        (BALANCER + "test = ['nginx', 1]", 7, "balancer.test[2]", "must be text"),
         (NODE + "[balancer]\nnode = 'a'", 4, "balancer", "upstream is missing"),
         ("balancer = 3\n" + NODE, 1, "balancer", "one table [balancer]"),
         (

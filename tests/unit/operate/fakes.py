@@ -18,7 +18,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from llamatop import nginx
 from llamatop.collect.membership import membership, state_of
@@ -35,6 +35,7 @@ from llamatop.model.declared import Balancer, Cluster, Node
 from llamatop.model.observed import (
     BalancerSample,
     Health,
+    LeftDrained,
     NodeSnapshot,
     Tunnel,
     UnitState,
@@ -55,6 +56,17 @@ UPSTREAM = """upstream llama_cluster {
     server 127.0.0.1:37084;
 }
 """
+# Everything but one word.
+LISTING = """\
+User ops may run the following commands on node1:
+
+Sudoers entry:
+    RunAsUsers: root
+    Options: !authenticate
+    Commands:
+\tALL
+\t!/usr/bin/* *{refused}*
+"""
 
 
 @dataclass
@@ -74,6 +86,7 @@ class FakeWorker:
     enabled: str = "enabled"
     fails: Literal["", "failed", "flaps", "loading"] = ""
     certain: bool = True
+    changed_on_disk: bool = False
 
 
 @dataclass
@@ -96,6 +109,7 @@ class FakeCluster:
     systemctl_refuses: str = ""
     transaction_fails: tuple[str, str] | None = None
     transaction_cuts: int = 0
+    systemctl_cuts: tuple[int, bool] = (0, False)
     before_transaction: Callable[[], None] = lambda: None
     during_systemctl: Callable[[], None] = lambda: None
     age_seconds: float = 0.0
@@ -104,6 +118,13 @@ class FakeCluster:
     nginx_active: str = "active"
     unreached: dict[str, int] = field(default_factory=dict)
     frozen: ClusterSnapshot | None = None
+    notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
+    test: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    killed: dict[str, str] = field(default_factory=dict)
+    look_fails: tuple[str, str] | None = None
+    left: tuple[LeftDrained, ...] = ()
 
     @classmethod
     def two_by_two(cls) -> FakeCluster:
@@ -165,7 +186,9 @@ class FakeCluster:
         """The cluster file's own words."""
         names = dict.fromkeys(name.partition("/")[0] for name in self.workers)
         nodes = [Node(name, ssh=None if name in self.http_only else name) for name in names]
-        balancer = Balancer("node1", "llama_cluster") if self.balancer else None
+        balancer = None
+        if self.balancer:
+            balancer = Balancer("node1", "llama_cluster", test=self.test, reload=self.reload)
         return Cluster("fake", tuple(nodes), balancer)
 
     def _busy(self, name: str | None) -> bool:
@@ -178,6 +201,7 @@ class FakeCluster:
             members=nginx.members(self.files, MAIN),
             draining_connections=self.connections,
             shutdown_timeout=nginx.shutdown_timeout(self.files, MAIN),
+            left=self.left,
         )
 
     def _unit(self, worker: FakeWorker) -> UnitState:
@@ -190,6 +214,8 @@ class FakeCluster:
             unit_file_state=worker.enabled,
             restarts=worker.restarts,
             main_pid=worker.pid if worker.active == "active" else 0,
+            load_state="loaded",
+            need_daemon_reload=worker.changed_on_disk,
         )
 
     def _view(self, name: str, worker: FakeWorker, members: tuple[MemberView, ...]) -> WorkerView:
@@ -311,16 +337,19 @@ class FakeMachine:
             raise Unreachable(self.name, "no answer")
         argv = list(command.argv)
         self.cluster.ran.append((self.name, str(command)))
+        if argv[-1] == "-ll":
+            refused = self.cluster.sudo_refuses
+            return Completed(0, LISTING.format(refused=refused or "nothing").encode(), b"")
         if argv[:2] == ["sudo", "-n"]:
             argv = argv[2:]
             refused = self.cluster.sudo_refuses
             if refused and refused in argv:
                 return Completed(1, b"", b"sudo: a password is required\n")
-            if argv[0] == "-l":
-                return Completed(0, b"", b"")
         elif argv[0] == "systemctl" and not self.cluster.root:
             return Completed(1, b"", b"Access denied\n")
         match argv:
+            case ["sh", "-c", "command -v sudo"]:
+                return Completed(0, b"/usr/bin/sudo\n", b"")
             case ["id", "-u"]:
                 uid = b"0\n" if self.cluster.root else b"1000\n"
                 return Completed(0, self.cluster.noise + uid, b"")
@@ -332,6 +361,12 @@ class FakeMachine:
                 return self._reach(address)
             case ["journalctl", *_]:
                 return Completed(0, b"CUDA error: out of memory\n", b"")
+            case ["systemctl", "--no-ask-password", "daemon-reload"]:
+                self.cluster.during_systemctl()
+                for name, worker in self.cluster.workers.items():
+                    if name.startswith(self.name + "/"):
+                        worker.changed_on_disk = False
+                return Completed(0, b"", b"")
             case ["systemctl", "--no-ask-password", verb, "--", unit]:
                 return self._systemctl(verb, unit)
         return Completed(127, b"", f"{argv[0]}: not found\n".encode())
@@ -351,12 +386,21 @@ class FakeMachine:
 
     def _systemctl(self, verb: str, unit: str) -> Completed:
         self.cluster.during_systemctl()
+        cuts, told = self.cluster.systemctl_cuts
+        if cuts:
+            self.cluster.systemctl_cuts = (cuts - 1, told)
+            if told:
+                self._act_on(verb, unit)
+            raise Unreachable(self.name, "the connection was cut")
         if verb == self.cluster.systemctl_refuses:
             return Completed(1, b"", f"Failed to {verb} {unit}: Access denied\n".encode())
+        self._act_on(verb, unit)
+        return Completed(0, b"", b"")
+
+    def _act_on(self, verb: str, unit: str) -> None:
         for name, worker in self.cluster.workers.items():
             if worker.unit == unit and name.startswith(self.name + "/"):
                 self._act(verb, worker)
-        return Completed(0, b"", b"")
 
     def _reach(self, address: str) -> Completed:
         if address in self.cluster.unreached:
@@ -418,8 +462,16 @@ class FakeChannel:
     async def close(self) -> None:
         """Nothing is open."""
 
-    def _do(self) -> list[dict[str, str]]:
+    def _do(self) -> list[dict[str, object]]:
         request = json.loads(self._data[self._length :])
+        if request["do"] == "note":
+            self._cluster.notes.append((request["event"], request["about"]))
+            return [{"event": "done"}]
+        if request["do"] == "look" and self._cluster.look_fails is not None:
+            step, error = self._cluster.look_fails
+            return [{"event": "failed", "step": step, "error": error}]
+        if request["do"] == "look":
+            return [{"event": "found", "left": self._cluster.killed}, {"event": "done"}]
         self._cluster.ran.append((self._node, f"transaction: {request['holder']}"))
         if self._cluster.transaction_fails is not None:
             step, error = self._cluster.transaction_fails
@@ -428,6 +480,11 @@ class FakeChannel:
             now = hashlib.sha256(self._cluster.files[file["target"]]).hexdigest()
             if now not in (file["before"], file["after"]):
                 return [{"event": "failed", "step": "changed", "error": "changed by another hand"}]
+        self._cluster.asked.append(request)
+        drains = request["drains"] or {}
+        for what in ("out", "in"):
+            if drains.get(what):
+                self._cluster.notes.append((what, {**drains["about"], "members": drains[what]}))
         for file in request["files"]:
             self._cluster.files[file["target"]] = file["text"].encode("latin-1")
         self._cluster.reloads += 1

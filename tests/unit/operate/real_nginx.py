@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamatop import nginx
-from llamatop.operate.membership import _BOOTSTRAP, program
+from llamatop.operate import program
 
 MAIN = """\
 daemon on;
@@ -86,6 +86,7 @@ class RealNginx:
         if after is None:
             after = nginx.edit(before, "u", "127.0.0.1:9", down=True)
         return {
+            "do": "transact",
             "files": [
                 {
                     "path": str(self.site),
@@ -106,28 +107,30 @@ class RealNginx:
             **changes,
         }
 
-    def begin(self, request: dict[str, object]) -> Transaction:
+    def begin(self, request: dict[str, object], **environment: str) -> Transaction:
         """Start the program as it runs on a node; `bin` comes first on its path."""
-        source = program()
         environ = {
             **os.environ,
             "LLAMATOP_LOCK_DIRECTORY": str(self.root / "lock"),
+            "LLAMATOP_DRAINS_DIRECTORY": str(self.root / "lock"),
+            "LLAMATOP_LOG_SOCKET": str(self.root / "log"),
             "PATH": f"{self.root / 'bin'}:{os.environ['PATH']}",
+            **environment,
         }
         process = subprocess.Popen(
-            [sys.executable, "-c", _BOOTSTRAP, str(len(source))],
+            [sys.executable, *program.command().argv[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
             start_new_session=True,
         )
         assert process.stdin is not None
-        process.stdin.write(source + json.dumps(request).encode() + b"\n")
+        process.stdin.write(program.source() + json.dumps(request).encode() + b"\n")
         process.stdin.close()
         return Transaction(process)
 
-    def run(self, request: dict[str, object]) -> list[dict[str, object]]:
-        return list(self.begin(request))
+    def run(self, request: dict[str, object], **environment: str) -> list[dict[str, object]]:
+        return list(self.begin(request, **environment))
 
     def wait_for_lock(self) -> None:
         """Return once nobody holds the lock."""

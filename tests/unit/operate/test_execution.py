@@ -167,16 +167,59 @@ async def test_a_stop_that_did_not_hold_is_a_failure(
         await carry_out(operator, plan, [])
 
 
-async def test_a_file_changed_by_another_hand_stops_it_before_anything(
+async def test_a_file_changed_elsewhere_by_another_hand_is_edited_anew(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
     plan = await operator.plan("stop", ["node1/gpu0"])
-    theirs = cluster.files[CONF] + b"# mine now\n"
-    cluster.files[CONF] = theirs
-    with pytest.raises(PlanFailed, match="changed by another hand; done before: nothing"):
+    cluster.files[CONF] = b"# theirs\n" + cluster.files[CONF] + b"# mine now\n"
+    results: list[StepResult] = []
+    await carry_out(operator, plan, results)
+    text = cluster.files[CONF]
+    assert text.startswith(b"# theirs\n")
+    assert text.endswith(b"# mine now\n")
+    assert cluster.states()["127.0.0.1:37081"]
+    assert "edited anew" in "".join(result.progress for result in results)
+    assert cluster.workers["node1/gpu0"].active == "inactive"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "says"),
+    [
+        (b"server 127.0.0.1:37081 weight=3;", "llama.conf:3: server 127.0.0.1:37081 of llama_clu"),
+        (b"server 127.0.0.1:37089;", "llama.conf:3: .* was taken away by another hand"),
+    ],
+)
+async def test_a_member_changed_by_another_hand_stops_it_before_anything(
+    cluster: FakeCluster, operator: ClusterOperator, theirs: bytes, says: str
+) -> None:
+    plan = await operator.plan("stop", ["node1/gpu0"])
+
+    def change() -> None:
+        text = cluster.files[CONF].replace(b"server 127.0.0.1:37081;", theirs)
+        cluster.files[CONF] = text
+
+    cluster.before_transaction = change
+    with pytest.raises(PlanFailed, match=rf"{says}.*; done before: nothing"):
         await carry_out(operator, plan, [])
-    assert cluster.files[CONF] == theirs
-    assert "stop" not in changes(cluster)
+    assert not any(cluster.states().values())
+    assert cluster.workers["node1/gpu0"].active == "active"
+    assert changes(cluster) == ["transaction"]
+
+
+async def test_another_hand_that_drained_the_rest_meanwhile_is_met_by_the_guard(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    plan = await operator.plan("stop", ["node1/gpu0"])
+
+    def drain_others() -> None:
+        for port in (37082, 37083, 37084):
+            line = f"server 127.0.0.1:{port};".encode()
+            cluster.files[CONF] = cluster.files[CONF].replace(line, line[:-1] + b" down;")
+
+    cluster.before_transaction = drain_others
+    with pytest.raises(PlanFailed, match="is the last member in"):
+        await carry_out(operator, plan, [])
+    assert not cluster.states()["127.0.0.1:37081"]
 
 
 async def test_another_edit_meanwhile_survives_the_rollback(
@@ -228,6 +271,18 @@ async def test_a_cut_connection_is_asked_again(
     assert any("connection lost" in r.progress for r in results)
 
 
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_connection_cut_at_systemctl_restarts_exactly_once(
+    cluster: FakeCluster, operator: ClusterOperator, told: bool
+) -> None:
+    plan = await operator.plan("restart", ["node1/gpu0"])
+    cluster.systemctl_cuts = (1, told)
+    await carry_out(operator, plan, [])
+    assert cluster.workers["node1/gpu0"].pid == 101
+    assert changes(cluster).count("restart") == (1 if told else 2)
+    assert not any(cluster.states().values())
+
+
 async def test_cancelling_puts_back_and_then_ends(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
@@ -271,13 +326,26 @@ async def test_cancelled_inside_the_transaction_it_is_taken_back(
     assert not any(cluster.states().values())
 
 
+async def test_cancelled_inside_its_last_transaction_it_is_done(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    await carry_out(operator, await operator.plan("drain", ["node1/gpu0"]), [])
+    plan = await operator.plan("undrain", ["node1/gpu0"])
+    results: list[StepResult] = []
+    task = asyncio.create_task(carry_out(operator, plan, results))
+    cluster.before_transaction = lambda: task.cancel() and None
+    await task
+    assert ended(results) == ["1 done", "2 done"]
+    assert not any(cluster.states().values())
+
+
 async def test_a_tunnel_is_restarted_and_its_members_come_back(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
     before = dict(cluster.files)
     results: list[StepResult] = []
     await carry_out(operator, await operator.plan("restart", ["node1/llama-tunnel"]), results)
-    assert ended(results)[-1] == "5 done"
+    assert ended(results)[-1] == "6 done"
     assert cluster.files == before
 
 
@@ -299,7 +367,7 @@ async def test_a_tunnel_that_takes_its_time_is_waited_for(
     cluster.unreached = {"127.0.0.1:37084": 2}
     results: list[StepResult] = []
     await carry_out(operator, plan, results)
-    assert ended(results)[-1] == "5 done"
+    assert ended(results)[-1] == "6 done"
     assert cluster.unreached == {}
 
 
@@ -320,10 +388,19 @@ async def test_the_audit_log_holds_everything_and_is_private(
     assert lines[3]["ok"] is True
     assert len({line["id"] for line in lines}) == 1
     assert stat.S_IMODE(audit.stat().st_mode) == 0o600
-    assert [event.text for event in cluster.events] == [
+    told = [event.text.partition(" (")[0] for event in cluster.events]
+    assert told == [
         "drain node1/gpu0: begun",
+        "drain node1/gpu0: drain node1/gpu0: done",
+        "drain node1/gpu0: wait until nothing runs on node1/gpu0: done",
         "drain node1/gpu0: done",
     ]
+    journal = [words for node, words in cluster.ran if words.startswith("logger ")]
+    begun, waited, done = journal
+    assert begun.startswith("logger -t llamatop -p user.notice -- '")
+    assert f", plan {lines[0]['id']}: drain node1/gpu0: begun'" in begun
+    assert "step 2 (wait until nothing runs on node1/gpu0) done after 0.0 s" in waited
+    assert done.endswith(": done'")
 
 
 async def test_an_audit_log_that_cannot_be_written_is_said(

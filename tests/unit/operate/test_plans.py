@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import NodeError, Refused, UsageError
-from llamatop.model.plan import Plan
+from llamatop.model.plan import Action, Plan
 from tests.unit.operate.fakes import CONF, MAIN, FakeCluster, FakeWorker
 
 
@@ -59,6 +59,24 @@ async def test_a_reload_that_would_cut_streams_is_told(cluster: FakeCluster, aud
     assert plan.warnings == (
         "nginx has worker_shutdown_timeout 2s: the reload cuts longer streams",
     )
+
+
+async def test_the_cluster_files_own_commands_take_the_place_of_nginxs(
+    cluster: FakeCluster, audit: Path
+) -> None:
+    cluster.root = False
+    cluster.test = ("docker", "exec", "edge", "nginx", "-t")
+    cluster.reload = ("/opt/bin/reload edge",)
+    operator = cluster.operator(audit)
+    plan = await operator.plan("drain", ["node1/gpu0"])
+    commands = [str(command) for command in plan.steps[0].commands]
+    assert "docker exec edge nginx -t" in commands
+    assert "'/opt/bin/reload edge'" in commands
+    assert not any("systemctl" in command or "sudo -n nginx" in command for command in commands)
+    assert [result async for result in operator.execute(plan)]
+    (request,) = cluster.asked
+    assert (request["test"], request["reload"]) == (list(cluster.test), list(cluster.reload))
+    assert request["own_reload"] is True
 
 
 async def test_a_plan_alone_changes_nothing(cluster: FakeCluster, audit: Path) -> None:
@@ -218,7 +236,9 @@ async def test_an_unknown_name_is_answered_with_the_nearest(
 
 async def test_a_tunnel_drains_what_it_carries(cluster: FakeCluster, audit: Path) -> None:
     plan = await cluster.operator(audit).plan("restart", ["node1/llama-tunnel"])
-    assert kinds(plan) == ["membership", "wait-drained", "restart", "wait-healthy", "membership"]
+    waits = ["wait-drained", "wait-drained"]
+    assert kinds(plan) == ["membership", *waits, "restart", "wait-healthy", "membership"]
+    assert [step.worker for step in plan.steps[1:3]] == ["node2/gpu0", "node2/gpu1"]
     assert plan.steps[0].edits[0].addresses == ("127.0.0.1:37083", "127.0.0.1:37084")
 
 
@@ -264,6 +284,31 @@ async def test_sudo_stands_before_what_changes_and_a_missing_right_is_found_firs
     cluster.sudo_refuses = "restart"
     with pytest.raises(NodeError, match=r"systemctl --no-ask-password restart .* nothing was beg"):
         await cluster.operator(audit).plan("restart", ["node1/gpu0"])
+
+
+@pytest.mark.parametrize("action", ["start", "restart", "roll"])
+async def test_a_unit_file_that_changed_is_read_by_systemd_first(
+    cluster: FakeCluster, audit: Path, action: Action
+) -> None:
+    for name in ("node1/gpu0", "node1/gpu1"):
+        cluster.workers[name].changed_on_disk = True
+        if action == "start":
+            cluster.workers[name].active = "inactive"
+    plan = await cluster.operator(audit).plan(action, ["node1/*", "node2/gpu0"])
+    assert kinds(plan)[0] == "daemon-reload"
+    assert kinds(plan).count("daemon-reload") == 1, "once a node"
+    assert str(plan.steps[0].commands[0]) == "systemctl --no-ask-password daemon-reload"
+    assert "node1/gpu0, node1/gpu1" in plan.steps[0].title
+
+
+async def test_a_plan_states_what_it_takes_for_granted(cluster: FakeCluster, audit: Path) -> None:
+    drain(cluster, "127.0.0.1:37084")
+    plan = await cluster.operator(audit).plan("restart", ["node1/gpu0", "node2/gpu1"])
+    assert [str(one) for one in plan.expects] == [
+        "node1/gpu0: active, main process 100, 127.0.0.1:37081 up in llama_cluster",
+        "node2/gpu1: active, main process 201, 127.0.0.1:37084 down in llama_cluster",
+    ]
+    assert f"  if {plan.expects[0]}\n" in plan.text()
 
 
 async def test_the_file_itself_says_who_is_in(cluster: FakeCluster, audit: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 from contextlib import suppress
 
 import pytest
@@ -122,6 +124,40 @@ def test_a_reload_that_brings_no_new_workers_is_taken_back(real: RealNginx) -> N
     assert names(events) == ["locked", "written", "tested", "reloaded", "restored", "failed"]
     assert events[-1]["step"] == "confirm"
     assert real.target.read_bytes() == UPSTREAM
+
+
+def test_the_operators_own_way_to_reload_needs_no_nginx_in_sight(real: RealNginx) -> None:
+    reload = ["sh", "-c", f"{' '.join(real.argv('-s', 'reload'))} && touch {real.root}/reloaded"]
+    events = real.run(real.request(own_reload=True, reload=reload, unit="docker.service"))
+    assert names(events)[-1] == "done"
+    assert (real.root / "reloaded").exists()
+    assert real.target.read_bytes() == DOWN
+
+
+def test_an_nginx_that_cannot_be_seen_is_not_said_to_be_confirmed(real: RealNginx) -> None:
+    (real.root / "proc").mkdir()
+    request = real.request(own_reload=True, reload=["true"])
+    events = real.run(request, HOST_PROC=str(real.root / "proc"))
+    assert names(events) == ["locked", "written", "tested", "reloaded", "unconfirmed", "done"]
+
+
+def test_the_nodes_own_journal_is_told_who_changed_what(real: RealNginx) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(str(real.root / "log"))
+        log.settimeout(30)
+        about = {"plan": "p1", "who": "ann@desk", "what": "drain", "returns": []}
+        moved = {"about": about, "out": [["u", "127.0.0.1:9"]], "in": []}
+        real.run(real.request(drains=moved))
+        line = log.recv(4096).decode()
+        assert re.fullmatch(
+            r"<13>llamatop\[\d+\]: ann@desk: drain, plan p1: 127\.0\.0\.1:9 out in "
+            + re.escape(f"{real.target}: done"),
+            line,
+        )
+        real.run(real.request(test=["sh", "-c", "echo 'no\nway' >&2; exit 1"]))
+        line = log.recv(4096).decode()
+        assert "ended with status 1: no way" in line
+        assert "\n" not in line
 
 
 def test_the_lock_names_its_holder_and_the_next_one_waits(real: RealNginx) -> None:

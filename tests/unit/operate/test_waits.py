@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
 import pytest
 
-from llamatop.model.plan import Step
+from llamatop.errors import PlanFailed
+from llamatop.model.plan import Step, StepResult
+from llamatop.operate.control import Answer, Control
 from llamatop.operate.waits import drained
 from tests.unit.operate.fakes import FakeCluster
 
@@ -68,3 +73,97 @@ def test_a_worker_that_does_not_run_runs_nothing() -> None:
     verdict = drained(cluster.snapshot(), step("127.0.0.1:37081"))
     assert not verdict.done
     assert "node1 does not answer" in verdict.progress
+
+
+async def stop(
+    cluster: FakeCluster, audit: Path, control: Control, results: list[StepResult]
+) -> None:
+    operator = cluster.operator(audit)
+    plan = await operator.plan("stop", ["node1/gpu0"], timeout_seconds=0.05)
+    async for result in operator.execute(plan, control):
+        results.append(result)
+
+
+async def asked(control: Control) -> None:
+    async with asyncio.timeout(30):
+        while not control.asking:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def busy() -> FakeCluster:
+    cluster = FakeCluster.two_by_two()
+    cluster.workers["node1/gpu0"].busy = 2
+    return cluster
+
+
+async def test_a_late_drain_is_undone_unless_told_otherwise(
+    busy: FakeCluster, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        PlanFailed, match=r"not done after 0.05 s: 2 busy slots.*in again"
+    ) as caught:
+        await stop(busy, tmp_path / "a", Control(), [])
+    assert caught.value.exit_code == 1
+    assert not any(busy.states().values())
+
+
+async def test_a_late_drain_is_forced_for_scripts(busy: FakeCluster, tmp_path: Path) -> None:
+    results: list[StepResult] = []
+    await stop(busy, tmp_path / "a", Control("force"), results)
+    assert busy.workers["node1/gpu0"].active == "inactive"
+    done = [r.progress for r in results if r.step.kind == "wait-drained" and r.state == "done"]
+    assert done[0].startswith("went on with 2 busy slots")
+
+
+async def test_a_late_drain_is_waited_for_for_scripts(busy: FakeCluster, tmp_path: Path) -> None:
+    results: list[StepResult] = []
+    work = asyncio.create_task(stop(busy, tmp_path / "a", Control("wait"), results))
+    async with asyncio.timeout(30):
+        while not any(r.seconds > 0.2 for r in results):
+            await asyncio.sleep(0.001)
+    busy.workers["node1/gpu0"].busy = 0
+    await work
+    assert busy.workers["node1/gpu0"].active == "inactive"
+
+
+@pytest.mark.parametrize("answer", ["wait", "force", "undo"])
+async def test_a_late_drain_asks_and_goes_on_meanwhile(
+    busy: FakeCluster, tmp_path: Path, answer: Answer
+) -> None:
+    control = Control("ask")
+    results: list[StepResult] = []
+    work = asyncio.create_task(stop(busy, tmp_path / "a", control, results))
+    await asked(control)
+    assert busy.states()["127.0.0.1:37081"] is True
+    control.answer(answer)
+    if answer == "undo":
+        with pytest.raises(PlanFailed, match="in again"):
+            await work
+        assert busy.workers["node1/gpu0"].active == "active"
+        return
+    if answer == "wait":
+        async with asyncio.timeout(30):
+            while control.asking:
+                await asyncio.sleep(0.001)
+        await asked(control)
+        busy.workers["node1/gpu0"].busy = 0
+    await work
+    assert not control.asking
+    assert busy.workers["node1/gpu0"].active == "inactive"
+    assert any("keep waiting, force or undo?" in r.progress for r in results)
+
+
+async def test_a_late_drain_that_ends_by_itself_needs_no_answer(
+    busy: FakeCluster, tmp_path: Path
+) -> None:
+    control = Control("ask")
+    work = asyncio.create_task(stop(busy, tmp_path / "a", control, []))
+    await asked(control)
+    control.answer("wait")
+    await asked(control)
+    busy.workers["node1/gpu0"].busy = 0
+    await work
+    assert not control.asking
+    control.answer("force")
+    assert control.late() is None

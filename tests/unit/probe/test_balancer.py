@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -51,6 +52,35 @@ def balancer(node: FakeNode, wanted: Any) -> Any:
     found = running.until(lambda d: d.get("balancer") and wanted(d["balancer"]))["balancer"]
     running.close()
     return found
+
+
+def test_what_plans_left_drained_is_read_from_their_users_records(nginx: FakeNode) -> None:
+    line = {
+        "event": "out",
+        "at": time.time() - 720,
+        "plan": "p1",
+        "who": "ann@laptop",
+        "what": "roll",
+        "members": [["u", "127.0.0.1:1"]],
+    }
+    record = nginx.root / f"llamatop-drains-{os.geteuid()}.jsonl"
+    record.write_text(json.dumps(line) + "\n")
+    running = nginx.start(
+        balancer={"kind": "nginx"}, environment={"LLAMATOP_DRAINS_DIRECTORY": str(nginx.root)}
+    )
+    found = running.until(lambda d: d.get("balancer") and d["balancer"].get("left"))
+    (left,) = found["balancer"]["left"]
+    assert left == {
+        "upstream": "u",
+        "address": "127.0.0.1:1",
+        "plan": "p1",
+        "who": "ann@laptop",
+        "what": "roll",
+        "minutes": 12,
+    }
+    record.unlink()
+    running.until(lambda d: "left" not in d["balancer"])
+    running.close()
 
 
 def test_the_files_that_matter_with_their_includes(nginx: FakeNode) -> None:

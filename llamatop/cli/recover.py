@@ -1,0 +1,30 @@
+"""`llamatop recover`: what killed or lost plans left drained, or half-changed, put right."""
+
+from __future__ import annotations
+
+import argparse
+
+from llamatop.cli import change
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `recover`."""
+    parser = subparsers.add_parser(
+        "recover",
+        help="put back what plans that were cut off left drained",
+        description="Put back, once it answers, what plans that were cut off left drained, whoever"
+        " made them; and repair nginx's files where a change was killed half-way.",
+    )
+    parser.add_argument("workers", metavar="WORKER", nargs="*", help="these alone; default: all")
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
+    parser.set_defaults(
+        run=run, now=False, force=False, timeout=None, on_timeout="undo", at_once=1, keep=1
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the plan, show it, ask, carry it out."""
+    args.workers = args.workers or ["*"]
+    return change.run(args)

@@ -1,0 +1,94 @@
+"""A plan's word, on the balancer, that it still holds the members it took out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+from llamatop.errors import LlamatopError
+from llamatop.model.plan import MembershipEdit, Plan
+from llamatop.probe.drains import LEASE_SECONDS
+
+from . import membership
+from .files import Member
+from .live import Fleet
+
+RENEW_SECONDS = LEASE_SECONDS / 4
+
+
+class Lease:
+    """Held from `async with` to its end; whoever is killed meanwhile holds it half a minute longer.
+
+    What a plan takes out is written into its user's record on the balancer before it is done, and
+    so is that it came back, or that the plan ended. See `probe.drains` for what is read from it.
+    """
+
+    def __init__(
+        self, plan: Plan, machines: Fleet, balancer: str | None, identity: str, holder: str
+    ) -> None:
+        self._machines = machines
+        self._balancer = balancer
+        self._holder = holder
+        self._out: set[Member] = set()
+        self._task: asyncio.Task[None] | None = None
+        back = {m for step in plan.steps for m in _members(step.edits, down=False)}
+        self._about: dict[str, object] = {
+            "plan": identity,
+            "who": holder.partition(":")[0],
+            "what": f"{plan.action} {' '.join(plan.targets)}".strip()[:200],
+            "returns": sorted(back),
+        }
+
+    def note(self, edits: Sequence[MembershipEdit]) -> dict[str, object]:
+        """What the record is to say of these edits, for the transaction that makes them."""
+        out, back = _members(edits, down=True), _members(edits, down=False)
+        # From here on the record may say so, however the transaction ends.
+        self._out.update(out)
+        return {"about": self._about, "out": sorted(out), "in": sorted(back)}
+
+    def moved(self, edits: Sequence[MembershipEdit]) -> None:
+        """These are made: what came back is held no longer."""
+        self._out -= _members(edits, down=False)
+
+    async def __aenter__(self) -> Self:
+        """Begin to renew it."""
+        self._task = asyncio.create_task(self._keep())
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Say that the plan ended, where anything is still out."""
+        ending = asyncio.create_task(self._end())
+        while not ending.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({ending})
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            await self._say("renewed")
+
+    async def _end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        await self._say("ended")
+
+    async def _say(self, event: str) -> None:
+        """Best effort: where it fails, what is out is taken for left over once the lease is."""
+        if not self._out or self._balancer is None:
+            return
+        with contextlib.suppress(LlamatopError):
+            machine = self._machines.machine(self._balancer)
+            await membership.note(machine, self._holder, self._about, event)
+
+
+def _members(edits: Sequence[MembershipEdit], down: bool) -> set[Member]:
+    return {(e.upstream, address) for e in edits if e.down is down for address in e.addresses}

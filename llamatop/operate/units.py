@@ -1,0 +1,118 @@
+"""One unit started, stopped, restarted, enabled or disabled, and read back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+from llamatop.errors import LlamatopError, NodeError, Unreachable
+from llamatop.model.observed import UnitState
+from llamatop.model.plan import Step
+
+from . import systemd, waits
+from .failure import StepFailed
+from .live import Fleet, LiveSource
+
+READ_BACK_SECONDS = 30.0
+_JOURNAL_SECONDS = 5.0
+
+
+async def change(
+    source: LiveSource, machines: Fleet, step: Step, progress: Callable[[str], None]
+) -> None:
+    """Do the step's verb to its unit and read it back; raises StepFailed or NodeError."""
+    verb = step.verb
+    if verb is None or step.unit is None:
+        raise StepFailed(f"{step.title}: the plan names no unit")
+    before = waits.unit_of(source.latest, step)
+    failure = await _command(source, machines, step, progress)
+    await _read_back(source, step)
+    after = waits.unit_of(source.latest, step)
+    if isinstance(failure, Unreachable) and before is not None and _untold(before, after):
+        progress("the connection was cut before systemd was told: telling it again")
+        failure = await _command(source, machines, step, progress)
+        await _read_back(source, step)
+        after = waits.unit_of(source.latest, step)
+    if after is None:
+        raise StepFailed(f"{step.unit} cannot be read back") from failure
+    wrong = systemd.differs(verb, before or after, after) if before else None
+    if failure is not None and (wrong or not isinstance(failure, Unreachable)):
+        raise StepFailed(f"{failure}{await last_words(machines, step)}") from failure
+    if wrong is not None:
+        words = await last_words(machines, step)
+        raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
+
+
+async def _command(
+    source: LiveSource, machines: Fleet, step: Step, progress: Callable[[str], None]
+) -> LlamatopError | None:
+    """Run the step's commands, showing the unit's state meanwhile; what went wrong, if any."""
+    machine = machines.machine(step.node)
+    for command in step.commands:
+        run = asyncio.create_task(machine.run(command, timeout_seconds=step.timeout_seconds))
+        try:
+            began = time.monotonic()
+            while not (await asyncio.wait({run}, timeout=1.0))[0]:
+                unit = waits.unit_of(source.latest, step)
+                state = f"{unit.active_state}/{unit.sub_state}" if unit else "no answer"
+                progress(f"{state}, {time.monotonic() - began:.0f} s")
+            done = run.result()
+        except LlamatopError as error:
+            return error
+        finally:
+            # systemd goes on with what it was told: know that it was told, and how it ended.
+            await to_the_end(run)
+        if done.status != 0:
+            words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            said = words[-1] if words else "no message"
+            return StepFailed(f"`{command}` ended with status {done.status}: {said}")
+    return None
+
+
+async def _read_back(source: LiveSource, step: Step) -> None:
+    """Read the node again; after a cut connection go on asking for half a minute."""
+    give_up = time.monotonic() + READ_BACK_SECONDS
+    while True:
+        try:
+            await source.refresh(step.node)
+            return
+        except NodeError:
+            if time.monotonic() > give_up:
+                raise
+            await asyncio.sleep(0.5)
+
+
+async def last_words(machines: Fleet, step: Step) -> str:
+    """The end of the unit's journal as half a sentence, empty where it cannot be read."""
+    if step.unit is None:
+        return ""
+    command = systemd.last_line(step.unit)
+    with contextlib.suppress(LlamatopError):
+        machine = machines.machine(step.node)
+        done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
+        text = done.stdout.decode("utf-8", "replace").strip()
+        if done.status == 0 and text:
+            return f"; its journal ends with: {text.splitlines()[-1]}"
+    return ""
+
+
+def _untold(before: UnitState, after: UnitState | None) -> bool:
+    """Whether a unit stands as it did, and is not about to change either."""
+    same = after is not None and (after.active_state, after.sub_state, after.main_pid) == (
+        before.active_state,
+        before.sub_state,
+        before.main_pid,
+    )
+    return same and before.active_state in ("active", "inactive", "failed")
+
+
+async def to_the_end(task: asyncio.Task[Any]) -> None:
+    """Wait until the task has ended, however often we are cancelled; raises nothing of its own."""
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

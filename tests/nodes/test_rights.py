@@ -1,0 +1,137 @@
+"""A user with exactly the printed sudoers fragment, on real machines with a real sudo."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from llamatop.errors import NodeError
+from tests.nodes.cluster import Cluster
+from tests.nodes.load import Load
+from tests.nodes.machine import Machine
+from tests.nodes.test_operate import CONF, MEMBER, console, ended, llamatop
+
+NODES = ("node1", "node2")
+OPS = {node: f"{node}-ops" for node in NODES}
+
+
+@pytest.fixture(scope="module")
+def fragments(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `llamatop sudoers` prints for each node, asked as the user who has no right yet."""
+    directory = tmp_path_factory.mktemp("fragments")
+    file = cluster.write_files(directory)
+    file.write_text(re.sub(r'ssh = "(node\d)"', r'ssh = "\1-ops"', file.read_text()))
+
+    async def printed(node: str) -> str:
+        words = ("sudoers", "--user", "ops", "--node", node, "-c", str(file))
+        done = await ended(await llamatop(*words))
+        assert done.status == 0, done.stderr
+        return done.stdout
+
+    return {node: asyncio.run(printed(node)) for node in NODES}
+
+
+@contextmanager
+def allowed(cluster: Cluster, fragments: dict[str, str], without: str = "") -> Iterator[None]:
+    """The fragments in place, one line of node1's left out."""
+    files = []
+    try:
+        for node, text in fragments.items():
+            lines = text.splitlines(keepends=True)
+            if node == "node1" and without:
+                kept = [line for line in lines if without not in line]
+                assert len(kept) == len(lines) - 1, without
+                lines = kept
+            files.append(put(cluster[node], "".join(lines)))
+        yield
+    finally:
+        for file in files:
+            file.unlink()
+
+
+def put(machine: Machine, text: str) -> Path:
+    machine.write("/etc/sudoers.d/llamatop", text)
+    file = machine.root / "etc/sudoers.d/llamatop"
+    file.chmod(0o440)
+    done = machine.run(["visudo", "-c"], check=False)
+    assert "llamatop: parsed OK" in done.stdout + done.stderr
+    return file
+
+
+async def test_with_the_fragment_alone_everything_can_be_done(
+    cluster: Cluster, fragments: dict[str, str], tmp_path: Path
+) -> None:
+    before = cluster["node1"].read(CONF)
+    with allowed(cluster, fragments):
+        async with console(cluster, tmp_path, **OPS) as at:
+            async with Load(cluster.url, concurrency=6) as load:
+                await load.wait_tokens(100)
+                for worker in MEMBER:
+                    results = await at.do("restart", worker)
+                    drained = [r for r in results if r.step.kind == "wait-drained"]
+                    print(worker, [r.progress for r in drained])
+                    assert not any("known" in r.progress for r in drained)
+                await load.finish()
+            assert (load.cut, load.failed) == ([], [])
+            await at.do("drain", "node2/gpu0")
+            await at.do("undrain", "node2/gpu0")
+            await at.do("stop", "node1/gpu1")
+            await at.do("start", "node1/gpu1")
+            await at.do("undrain", "node1/gpu1")
+            await at.do("disable", "node2/gpu0")
+            await at.do("enable", "node2/gpu0")
+            await at.do("restart", "node1/llama-tunnel-node2")
+            lines = [line async for line in at.collector.journal("node1/gpu1", 5, follow=False)]
+            assert len(lines) == 5
+            followed = at.collector.journal("node2/gpu0", 3, follow=True)
+            async with asyncio.timeout(30):
+                assert [await anext(followed) for _ in range(3)]
+            await followed.aclose()
+        journals = [
+            cluster[node].run(["journalctl", "-t", "llamatop", "-o", "cat"]).stdout
+            for node in NODES
+        ]
+        assert f": 127.0.0.1:37083 out in {CONF}: done" in journals[0]
+        assert (
+            "drain node2/gpu0: step 2 (wait until nothing runs on node2/gpu0) done" in journals[1]
+        )
+        for node in NODES:
+            for words in ("id", "systemctl stop ssh", "sh -c id", f"cat {CONF}", "nginx -s stop"):
+                assert cluster[node].ssh(f"sudo -n {words}", user="ops").returncode != 0, words
+        assert "least_conn" in cluster["node1"].ssh("sudo -n nginx -T", user="ops").stdout
+    assert cluster["node1"].read(CONF) == before
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "/ln -T",
+        "/cp -a",
+        "/dd of",
+        "/mv -f -T -- /etc/nginx/conf.d/.llama_cluster.conf.llamatop-new",
+        "/mv -f -T -- /etc/nginx/conf.d/.llama_cluster.conf.llamatop-old",
+        "/rm -f",
+        "nginx -t",
+        "reload -- nginx",
+        "restart -- llama-server-gpu0",
+    ],
+)
+async def test_with_one_line_less_it_is_named_before_the_first_step(
+    cluster: Cluster, fragments: dict[str, str], tmp_path: Path, without: str
+) -> None:
+    before = cluster["node1"].read(CONF)
+    inode = (cluster["node1"].root / CONF.lstrip("/")).stat().st_ino
+    with allowed(cluster, fragments, without):
+        async with console(cluster, tmp_path, **OPS) as at:
+            with pytest.raises(
+                NodeError, match=r"sudo does not let you run .*nothing was begun"
+            ) as e:
+                await at.plan("restart", "node1/gpu0")
+    assert without.lstrip("/") in str(e.value)
+    assert cluster["node1"].read(CONF) == before
+    assert (cluster["node1"].root / CONF.lstrip("/")).stat().st_ino == inode

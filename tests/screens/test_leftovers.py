@@ -1,0 +1,44 @@
+"""What a lost plan left drained is said once, with the key that puts it back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llamatop.model.cluster import ClusterSnapshot, MemberView
+from llamatop.model.observed import LeftDrained
+from tests.screens import clusters
+from tests.screens.stage import Stage, until
+
+
+def left_drained(tick: int) -> ClusterSnapshot:
+    well = clusters.well()
+    assert well.balancer is not None
+    line = MemberView("llama_cluster", "127.0.0.1:37080", "down", "node1/gpu0")
+    left = LeftDrained("llama_cluster", line.address, "p1", "ann@desk", "roll node1/gpu0", 12)
+    return replace(well, tick=tick, members=(line,), balancer=replace(well.balancer, left=(left,)))
+
+
+async def test_it_is_offered_once_and_v_makes_the_plan() -> None:
+    app = Stage()
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(left_drained(41))
+        words = "node1/gpu0 was left drained by ann@desk 12 min ago"
+        await until(pilot, lambda: words in " ".join(app.shown().split()), "the offer")
+        app.fake.push(left_drained(42))
+        await until(pilot, lambda: app.snapshot.tick == 42, "the next snapshot")
+        assert len([n for n in app._notifications if "left drained" in n.message]) == 1
+        assert any(
+            n.message.endswith("(roll node1/gpu0): v puts it back") for n in app._notifications
+        )
+        await pilot.press("v")
+        await until(pilot, lambda: bool(app.hand.asked), "the plan")
+        assert app.hand.asked == [("recover", (), False, False)]
+        assert app.hand.executed == []
+
+
+async def test_read_only_says_it_without_a_key() -> None:
+    app = Stage(read_only=True)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(left_drained(41))
+        await until(pilot, lambda: bool(app._notifications), "the word")
+        assert all("puts it back" not in n.message for n in app._notifications)

@@ -1,0 +1,281 @@
+"""Whole configurations as people write them: real nginx, crossplane and we see the same members."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import crossplane
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from llamatop import nginx
+from llamatop.model.observed import UpstreamMember
+from llamatop.probe.includes import Files
+
+TREES = Path(__file__).parents[2] / "cases" / "nginx" / "trees"
+# The long run: LLAMATOP_TEST_EXAMPLES=100000
+EXAMPLES = int(os.environ.get("LLAMATOP_TEST_EXAMPLES", "2000"))
+
+Key = tuple[str, str, str]
+
+
+def names() -> list[str]:
+    return sorted(path.name for path in TREES.iterdir())
+
+
+@pytest.fixture(params=names())
+def tree(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of one configuration, links kept; its main file is nginx.conf."""
+    copy = tmp_path / "nginx"
+    shutil.copytree(TREES / request.param, copy, symlinks=True)
+    return copy
+
+
+def read(tree: Path) -> tuple[UpstreamMember, ...]:
+    """The members as the node sends the files."""
+    main = str(tree / "nginx.conf")
+    found = Files().read(main, str(tree))
+    return nginx.members({path: f["text"].encode("latin-1") for path, f in found.items()}, main)
+
+
+def by_crossplane(tree: Path) -> list[tuple[str, list[str]]]:
+    """Each server line's upstream and words, includes followed."""
+    payload = crossplane.parse(str(tree / "nginx.conf"), combine=True, check_args=False)
+    assert payload["status"] == "ok", payload["errors"]
+    return [
+        (block["args"][0], line["args"])
+        for block in _blocks(payload["config"][0]["parsed"])
+        if block["directive"] == "upstream"
+        for line in block["block"]
+        if line["directive"] == "server"
+    ]
+
+
+def _blocks(parsed: list[dict[str, object]]) -> Iterator[dict[str, object]]:
+    for one in parsed:
+        yield one
+        if isinstance(one.get("block"), list) and one["directive"] != "upstream":
+            yield from _blocks(one["block"])  # type: ignore[arg-type]
+
+
+def dumped(binary: str, tree: Path) -> tuple[UpstreamMember, ...]:
+    """The members in what the real `nginx -T` prints; the test fails where it refuses the tree."""
+    done = subprocess.run(
+        [binary, "-T", "-p", str(tree), "-c", str(tree / "nginx.conf")],
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    files, main = nginx.dump(done.stdout)
+    return nginx.members(files, main)
+
+
+def keys(members: tuple[UpstreamMember, ...]) -> list[tuple[Key, bool]]:
+    return [((m.upstream, m.address, os.path.realpath(m.file or "")), m.down) for m in members]
+
+
+def test_all_three_see_the_same_members(tree: Path, nginx_binary: str) -> None:
+    ours = read(tree)
+    assert ours
+    seen = [(m.upstream, m.address, m.down) for m in ours]
+    assert seen == [(name, w[0], "down" in w[1:]) for name, w in by_crossplane(tree)]
+    assert keys(dumped(nginx_binary, tree)) == keys(ours)
+    for member in ours:
+        lines = Path(member.file or "").read_bytes().split(b"\n")
+        # A directive that spans lines begins on its first.
+        assert b"server" in lines[(member.line or 0) - 1]
+
+
+def test_each_member_down_and_up_again_gives_the_same_bytes(tree: Path, nginx_binary: str) -> None:
+    before = read(tree)
+    for member in before:
+        assert member.file is not None
+        file = Path(member.file).resolve()
+        data = file.read_bytes()
+        edited = nginx.edit(data, member.upstream, member.address, not member.down, member.file)
+        file.write_bytes(edited)
+        # A line that two upstreams include is a member of both.
+        line = (member.file, member.line, member.address)
+        expected = [
+            (key, not member.down if (m.file, m.line, m.address) == line else down)
+            for m, (key, down) in zip(before, keys(before), strict=True)
+        ]
+        assert keys(read(tree)) == expected
+        assert keys(dumped(nginx_binary, tree)) == expected
+        assert _without_down(edited) == _without_down(data)
+        back = nginx.edit(edited, member.upstream, member.address, member.down, member.file)
+        if not member.down:
+            assert back == data
+        file.write_bytes(data)
+
+
+def _without_down(data: bytes) -> bytes:
+    """What has to stay: everything but the word and the blanks beside it."""
+    return b"".join(re.sub(rb"(['\"]?)\bdown\b\1", b"", data).split())
+
+
+def test_the_link_leads_to_the_file_that_is_edited(tmp_path: Path) -> None:
+    tree = tmp_path / "nginx"
+    shutil.copytree(TREES / "debian", tree, symlinks=True)
+    (file,) = {m.file for m in read(tree)}
+    assert file == str(tree / "sites-enabled" / "llama")
+    found = Files().read(str(tree / "nginx.conf"), str(tree))
+    assert found[file]["target"] == str(tree / "sites-available" / "llama")
+
+
+@pytest.mark.parametrize(
+    ("upstream", "address", "says"),
+    [
+        ("chat", "127.0.0.1:1", "up.conf:1: no server 127.0.0.1:1 in upstream chat"),
+        ("chat_long", "127.0.0.1:1", "up.conf:4: no server 127.0.0.1:1 in upstream chat_long"),
+        ("absent", "127.0.0.1:37081", "up.conf: no upstream absent"),
+    ],
+)
+def test_what_is_missing_is_named_with_file_and_line(
+    upstream: str, address: str, says: str
+) -> None:
+    data = (TREES / "shared" / "upstreams.conf").read_bytes()
+    with pytest.raises(KeyError) as caught:
+        nginx.edit(data, upstream, address, down=True, file="up.conf")
+    assert caught.value.args[0] == says
+
+
+# What people write between words, at line ends, around blocks.
+_newline = st.sampled_from(["\n", "\r\n", "\n\n", "\n# é } {\n", " # server x;\n"])
+_blank = st.sampled_from([" ", "\t", "  ", "\t\t"])
+_addresses = [
+    "127.0.0.1:37081", "127.0.0.1:37082", "127.0.0.1:37083", "[::1]:8080", "localhost:81",
+    "localhost", "unix:/run/a.sock", "127.0.0.1",
+]  # fmt: skip
+_parameters = st.lists(
+    st.sampled_from(["weight=2", "max_fails=0", "fail_timeout=5s", "max_conns=9"]),
+    max_size=3,
+    unique=True,
+)
+
+
+@st.composite
+def _server(draw: st.DrawFn, address: str) -> tuple[str, bool]:
+    quote = draw(st.sampled_from(["", "", "", '"', "'"]))
+    words = ["server", f"{quote}{address}{quote}", *draw(_parameters)]
+    down = draw(st.booleans())
+    if down:
+        words.insert(draw(st.integers(2, len(words))), draw(st.sampled_from(["down", "'down'"])))
+    gap = st.one_of(_blank, _newline)
+    text = words[0] + "".join(draw(gap) + word for word in words[1:])
+    return text + draw(st.sampled_from([";", ";", " ;", "\n;"])), down
+
+
+@st.composite
+def _configuration(draw: st.DrawFn) -> tuple[bytes, bytes, bytes]:
+    """The main file, the one it includes, and one with the members of an upstream."""
+    pieces = []
+    for number in range(draw(st.integers(1, 3))):
+        addresses = draw(st.lists(st.sampled_from(_addresses), min_size=1, max_size=5, unique=True))
+        servers = [draw(_server(address))[0] for address in addresses]
+        method = draw(st.sampled_from(["", "least_conn;", "# least_conn;\n", "ip_hash ;"]))
+        lines = "".join(text + draw(st.one_of(_blank, _newline, st.just(""))) for text in servers)
+        pieces.append(f"upstream u{number}{draw(_blank)}{{{method}{draw(_newline)}{lines}}}")
+        pieces.append(draw(_newline))
+    inner = "".join(draw(_server(address))[0] for address in draw(_some()))
+    end = draw(st.sampled_from(["", "\n", "\r\n"]))
+    main = (
+        "pid nginx.pid; error_log stderr; events {}\nhttp { access_log off; include up/*.conf;"
+        + draw(_newline)
+        + "upstream parts { server 127.0.0.1:9; include parts; } }\n"
+    )
+    return main.encode(), ("".join(pieces) + end).encode(), (inner + end).encode()
+
+
+def _some() -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(_addresses), min_size=1, max_size=3, unique=True)
+
+
+def _put(tree: Path, files: tuple[bytes, bytes, bytes]) -> None:
+    (tree / "up").mkdir(exist_ok=True)
+    for name, data in zip(("nginx.conf", "up/a.conf", "parts"), files, strict=True):
+        (tree / name).write_bytes(data)
+
+
+def _edited_and_undone(tree: Path, choice: st.DataObject) -> None:
+    """Turn one member, undo it, and compare what we and crossplane see before and after."""
+    before = read(tree)
+    member = choice.draw(st.sampled_from(before))
+    assert member.file is not None
+    file = Path(member.file)
+    data = file.read_bytes()
+    edited = nginx.edit(data, member.upstream, member.address, not member.down, member.file)
+    file.write_bytes(edited)
+    assert keys(read(tree)) == [
+        (key, not member.down if m == member else down)
+        for m, (key, down) in zip(before, keys(before), strict=True)
+    ]
+    assert _without_down(edited) == _without_down(data)
+    assert [(n, [w for w in words if w != "down"]) for n, words in by_crossplane(tree)] == [
+        (m.upstream, [m.address, *_words(m, data, before)]) for m in before
+    ]
+    if not member.down:
+        assert nginx.edit(edited, member.upstream, member.address, False) == data
+
+
+def _words(member: UpstreamMember, data: bytes, before: tuple[UpstreamMember, ...]) -> list[str]:
+    file = Path(member.file or "")
+    lines = nginx.lines_of(file.read_bytes(), str(file), member.upstream)
+    (line,) = [line for line in lines if line.address == member.address]
+    return [word.value for word in line.parameters if word.value != "down"]
+
+
+_wild = settings(deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@settings(_wild, max_examples=100)
+@given(_configuration(), st.data())
+def test_only_the_meant_member_changes(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: tuple[bytes, bytes, bytes],
+    choice: st.DataObject,
+) -> None:
+    tree = tmp_path_factory.getbasetemp() / "generated"
+    tree.mkdir(exist_ok=True)
+    _put(tree, files)
+    _edited_and_undone(tree, choice)
+
+
+@pytest.mark.slow
+@settings(_wild, max_examples=EXAMPLES)
+@given(_configuration(), st.data())
+def test_only_the_meant_member_changes_many_times(
+    tmp_path_factory: pytest.TempPathFactory,
+    files: tuple[bytes, bytes, bytes],
+    choice: st.DataObject,
+) -> None:
+    tree = tmp_path_factory.getbasetemp() / "generated-many"
+    tree.mkdir(exist_ok=True)
+    _put(tree, files)
+    _edited_and_undone(tree, choice)
+
+
+@pytest.mark.slow
+@settings(_wild, max_examples=EXAMPLES // 10)
+@given(_configuration(), st.data())
+def test_the_real_nginx_sees_only_the_meant_member_change(
+    tmp_path_factory: pytest.TempPathFactory,
+    nginx_binary: str,
+    files: tuple[bytes, bytes, bytes],
+    choice: st.DataObject,
+) -> None:
+    tree = tmp_path_factory.getbasetemp() / "generated-real"
+    tree.mkdir(exist_ok=True)
+    _put(tree, files)
+    before = keys(dumped(nginx_binary, tree))
+    assert before == keys(read(tree))
+    _edited_and_undone(tree, choice)
+    after = keys(dumped(nginx_binary, tree))
+    assert after == keys(read(tree))
+    assert sum(one != other for one, other in zip(before, after, strict=True)) == 1
