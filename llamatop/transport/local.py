@@ -144,14 +144,18 @@ class LocalChannel:
         """Close its input, hang up, and kill its process group where that is not enough."""
         self._stdin.close()
         try:
-            self._signal(signal.SIGHUP)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(HANG_UP_GRACE_SECONDS):
-                    await self._process.wait()
+            for number in (signal.SIGHUP, signal.SIGKILL):
+                self._signal(number)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(HANG_UP_GRACE_SECONDS):
+                        await self._process.wait()
         finally:
             self._signal(signal.SIGKILL)
             self._stderr.cancel()
+            # asyncio closes a pipe by itself only once it has been read to its end.
+            self._process._transport.close()  # type: ignore[attr-defined]
             self._forget(self)
+        await asyncio.sleep(0)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process.returncode is None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from llamatop.errors import NodeError, ProtocolFault, Unreachable
 from llamatop.model.plan import Command
+from llamatop.transport import local
 from llamatop.transport.local import LocalMachine
 
 
@@ -136,3 +139,25 @@ async def test_stderr_keeps_its_tail_and_never_blocks(machine: LocalMachine) -> 
     done = await machine.run(shell("head -c 1000000 /dev/zero >&2; echo last >&2"))
     assert len(done.stderr) == 64 * 1024
     assert done.stderr.endswith(b"last\n")
+
+
+@pytest.mark.parametrize(
+    "script", ["yes | head -c 3000000; sleep 100", "trap '' HUP; echo; sleep 100"]
+)
+def test_closing_leaves_nothing_for_the_garbage_collector(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "HANG_UP_GRACE_SECONDS", 0.1)
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+
+    async def work() -> None:
+        machine = LocalMachine("here")
+        channel = await machine.open(shell(script))
+        await channel.readline()
+        await machine.close()
+
+    for _ in range(3):
+        asyncio.run(work())
+        gc.collect()
+    assert not said
