@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -210,8 +210,11 @@ async def test_two_operators_at_once_both_get_what_they_meant(
         ends = await asyncio.gather(ann.execute(plans[0]), bob.execute(plans[1]))
         said = [result.progress for results in ends for result in results]
         assert any("edited anew" in text for text in said), "one had to see the other's change"
-        for worker in MEMBER:
-            assert ann.membership(worker) == "down"
+        async with asyncio.timeout(60), aclosing(ann.collector.snapshots()) as snapshots:
+            # Each has read back its own; the other's change comes with the next look.
+            async for snapshot in snapshots:
+                if all(snapshot.worker(worker).membership == "down" for worker in MEMBER):
+                    break
         assert cluster["node1"].read(CONF).count(" down;") == 2
         await asyncio.gather(ann.do("undrain", "node1/gpu0"), bob.do("undrain", "node2/gpu1"))
     assert cluster["node1"].read(CONF) == before

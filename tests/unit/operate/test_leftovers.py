@@ -22,6 +22,8 @@ from llamatop.probe import drains
 from tests.unit.operate.fakes import CONF, FakeCluster
 from tests.unit.operate.real_nginx import UPSTREAM, RealNginx
 
+pytestmark = pytest.mark.slow
+
 DOWN = UPSTREAM.replace(b":9;", b":9 down;")
 MEMBER = ["u", "127.0.0.1:9"]
 ABOUT = {"plan": "p1", "who": "ann@laptop", "what": "restart node1/gpu0", "returns": [MEMBER]}

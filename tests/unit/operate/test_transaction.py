@@ -12,6 +12,8 @@ import pytest
 
 from tests.unit.operate.real_nginx import UPSTREAM, RealNginx
 
+pytestmark = pytest.mark.slow
+
 DOWN = UPSTREAM.replace(b":9;", b":9 down;")
 
 

@@ -16,6 +16,8 @@ from llamatop.probe import includes
 
 from .node import FakeNode
 
+pytestmark = pytest.mark.slow
+
 MAIN = """events {}
 # include /not/this.conf;
 http { include "sites/*.conf"; include mime.types; log_format x 'include /nor/this;'; }

@@ -18,6 +18,8 @@ from llamatop.probe import bundle
 from .node import FakeNode, Running
 from .server import Worker
 
+pytestmark = pytest.mark.slow
+
 A = "llama-server-gpu0.service"
 B = "llama-server-gpu1.service"
 

@@ -14,6 +14,8 @@ from llamatop.probe.conversation import Talk
 from .node import FakeNode
 from .server import Worker, kept
 
+pytestmark = pytest.mark.slow
+
 A = "llama-server-gpu0.service"
 
 

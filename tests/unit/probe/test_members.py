@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from llamatop.probe import bundle
 
 from .node import FakeNode
 from .server import Worker, captured
+
+pytestmark = pytest.mark.slow
 
 
 def identity(answer: bytes) -> str:

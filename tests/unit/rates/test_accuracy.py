@@ -10,6 +10,8 @@ from tests.benchmarks.rates import LOADS, SPEEDS, simulated
 from tests.benchmarks.rates_accuracy import Read, accuracy, counted_to, without_metrics
 from tests.benchmarks.rates_simulation import Load, Machine
 
+pytestmark = pytest.mark.slow
+
 SEEDS = 15
 STEADY_LOADS = list(LOADS.values())[:4]
 Sight = Callable[[Sequence[Read]], Sequence[Read]]

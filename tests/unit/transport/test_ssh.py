@@ -20,6 +20,8 @@ from .conftest import World
 from .sshd import silent_port
 from .test_local import ended, shell
 
+pytestmark = pytest.mark.slow
+
 
 async def longest_gap(stop: asyncio.Event) -> float:
     """The longest time for which the event loop did nothing else, until `stop`."""

@@ -20,6 +20,8 @@ from .conftest import World
 from .sshd import keygen, silent_port
 from .test_local import ended
 
+pytestmark = pytest.mark.slow
+
 ECHO = Command(("echo", "here"))
 
 
