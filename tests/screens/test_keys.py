@@ -17,6 +17,8 @@ from llamatop.errors import NodeError
 from tests.screens import clusters
 from tests.screens.stage import Stage, settled, until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_the_cursor_moves_by_every_key() -> None:
     app = Stage()

@@ -11,6 +11,8 @@ from llamatop.app.screens.logs import LogScreen
 from llamatop.app.widgets.journal import KEPT_LINES, JournalView
 from tests.screens.stage import Stage, until
 
+pytestmark = pytest.mark.slow
+
 
 def flood(first: int, number: int) -> list[str]:
     return [f"line {place:06} of the flood" for place in range(first, first + number)]

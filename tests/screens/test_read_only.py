@@ -13,6 +13,8 @@ from llamatop.app.screens.detail import DetailScreen
 from llamatop.app.screens.logs import LogScreen
 from tests.screens.stage import Stage, until
 
+pytestmark = pytest.mark.slow
+
 CHANGING = {key.action for key in KEYS if key.changes}
 OPENS = {"main": "", "detail": "enter", "log": "l"}
 

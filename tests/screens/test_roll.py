@@ -10,6 +10,8 @@ from textual.pilot import Pilot
 from llamatop.app.screens.main import MainScreen
 from tests.screens.stage import Stage, until
 
+pytestmark = pytest.mark.slow
+
 
 def stage_of(app: Stage) -> str | None:
     return app.plan_run.stage if app.plan_run else None

@@ -15,6 +15,8 @@ from llamatop.cli.main import main
 from llamatop.cli.progress import Progress
 from llamatop.model.plan import Plan, Step, StepResult
 
+pytestmark = pytest.mark.slow
+
 LLAMATOP = f"{sys.executable} -m llamatop.cli.main"
 
 

@@ -19,6 +19,8 @@ from llamatop.probe import bindings, nvidia_smi, nvml
 
 from .node import FakeNode
 
+pytestmark = pytest.mark.slow
+
 
 class FakeError(Exception):
     def __init__(self, value: int) -> None:
