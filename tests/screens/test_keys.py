@@ -212,7 +212,7 @@ async def test_the_pane_gives_each_entry_one_line_without_the_server_s_own_time(
         assert first.endswith("slot launch_slot_: id 0 | task 441")
         assert "0.09.070.426" not in first
         (timed,) = [line for line in lines if "eval time" in line]
-        assert "▲ slot print_timing: id 0 | task 441 | eval time = 9412.11 ms" in timed
+        assert "▲ slot 0: eval time = 9412.11 ms / 512 tokens" in timed
     async with (app := Stage()).run_test(size=(120, 24)) as pilot:
         await pilot.press("l")
         await settled(pilot)

@@ -28,6 +28,7 @@ PATIENCE_SECONDS = 0.2
 _PREFIX = re.compile(r"\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\S* \S+ ([^\s:\[]+)(?:\[\d+\])?: (.*)")
 # As llama-server writes by itself: time since its start, level, message.
 _OWN = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} ([A-Z]) (.*)")
+_SLOT = re.compile(r"slot +\w+: id +(\d+) \| task -?\d+ \| ")
 _LEVELS = {"W": ("▲ ", "event.warning"), "E": ("✗ ", "event.error")}
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT|\d\d-\d\d )?\d\d:\d\d:\d\d\S*")
 
@@ -36,7 +37,7 @@ class JournalView(Lines, can_focus=True):
     """Stays at the end while `follow` is on; what has scrolled past stays for the search.
 
     Without `follow` it stands still: what comes meanwhile is held back, the newest of it. A `brief`
-    one gives each entry one line, without the time that llama-server itself writes.
+    one gives each entry one line, without what llama-server writes before the words.
     """
 
     heading_words: str | None = "journal"
@@ -256,7 +257,7 @@ class JournalView(Lines, can_focus=True):
         if self.brief:
             own = _OWN.match(rest)
             rest = _LEVELS.get(own[1], ("", ""))[0] + own[2] if own else rest
-            rest = " ".join(rest.split())
+            rest = _SLOT.sub(r"slot \1: ", " ".join(rest.split()))
         return f"{when} {rest}" if program != "systemd" else f"{when} systemd: {rest}"
 
     def _wrap(self, entry: int) -> None:
