@@ -100,6 +100,9 @@ class Execution:
             await self._fresh(list(dict.fromkeys(nodes)))
         except Refused as error:
             raise _refused(f"{error}; nothing was done") from error
+        if self._standing.wrong(self._source.latest):
+            # The plan read the balancer's files; the figures may be of the tick before.
+            await waits.look(self._source, list(dict.fromkeys(nodes)))
         wrong = self._standing.wrong(self._source.latest)
         if wrong:
             raise _refused(f"{'; '.join(wrong)}; nothing was done: make the plan again")

@@ -41,9 +41,9 @@ class Steps:
         """The target's server lines that are in now."""
         return [m for m in members_of(self.snapshot, target) if self.state(m) == "in"]
 
-    def _down_in_file(self, member: Member) -> bool:
+    def _down_in_file(self, member: Member) -> bool | None:
         file = self._file_of(member)
-        return bool(self.files and file and self.files.down(file, member))
+        return self.files.down(file, member) if self.files and file else None
 
     def _file_of(self, member: Member) -> str | None:
         balancer = self.snapshot.balancer
@@ -208,8 +208,10 @@ class Steps:
     def state(self, member: Member) -> Membership | None:
         """How a server line stands, by the file itself where it was read; None without one."""
         states = {(m.upstream, m.address): m.state for m in self.snapshot.members}
-        state = states.get(member)
-        return "down" if state == "in" and self._down_in_file(member) else state
+        state, down = states.get(member), self._down_in_file(member)
+        if state not in ("in", "down") or down is None:
+            return state
+        return "down" if down else "in"
 
     def _add(self, step: Step) -> None:
         self.steps.append(replace(step, batch=self.batch))

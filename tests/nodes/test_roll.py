@@ -198,12 +198,14 @@ async def broken(at: Console, cluster: Cluster, action: Action, step: int) -> st
     return ""
 
 
-async def settled(at: Console) -> None:
-    """Wait until both nodes are read again and every member is known."""
+async def settled(at: Console, state: str | None = None) -> None:
+    """Wait until both nodes are read again and every member is known, or is as `state` says."""
     async with asyncio.timeout(60):
         async for snapshot in at.collector.snapshots():
             fresh = all(node.reachable and not node.stale for node in snapshot.nodes)
-            if fresh and all(w.membership and w.sample.health for w in snapshot.workers):
+            known = all(w.membership and w.sample.health for w in snapshot.workers)
+            wrong = [w for w in snapshot.workers if state and w.membership != state]
+            if fresh and known and not wrong:
                 return
 
 
@@ -239,6 +241,7 @@ async def test_ssh_cut_at_any_step_loses_nothing(
             if drained:
                 await at.do("undrain", "node2/gpu1")
             assert node.read(CONF) == before
+            await settled(at, "in")
         with suppress(TimeoutError):
             await load.wait_tokens(50)
         await load.finish()

@@ -315,3 +315,14 @@ async def test_the_file_itself_says_who_is_in(cluster: FakeCluster, audit: Path)
     cluster.frozen = cluster.snapshot()
     drain(cluster, "127.0.0.1:37081")
     assert kinds(await cluster.operator(audit).plan("stop", ["node1/gpu0"])) == ["stop"]
+
+
+async def test_a_member_that_was_put_in_a_moment_ago_is_drained_first(
+    cluster: FakeCluster, audit: Path
+) -> None:
+    before = cluster.files[CONF]
+    drain(cluster, "127.0.0.1:37081")
+    cluster.frozen = cluster.snapshot()
+    cluster.files[CONF] = before
+    plan = await cluster.operator(audit).plan("stop", ["node1/gpu0"])
+    assert kinds(plan) == ["membership", "wait-drained", "stop"]
