@@ -44,9 +44,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def add_options(parser: argparse.ArgumentParser, action: Action) -> None:
     """The options of one action that changes a cluster, and its `run`."""
-    parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
+    add_asking(parser)
     parser.add_argument("--force", action="store_true", help="override the guards")
     if action in ("stop", "restart"):
         parser.add_argument("--now", action="store_true", help="do not drain: cuts requests")
@@ -61,7 +59,15 @@ def add_options(parser: argparse.ArgumentParser, action: Action) -> None:
             help="a drain that takes longer: put everything back and fail (default), keep"
             " waiting, or go on and cut what still runs",
         )
-    parser.set_defaults(run=run, now=False, timeout=None, on_timeout="undo", at_once=1, keep=1)
+
+
+def add_asking(parser: argparse.ArgumentParser) -> None:
+    """What every plan can be asked for; the options that an action lacks have their defaults."""
+    parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
+    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
+    parser.set_defaults(run=run, now=False, force=False, timeout=None)
+    parser.set_defaults(on_timeout="undo", at_once=1, keep=1)
 
 
 def run(args: argparse.Namespace) -> int:

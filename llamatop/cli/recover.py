@@ -16,12 +16,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         " made them; and repair nginx's files where a change was killed half-way.",
     )
     parser.add_argument("workers", metavar="WORKER", nargs="*", help="these alone; default: all")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
-    parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
-    parser.set_defaults(
-        run=run, now=False, force=False, timeout=None, on_timeout="undo", at_once=1, keep=1
-    )
+    change.add_asking(parser)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

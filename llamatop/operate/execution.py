@@ -95,14 +95,14 @@ class Execution:
     async def _still_so(self) -> None:
         """Raise PlanFailed, refused, where the cluster is no longer as the plan found it."""
         nodes = [expectation.node for expectation in self.plan.expects]
-        nodes += [step.node for step in self.plan.steps]
+        nodes = list(dict.fromkeys([*nodes, *(step.node for step in self.plan.steps)]))
         try:
-            await self._fresh(list(dict.fromkeys(nodes)))
+            await self._fresh(nodes)
         except Refused as error:
             raise _refused(f"{error}; nothing was done") from error
         if self._standing.wrong(self._source.latest):
             # The plan read the balancer's files; the figures may be of the tick before.
-            await waits.look(self._source, list(dict.fromkeys(nodes)))
+            await waits.look(self._source, nodes)
         wrong = self._standing.wrong(self._source.latest)
         if wrong:
             raise _refused(f"{'; '.join(wrong)}; nothing was done: make the plan again")

@@ -122,8 +122,8 @@ class ClusterOperator:
             nothing = "this cluster has no balancer, so nothing can be left drained"
             return Plan("recover", (), nothing=(nothing,), made_at=snapshot.taken_at)
         left = leftovers.find(snapshot.balancer, snapshot.members)
-        found = resolve(snapshot, targets) if targets else behind(snapshot).values()
         owners = behind(snapshot)
+        found = resolve(snapshot, targets) if targets else owners.values()
         draft = await self._draft(
             "recover",
             snapshot,
