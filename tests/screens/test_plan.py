@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from textual.pilot import Pilot
+
 from llamatop.app.screens.leave import LeaveDialog
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.screens.plan import PlanDialog
@@ -118,14 +120,21 @@ async def test_a_failure_says_what_was_done_and_undone() -> None:
         assert "↺" in text
 
 
+async def at_the_second_step(app: Stage, pilot: Pilot[None]) -> None:
+    """Ask for a stop, confirm it, and wait until its second step has begun."""
+    await pilot.press("x")
+    await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+    await pilot.press("enter")
+    await until(
+        pilot, lambda: app.plan_run is not None and 2 in app.plan_run.results, "the second step"
+    )
+
+
 async def test_c_cancels_and_rolls_back() -> None:
     app = Stage()
     app.hand.gates[2] = asyncio.Event()
     async with app.run_test(size=(100, 30)) as pilot:
-        await pilot.press("x")
-        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
-        await pilot.press("enter")
-        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await at_the_second_step(app, pilot)
         await pilot.press("c")
         await until(pilot, lambda: stage_of(app) == "cancelled", "the end")
         assert app.hand.rolled_back
@@ -136,10 +145,7 @@ async def test_escape_hides_a_running_plan_and_p_finds_it() -> None:
     app = Stage()
     gate = app.hand.gates[2] = asyncio.Event()
     async with app.run_test(size=(100, 30)) as pilot:
-        await pilot.press("x")
-        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
-        await pilot.press("enter")
-        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await at_the_second_step(app, pilot)
         await pilot.press("escape")
         await until(
             pilot, lambda: "stop node1/gpu0  p shows it  2/3" in app.shown(), "the status line"
@@ -169,10 +175,7 @@ async def test_quitting_asks_while_a_plan_runs_then_rolls_back() -> None:
     app = Stage()
     app.hand.gates[2] = asyncio.Event()
     async with app.run_test(size=(100, 30)) as pilot:
-        await pilot.press("x")
-        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
-        await pilot.press("enter")
-        await until(pilot, lambda: 2 in app.plan_run.results, "the second step")  # type: ignore[union-attr]
+        await at_the_second_step(app, pilot)
         await pilot.press("escape", "q")
         await pilot.pause()
         assert isinstance(app.screen, LeaveDialog)

@@ -174,9 +174,16 @@ async def test_an_unknown_key_is_never_accepted(world: World) -> None:
     assert "is not known" in text
     assert accepted(world, "node1") == 0
     assert world.known_hosts.read_text() == ""
-    mend = text.split("accept it once: ")[1].replace("=ask", "=accept-new")
+    await mends(world, text.split("accept it once: ")[1])
+
+
+async def mends(world: World, command: str) -> None:
+    """The command that the fault names, answered with yes, lets node1 be reached."""
     done = await asyncio.to_thread(
-        subprocess.run, ["sh", "-c", mend], capture_output=True, stdin=subprocess.DEVNULL
+        subprocess.run,
+        ["sh", "-c", command.replace("=ask", "=accept-new")],
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
     )
     assert done.returncode == 0, done.stderr
     assert await works(world.machine("node1"))
@@ -190,12 +197,7 @@ async def test_a_changed_key_is_refused_and_the_mend_mends(world: World) -> None
     assert "has changed" in text
     assert f"{world.known_hosts}:2 has ED25519 SHA256:" in text
     assert accepted(world, "node1") == 0
-    mend = text.split("accept the new one: ")[1].replace("=ask", "=accept-new")
-    done = await asyncio.to_thread(
-        subprocess.run, ["sh", "-c", mend], capture_output=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr
-    assert await works(world.machine("node1"))
+    await mends(world, text.split("accept the new one: ")[1])
 
 
 async def test_keys_are_checked_at_every_hop(world: World) -> None:
@@ -207,12 +209,7 @@ async def test_keys_are_checked_at_every_hop(world: World) -> None:
     text = await fault(world.machine("node1"), HostKeyFault)
     assert f"the host key of 127.0.0.1:{node.port} is not known" in text
     assert accepted(world, "node1") == 0
-    mend = text.split("accept it once: ")[1].replace("=ask", "=accept-new")
-    done = await asyncio.to_thread(
-        subprocess.run, ["sh", "-c", mend], capture_output=True, stdin=subprocess.DEVNULL
-    )
-    assert done.returncode == 0, done.stderr
-    assert await works(world.machine("node1"))
+    await mends(world, text.split("accept it once: ")[1])
 
 
 async def test_known_hosts_mean_what_they_mean_to_ssh(world: World) -> None:
