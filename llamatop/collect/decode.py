@@ -11,8 +11,10 @@ from functools import cache
 from llamatop.engines import glances, slots
 from llamatop.model.observed import (
     BalancerSample,
+    EngineLoad,
     GpuSample,
     HostSample,
+    LoadedModel,
     NodeSnapshot,
     Slot,
     Tunnel,
@@ -26,6 +28,8 @@ KEY_FIELDS: dict[type, str] = {
     UnitState: "name",
     WorkerSample: "unit",
     Slot: "id",
+    LoadedModel: "name",
+    EngineLoad: "engine",
 }
 
 # Where one of these is a list, it holds the fields of these names in this order.

@@ -5,7 +5,8 @@ counters are read just before the slots and `read_at_seconds` is the moment of /
 
 `memory` is the caller's dict, one a worker. What the caller may put in: `url` for sentences,
 `may_sleep` (whether --sleep-idle-seconds is set, None unknown), `active` (whether the process has
-used a processor since the last tick, None unknown). The conversation keeps its own under "state".
+used a processor since the last tick, None unknown), `describe` (whether to tell the number of the
+model's parameters). The conversation keeps its own under "state".
 
 A worker that may sleep is asked only what cannot wake it or hold it awake while nothing shows that
 it works: /props. /slots resets its timer, and so does /metrics in builds of mid-2026.
@@ -14,7 +15,7 @@ it works: /props. /slots resets its timer, and so does /metrics in builds of mid
 from __future__ import annotations
 
 from . import glances, router, slots
-from .answers import Answer, flag, judge, known, mapping, text, whole
+from .answers import Answer, flag, judge, known, listing, mapping, text, whole
 from .exchange import Request
 from .prometheus import values
 
@@ -54,6 +55,8 @@ def read(memory: Memory, key: bool) -> Conversation:
         if state.get("router"):
             part = yield from router.read(state, key, _one_model)
     sample.update(part)
+    if memory.get("describe") and sample.get("health") == "ok":
+        sample.update((yield from _described(state, key)))
     if sample.get("health") not in ("ok", "busy"):
         # after a restart nothing that was learned before holds
         memory["state"] = {}
@@ -177,6 +180,17 @@ def _props(state: Dict[str, Any], key: bool, query: str) -> Generator[Request, R
         "context_tokens": whole(settings.get("n_ctx")),
     }
     return answer
+
+
+def _described(state: Dict[str, Any], key: bool) -> Part:
+    """What tells one model from another behind file names that are digests, asked once."""
+    if "described" not in state:
+        response = yield Request("GET", "/v1/models")
+        models = listing(mapping(judge(response, "/v1/models", key).data).get("data"))
+        meta = mapping(mapping(models[0]).get("meta")) if models else {}
+        state["described"] = known({"parameters": whole(meta.get("n_params"))})
+    found: Sample = state["described"]
+    return found
 
 
 def _model_name(name: str | None) -> str | None:

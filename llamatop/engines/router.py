@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from . import together
 from .answers import judge, listing, mapping, text
 from .exchange import Request
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from typing import Any, Dict, List
+    from typing import Any, Dict
 
     from .exchange import Response, Sample
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     OneModel = Callable[[Dict[str, Any], bool, str, "bool | None", "bool | None"], Part]
 
 _MOST_MODELS = 16
-_ADDED_UP = ("requests_processing", "requests_deferred", "slots_total")
 
 
 def read(state: Dict[str, Any], key: bool, one_model: OneModel) -> Part:
@@ -62,7 +62,7 @@ def read(state: Dict[str, Any], key: bool, one_model: OneModel) -> Part:
             parts.append(part)
         elif part.get("health") in ("unreachable", "unauthorized"):
             return {**sample, **part}
-    sample.update(_together(parts))
+    sample.update(together.join(parts) if parts else {"slots": {}, "slots_total": 0})
     sample["identity"] = ",".join([sample.get("identity", ""), *sorted(loaded)])
     return sample
 
@@ -78,35 +78,3 @@ def _models(data: Any) -> Dict[str, Any]:
             value = "failed" if status.get("failed") is True else status.get("value")
             models[name] = (value, sleepy)
     return models
-
-
-def _together(parts: List[Sample]) -> Sample:
-    if not parts:
-        return {"slots": {}, "slots_total": 0}
-    whole: Sample = {"slots": {}}
-    counters: Dict[str, Any] = {}
-    for part in parts:
-        first = len(whole["slots"])
-        for slot in (part.get("slots") or {}).values():
-            number = first + slot["id"]
-            whole["slots"][str(number)] = {**slot, "id": number}
-        for name in _ADDED_UP:
-            if part.get(name) is not None:
-                whole[name] = whole.get(name, 0) + part[name]
-        for name, value in (part.get("counters") or {}).items():
-            counters[name] = (
-                value
-                if name == "live"
-                else max(counters.get(name, 0), value)
-                if name.endswith("_step")
-                else counters.get(name, 0) + value
-            )
-        for name in ("read_at_seconds", "metrics"):
-            if part.get(name) is not None:
-                whole[name] = part[name]
-    whole["identity"] = ",".join(str(part.get("identity", "")) for part in parts)
-    whole["counters"] = counters
-    if len(parts) == 1:
-        for name in ("model", "context_tokens", "sleeping"):
-            whole[name] = parts[0].get(name)
-    return {name: value for name, value in whole.items() if value is not None}

@@ -155,14 +155,60 @@ class TokenCounters:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """One model that an Ollama holds in memory; same as `ollama ps`.
+
+    `gpu_bytes` of `size_bytes` lie on cards, the rest is computed on the CPU. `context_tokens` is
+    of one request. `expires_at_seconds` is when it is unloaded unless somebody asks for it, None
+    where that is never (`forever`) or unknown. `parameters` and `quantization` are in Ollama's
+    words. `slots` are those of the worker's slots that are this model's, None where that is not
+    certain; `gpu_layers` is what its llama-server was told.
+    """
+
+    name: str
+    size_bytes: int | None = None
+    gpu_bytes: int | None = None
+    context_tokens: int | None = None
+    expires_at_seconds: float | None = None
+    forever: bool | None = None
+    loading: bool | None = None
+    parameters: str | None = None
+    quantization: str | None = None
+    gpu_layers: str | None = None
+    slots: tuple[int, ...] | None = None
+
+    @property
+    def cpu_bytes(self) -> int | None:
+        """What of it is computed on the CPU."""
+        if self.size_bytes is None or self.gpu_bytes is None:
+            return None
+        return max(0, self.size_bytes - self.gpu_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """One of a vLLM's data-parallel engines: its requests, and how full its KV cache is."""
+
+    engine: str
+    running: int | None = None
+    waiting: int | None = None
+    kv_cache_percent: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerSample:
     """One inference process as its own endpoints and its unit tell.
 
     `read_at_seconds` is the node's monotonic clock between the reads that `slots` and `counters`
     come from; `glances` are reads of the slots since the tick before, made where requests fit
     between ticks. `identity` changes when the process restarts. `model_names` holds what a router
-    or Ollama has loaded. `pids` are the process and its descendants. `metrics` is False where
-    /metrics is switched off. `fault` is one sentence.
+    or Ollama has loaded, or vLLM serves. `pids` are the process and its descendants. `metrics` is
+    False where /metrics is switched off. `fault` is one sentence.
+
+    Ollama: `loaded` is in memory, `present` on its disk (digests by name, read every few minutes).
+    vLLM: `adapters` are those of `model_names` that are LoRA, `adapters_busy` run now; `engines`
+    where there are several; `preemptions_recent` is of the last minute, `first_token_seconds` the
+    mean of those that came in the last ten seconds.
     """
 
     unit: str
@@ -189,6 +235,14 @@ class WorkerSample:
     kv_cache_percent: float | None = None
     counters: TokenCounters = field(default_factory=TokenCounters)
     read_at_seconds: float | None = None
+    loaded: tuple[LoadedModel, ...] | None = None
+    present: dict[str, str] | None = None
+    adapters: tuple[str, ...] | None = None
+    adapters_busy: tuple[str, ...] | None = None
+    engines: tuple[EngineLoad, ...] = ()
+    preemptions_total: int | None = None
+    preemptions_recent: int | None = None
+    first_token_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

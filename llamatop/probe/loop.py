@@ -82,7 +82,8 @@ class Loop:
     def _one_tick(self, now: float, fresh: bool) -> None:
         self._tick += 1
         reloaded = self._balancer is not None and self._balancer.moved()
-        if fresh or reloaded or now >= self._scan_at:
+        moved = self._workers.moved()
+        if fresh or reloaded or moved or now >= self._scan_at:
             self._scan(now)
         self._units.start(now, fresh)
         self._gpus.start(now, fresh)

@@ -63,6 +63,15 @@ def stat(pid: int) -> Tuple[int, int, int] | None:
         return None
 
 
+def age(start: int | None) -> float | None:
+    """Seconds since `start`, in clock ticks since boot; None where one of the two is unknown."""
+    try:
+        up = float((try_read("uptime") or b"").split()[0])
+    except (IndexError, ValueError):
+        return None
+    return None if start is None else up - start / os.sysconf("SC_CLK_TCK")
+
+
 def command_line(pid: int) -> List[str]:
     """The words a process was started with; [] for kernel threads and those that are gone.
 

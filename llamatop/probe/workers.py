@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from llamatop.engines import ENGINES, glances, ollama, slots
+from llamatop.engines import ENGINES, glances, ollama, slots, vllm
 
-from . import procfs, starts
+from . import launch, procfs, starts
 from .conversation import Talk, address
 from .glances import Glances
 
@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 # ticks of processor time a second that a llama-server with nothing to do stays under
 _IDLE_TICKS = 3
+# how long a vLLM may take to load its model before its silence is a fault
+_YOUNG_SECONDS = 1200.0
+
+
+class Child:
+    """A llama-server that an Ollama spawned; `start` tells it from another with its number."""
+
+    __slots__ = ("gpu_layers", "start", "talk")
+
+    def __init__(self, start: int, gpu_layers: str | None, talk: Talk) -> None:
+        self.start = start
+        self.gpu_layers = gpu_layers
+        self.talk = talk
 
 
 class Worker:
@@ -29,15 +42,20 @@ class Worker:
         self.unit = unit
         self.start = starts.Start()
         self.talk: Talk | None = None
-        self.children: Dict[int, Talk] = {}
+        self.children: Dict[int, Child] = {}
+        self.loaded: List[str] = []
         self.worked: int | None = None
 
     def close(self) -> None:
-        for talk in [self.talk, *self.children.values()]:
-            if talk is not None:
-                talk.close()
+        for talk in self.talks():
+            talk.close()
         self.talk = None
         self.children = {}
+
+    def talks(self) -> List[Talk]:
+        """With its own endpoint, and with those of the processes that it spawned."""
+        children = [child.talk for child in self.children.values()]
+        return children if self.talk is None else [self.talk, *children]
 
 
 class Workers:
@@ -92,22 +110,36 @@ class Workers:
 
     def _children(self, worker: Worker) -> None:
         """The llama-servers that an Ollama spawned, asked for their slots on their own ports."""
-        ports: Dict[int, int] = {}
+        found = {}
         for pid in worker.start.pids:
             process = self._processes.found.get(pid)
             engine = process.engine if process is not None else None
-            if engine is not None and engine.engine == "llama-server":
-                arguments = engine.arguments
-                if "--port" in arguments[:-1]:
-                    port = arguments[arguments.index("--port") + 1]
-                    if port.isdigit():
-                        ports[pid] = int(port)
-        for pid in [pid for pid in worker.children if pid not in ports]:
-            worker.children.pop(pid).close()
-        for pid, number in ports.items():
+            if process is None or engine is None or engine.engine != "llama-server":
+                continue
+            told = launch.describe(engine, procfs.environment(pid) or {})
+            # without a model it is there for a moment only, to list the cards
+            if told.get("port") and told.get("model"):
+                found[pid] = (process.start, told)
+        for pid in list(worker.children):
+            if pid not in found or worker.children[pid].start != found[pid][0]:
+                worker.children.pop(pid).talk.close()
+        for pid, (start, told) in found.items():
             if pid not in worker.children:
-                where = address("llama-server", None, {"port": number}, {})
-                worker.children[pid] = Talk(self._loop, "llama-server", where, None)
+                where = address("llama-server", None, {"port": told["port"]}, {})
+                talk = Talk(self._loop, "llama-server", where, told.get("_key"))
+                talk.memory["may_sleep"] = told.get("_sleep") not in (None, "-1")
+                talk.memory["describe"] = True
+                worker.children[pid] = Child(start, told.get("gpu_layers"), talk)
+
+    def moved(self) -> bool:
+        """Whether an Ollama has loaded or dropped a model since this was asked before."""
+        moved = False
+        for worker in self._workers.values():
+            if worker.talk is not None and worker.start.engine == ollama.NAME:
+                loaded = sorted(worker.talk.sample.get("loaded") or ())
+                moved = moved or loaded != worker.loaded
+                worker.loaded = loaded
+        return moved
 
     @property
     def settled(self) -> bool:
@@ -115,25 +147,26 @@ class Workers:
         return all(talk.settled for talk in self._talks())
 
     def _talks(self) -> List[Talk]:
-        found = []
-        for worker in self._workers.values():
-            if worker.talk is not None:
-                found.append(worker.talk)
-                found.extend(worker.children.values())
-        return found
+        return [talk for worker in self._workers.values() for talk in worker.talks()]
 
     def start(self, now: float, well: bool = True) -> None:
         """Ask every worker that owes no answer, or only those that are not `well`."""
         for worker in self._workers.values() if well else ():
             if worker.talk is not None and worker.talk.memory["may_sleep"]:
                 worker.talk.memory["active"] = self._active(worker)
+            if worker.talk is not None and worker.start.engine == vllm.NAME:
+                worker.talk.memory["young"] = self._young(worker)
         for talk in self._talks():
             if (well or talk.sample.get("health") != "ok") and talk.start(now):
                 self._silent()
 
     def plan(self, now: float, interval: float) -> None:
         """Arrange to look at fast workers again before the next tick."""
-        talks = [worker.talk for worker in self._workers.values() if worker.talk is not None]
+        talks = []
+        for worker in self._workers.values():
+            # the glances of several children would not be of one moment
+            lone = len(worker.children) == 1
+            talks += worker.talks() if lone else worker.talks()[:1]
         self._glances.plan(talks, now, interval)
 
     def _active(self, worker: Worker) -> bool | None:
@@ -142,6 +175,12 @@ class Workers:
             return None
         before, worker.worked = worker.worked, stat[2]
         return None if before is None else stat[2] - before > _IDLE_TICKS
+
+    def _young(self, worker: Worker) -> bool:
+        if worker.talk is None or worker.talk.sample.get("health") == "ok":
+            return False
+        age = procfs.age(worker.start.start)
+        return age is not None and age < _YOUNG_SECONDS
 
     def sample(self) -> Dict[str, Any]:
         """WorkerSample fields by unit."""
@@ -152,16 +191,18 @@ class Workers:
         found: Dict[str, Any] = {"unit": worker.unit, "engine": start.engine}
         if worker.talk is not None:
             found.update(worker.talk.sample)
-            if worker.children:
-                children = [talk.sample for talk in worker.children.values()]
-                found = ollama.attach(found, children)
+            own = "%d:%d" % (start.pid, start.start or 0) if start.pid else None
+            if start.engine == ollama.NAME:
+                found = self._attached(worker, found)
+                # its counts come and go with its children
+                found["identity"] = own and ",".join(filter(None, [own, found.get("identity")]))
             if "slots" in found:
                 if "glances" in found:
                     found["glances"] = glances.rows(found["glances"], found)
                 found["slots"] = slots.rows(found["slots"])
             found["url"] = worker.talk.url
-            if found.get("identity") is None and start.pid:
-                found["identity"] = "%d:%d" % (start.pid, start.start or 0)
+            if found.get("identity") is None:
+                found["identity"] = own
             found["pids"] = start.pids
         if not found.get("model"):
             found["model"] = start.launch.get("alias") or start.launch.get("model")
@@ -169,6 +210,14 @@ class Workers:
         if not found.get("fault"):
             found["fault"] = start.fault or self._missing(worker)
         return found
+
+    def _attached(self, worker: Worker, found: Dict[str, Any]) -> Dict[str, Any]:
+        children = []
+        for pid, child in worker.children.items():
+            sample = {**child.talk.sample, "gpu_layers": child.gpu_layers}
+            sample["identity"] = "%d:%d" % (pid, child.start)
+            children.append(sample)
+        return ollama.attach(found, children)
 
     def _missing(self, worker: Worker) -> str | None:
         shown = self._units.shown.get(worker.unit, {})
