@@ -18,6 +18,7 @@ from llamatop.collect.balance import Balancing
 from llamatop.collect.configuration import configuration
 from llamatop.collect.events import EventLog
 from llamatop.collect.health import healthy, totals
+from llamatop.collect.hints import Hints
 from llamatop.collect.history import Ring
 from llamatop.collect.journal import journal_lines, unit_of
 from llamatop.collect.link import NodeLink
@@ -82,6 +83,7 @@ class Collector:
         self._links: dict[str, NodeLink | HttpLink] = {}
         self._events = EventLog(now)
         self._history = Ring(interval)
+        self._hints = Hints()
         self._searching = cluster.balancer is None and cluster.path is None
         self._balancing = Balancing(cluster.balancer, self._searching)
         self._addresses: Mapping[str, frozenset[str]] = {
@@ -318,6 +320,7 @@ class Collector:
                 self._left = left
             if (link := self._links.get(balancer.node)) is not None:
                 link.ask_members(balance.ask)
+        balance = replace(balance, workers=self._hints.add(balance.workers, gpus))
         cluster = self._cluster
         if self._searching and balancer is not None:
             cluster = replace(cluster, balancer=balancer)

@@ -264,6 +264,9 @@ def _dict_reader(hint: typing.Any) -> Reader:
     def read(value: object, path: str, complaints: Complaints) -> object:
         if not isinstance(value, dict):
             raise _WrongError(f"expected an object, got {_shown(value)}")
+        if inner is _string and all(type(item) is str for item in value.values()):
+            # the very object, so that who reads it tells by `is` that it is still the same
+            return value
         found = {}
         for key, item in value.items():
             try:

@@ -45,7 +45,8 @@ def place(snapshot: NodeSnapshot) -> dict[str, Placement]:
         declared = from_environment(worker.launch, snapshot.gpus)
         if declared is None and no_cards and worker.launch.source is not None:
             declared = ()
-        if declared is None and owners and not hidden and worker.pids and worker.health == "ok":
+        computes = worker.health == "ok" and worker.loaded != ()
+        if declared is None and owners and not hidden and worker.pids and computes:
             # The driver shows processes, and this one, which has its model loaded, is not there.
             found[unit] = ((), "nvml")
         else:

@@ -3,60 +3,177 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from pathlib import PurePosixPath
 
-from .engine import SimulatedEngine
-from .shape import WorkerShape
-from .web import Exchange
+from llamatop.engines.ollama import shortened
+
+from . import answers
+from .engine import Happening, Request, SimulatedEngine
+from .shape import LARGE, SMALL, Model
+from .tasks import Task
+from .unit import Unit
+from .web import Exchange, WebServer
 from .worker import Worker
 
-OLLAMA_VERSION = "0.12.6"
-VLLM_VERSION = "0.11.0"
-
-
-def _name(shape: WorkerShape) -> str:
-    return "qwen2.5:" + ("32b" if shape.split else "7b")
+OLLAMA_VERSION = "0.31.2"
+VLLM_VERSION = "0.32.0"
+KEEP_ALIVE_SECONDS = 300.0
+BLOBS = PurePosixPath("/usr/share/ollama/.ollama/models/blobs")
+# By name: what Ollama's library calls it, and the digest of its manifest.
+LIBRARY = {
+    SMALL.name: ("qwen2.5:7b", "845dbda0ea48ed749caafd9e6037047aa19acfcfd82e704d7ca97d631a0b697e"),
+    LARGE.name: ("qwen2.5:32b", "9f13ba1299afea09d9a956fc6a85becc99115a6d596fae201a5487a03bdc4368"),
+}
+EMBEDDER = {
+    "name": "nomic-embed-text:latest",
+    "model": "nomic-embed-text:latest",
+    "size": 274_302_450,
+    "digest": "0a109f422b47e3a30ba2b10eca18548e944e8a23073ee3f3e947efcf3c45e59f",
+    "details": {
+        "format": "gguf",
+        "family": "nomic-bert",
+        "parameter_size": "137M",
+        "quantization_level": "F16",
+    },
+}
 
 
 class Ollama(Worker):
-    """`ollama serve`: no slots, no queue, no metrics."""
+    """`ollama serve`: neither slots nor metrics; its model runs in a llama-server of its own."""
 
     program = "ollama"
+    child: Task | None = None
+    child_web: WebServer | None = None
+    used_at = 0.0
 
     def command(self) -> tuple[list[str], list[str]]:
         """Its command line and environment."""
-        address = f"{self.machine.address}:{self.shape.port}"
-        return ["/usr/local/bin/ollama", "serve"], [f"OLLAMA_HOST={address}"]
+        shape = self.shape
+        environment = [f"OLLAMA_HOST={self.machine.address}:{shape.port}"]
+        environment += [f"OLLAMA_NUM_PARALLEL={shape.parallel}"]
+        return ["/usr/local/bin/ollama", "serve"], environment
+
+    async def launch(self, unit: Unit) -> int:
+        """Start it, and the llama-server that it spawns for its model."""
+        pid = await super().launch(unit)
+        # Any free port of the loopback, as Ollama asks the kernel for one.
+        self.child_web = WebServer("127.0.0.1", 0, self._handle_child)
+        await self.child_web.start()
+        self._spawn(pid, unit, self.child_web.bound_port)
+        return pid
+
+    def _spawn(self, parent: int, unit: Unit, port: int) -> None:
+        shape, model = self.shape, self.shape.model
+        argv = ["/usr/local/lib/ollama/llama-server", "--model", self._blob(model)]
+        argv += ["--port", str(port), "--host", "127.0.0.1"]
+        argv += ["--no-webui", "--offline", "-c", str(shape.context_tokens)]
+        argv += ["-np", str(shape.parallel), "--flash-attn", "auto"]
+        environ = dict(self.task.environ) if self.task is not None else {}
+        number = self.machine.table.new_pid()
+        self.child = self.machine.table.add(
+            Task(number, parent, "llama-server", tuple(argv), environ, unit.name, time.time())
+        )
+
+    @staticmethod
+    def _blob(model: Model) -> str:
+        digest = LIBRARY.get(model.name, ("", "0" * 64))[1][::-1]
+        return str(BLOBS / f"sha256-{digest}")
+
+    def _occupy(self, pid: int, share: float) -> None:
+        """The cards are used by the child."""
+        if self.child is not None:
+            super()._occupy(self.child.pid, share)
+
+    def _gone(self) -> None:
+        child, self.child = self.child, None
+        web, self.child_web = self.child_web, None
+        if web is not None:
+            web.stop()
+        if child is not None:
+            for card in self.machine.cards:
+                card.processes.pop(child.pid, None)
+            self.machine.table.remove(child.pid)
+        super()._gone()
+
+    def advance(self, now: float) -> None:
+        """The child does the work; every request keeps the model for five more minutes."""
+        super().advance(now)
+        if self.engine is not None and self.engine.busy:
+            self.used_at = time.time()
+        if self.task is not None and self.child is not None:
+            self.child.cores, self.task.cores = self.task.cores, 0.01
+
+    async def _handle_child(self, exchange: Exchange) -> None:
+        """Answer as the llama-server that Ollama has spawned, which has no --metrics."""
+        if self.hung and exchange.path != "/health":
+            await super().handle(exchange)
+        elif self.engine is None:
+            await exchange.json(503, answers.error(503, "unavailable_error", "Loading model"))
+        elif exchange.path == "/health":
+            await exchange.json(200, {"status": "ok"})
+        else:
+            model = replace(self.shape.model, name=self._blob(self.shape.model))
+            shape = replace(self.shape, model=model, metrics=False)
+            await self.route(exchange, self.engine, shape)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request, as Ollama does."""
-        shape, model = self.shape, self.shape.model
-        details = {"format": "gguf", "family": "qwen2", "quantization_level": "Q4_K_M"}
-        entry = {
-            "name": _name(shape),
-            "model": _name(shape),
-            "size": model.size_bytes,
-            "digest": "845dbda0ea48ed749caafd9e6037047aa19acfcfd82e704d7ca97d631a0b697e",
-            "details": details,
-        }
         if exchange.path == "/":
             await exchange.answer(200, "Ollama is running", "text/plain; charset=utf-8")
         elif exchange.path == "/api/version":
             await exchange.json(200, {"version": OLLAMA_VERSION})
         elif exchange.path == "/api/tags":
-            await exchange.json(200, {"models": [entry]})
+            await exchange.json(200, {"models": [*self._pulled(), EMBEDDER]})
         elif exchange.path == "/api/ps":
-            expires = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 300))
-            loaded = entry | {"expires_at": expires, "size_vram": model.size_bytes}
-            loaded["context_length"] = shape.context_tokens // shape.parallel
-            await exchange.json(200, {"models": [loaded] if self.ready else []})
+            await exchange.json(200, {"models": [self._loaded()] if self.child else []})
         else:
             await exchange.answer(404, "404 page not found", "text/plain")
+
+    def _pulled(self) -> list[dict[str, object]]:
+        """What was pulled here: the small model everywhere, the large one where it runs."""
+        models = [SMALL, LARGE] if self.shape.model.name == LARGE.name else [SMALL]
+        return [_entry(model) for model in models]
+
+    def _loaded(self) -> dict[str, object]:
+        shape, model = self.shape, self.shape.model
+        size = model.size_bytes + shape.context_tokens * model.cache_bytes_per_token
+        expires = max(self.used_at, time.time() - KEEP_ALIVE_SECONDS + 1) + KEEP_ALIVE_SECONDS
+        written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(expires))
+        return {
+            **_entry(model),
+            "size": size,
+            "size_vram": size if shape.cards else 0,
+            "expires_at": f"{written}.{int(expires % 1 * 1e9):09d}Z",
+            "context_length": shape.context_tokens // shape.parallel,
+        }
+
+
+def _entry(model: Model) -> dict[str, object]:
+    name, digest = LIBRARY.get(model.name, (model.name, ""))
+    details = {
+        "parent_model": "",
+        "format": "gguf",
+        "family": "qwen2",
+        "families": ["qwen2"],
+        "parameter_size": shortened(model.parameters),
+        "quantization_level": "Q4_K_M",
+    }
+    return {
+        "name": name,
+        "model": name,
+        "size": model.size_bytes,
+        "digest": digest,
+        "details": details,
+    }
 
 
 class Vllm(Worker):
     """`vllm serve`: labelled metrics, counters that advance live."""
 
     program = "vllm"
+    first_tokens = 0
+    first_token_seconds = 0.0
 
     def command(self) -> tuple[list[str], list[str]]:
         """Its command line and environment."""
@@ -66,6 +183,20 @@ class Vllm(Worker):
         if shape.split:
             argv += ["--tensor-parallel-size", str(len(shape.cards))]
         return argv, []
+
+    def submit(self, request: Request) -> bool:
+        """Give it a request, and note how long its first token takes."""
+        told, sent = request.listener, self.engine.clock if self.engine is not None else 0.0
+
+        def listen(subject: Request, happening: Happening) -> None:
+            if happening == "prompt":
+                self.first_tokens += 1
+                self.first_token_seconds += max(0.0, subject.prompt_done - sent)
+            if told is not None:
+                told(subject, happening)
+
+        request.listener = listen
+        return super().submit(request)
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request, as vLLM does."""
@@ -82,6 +213,8 @@ class Vllm(Worker):
                 "object": "model",
                 "created": int(time.time()),
                 "owned_by": "vllm",
+                "root": self.shape.model.name,
+                "parent": None,
                 "max_model_len": engine.slot_context,
             }
             await exchange.json(200, {"object": "list", "data": [model]})
@@ -101,6 +234,8 @@ class Vllm(Worker):
             ("prompt_tokens_total", "counter", float(engine.totals.prompt_tokens)),
             ("generation_tokens_total", "counter", float(live)),
             ("num_preemptions_total", "counter", 0.0),
+            ("time_to_first_token_seconds_sum", "histogram", self.first_token_seconds),
+            ("time_to_first_token_seconds_count", "histogram", float(self.first_tokens)),
         ]
         labels = f'{{engine="0",model_name="{self.shape.model.name}"}}'
         return "".join(

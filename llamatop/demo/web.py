@@ -99,6 +99,13 @@ class WebServer:
         """Begin to listen; raises OSError where the address is taken."""
         self.server = await listen(self._serve, self.host, self.port)
 
+    @property
+    def bound_port(self) -> int:
+        """The port it listens on, which the kernel chose where `port` is 0."""
+        assert self.server is not None
+        port: int = self.server.sockets[0].getsockname()[1]
+        return port
+
     def stop(self) -> None:
         """Stop listening and drop every connection, as a process that ends does."""
         if self.server is not None:

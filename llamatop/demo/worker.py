@@ -235,14 +235,15 @@ class Worker:
         elif health:
             await exchange.json(200, {"status": "ok"})
         else:
-            await self._route(exchange, self.engine)
+            await self.route(exchange, self.engine, self.shape)
 
     def _allowed(self, exchange: Exchange) -> bool:
         bearer = exchange.headers.get("authorization", "").removeprefix("Bearer ")
         return self.key in (bearer, exchange.headers.get("x-api-key"))
 
-    async def _route(self, exchange: Exchange, engine: SimulatedEngine) -> None:
-        path, shape = exchange.path, self.shape
+    async def route(self, exchange: Exchange, engine: SimulatedEngine, shape: WorkerShape) -> None:
+        """Answer what a llama-server of this shape answers once its model is loaded."""
+        path = exchange.path
         if path == "/slots":
             if exchange.query.get("fail_on_no_slot") and engine.busy == shape.parallel:
                 body = answers.error(503, "unavailable_error", "no slot available")

@@ -21,6 +21,7 @@ class WorkerView:
     Rates are tokens per second, None until two reads exist. `gpus` are indices on its node and
     `gpus_source` says how they are known. `members` are its server lines as (upstream, address),
     empty where none is certain. `membership` is None without a balancer or a certain member.
+    `hints` are sentences about what is probably not meant, though nothing is broken.
     """
 
     name: str
@@ -40,6 +41,7 @@ class WorkerView:
     slots_total: int | None = None
     context_used_tokens: int | None = None
     age_seconds: float | None = None
+    hints: tuple[str, ...] = ()
 
     @property
     def fault(self) -> str | None:

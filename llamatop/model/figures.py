@@ -72,3 +72,12 @@ def duration(seconds: float | None) -> str:
         return f"{whole // 3600}h{whole % 3600 // 60:02}m"
     days = whole // 86400
     return f"{days}d{whole % 86400 // 3600:02}h" if days < 100 else f"{days}d"
+
+
+def bytes_short(size: int | None) -> str:
+    """`4.7G`, `810M`, in powers of 1024; `–` for unknown."""
+    if size is None:
+        return UNKNOWN
+    if size >= 0.95 * 2**30:
+        return f"{size / 2**30:.1f}G"
+    return f"{size / 2**20:.0f}M"

@@ -1,0 +1,108 @@
+"""What is probably not meant, though nothing is broken: models on the CPU, models that differ.
+
+Everything is told from what the workers last said; sentences are made again only when that changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from llamatop.model.cluster import GpuView, WorkerView
+from llamatop.model.figures import bytes_short
+from llamatop.model.observed import LoadedModel
+
+_MOST_NAMED = 3
+# A few buffers stay in main memory even where every layer is on a card.
+_SLIGHT = 0.02
+
+Peer = tuple[str, tuple[str, ...], dict[str, str]]
+
+
+@dataclass(slots=True)
+class Hints:
+    """Adds `hints` to workers; keeps what it said until what it was said of changes."""
+
+    _peers: list[Peer] = field(default_factory=list)
+    _differing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def add(
+        self, workers: tuple[WorkerView, ...], gpus: Sequence[GpuView]
+    ) -> tuple[WorkerView, ...]:
+        """The workers with their hints; on a node without a card the CPU is what is meant."""
+        if not any(worker.sample.engine == "ollama" for worker in workers):
+            return workers
+        with_cards = {gpu.node for gpu in gpus}
+        peers = [
+            (worker.name, tuple(upstream for upstream, _ in worker.members), worker.sample.present)
+            for worker in workers
+            if worker.sample.present is not None and worker.members
+        ]
+        # The digests are the same object until a node sends them anew: this compares quickly.
+        if peers != self._peers:
+            self._peers, self._differing = peers, _differing(peers)
+        hinted = []
+        for worker in workers:
+            hints = self._differing.get(worker.name, ())
+            if worker.node in with_cards:
+                hints = (*on_cpu(worker.sample.loaded or ()), *hints)
+            hinted.append(replace(worker, hints=hints) if hints else worker)
+        return tuple(hinted)
+
+
+def on_cpu(loaded: Sequence[LoadedModel]) -> tuple[str, ...]:
+    """A sentence for each model that is computed on the CPU of a node with cards, unasked."""
+    hints = []
+    for model in loaded:
+        size, cpu = model.size_bytes, model.cpu_bytes
+        if not size or cpu is None or model.loading or cpu <= _SLIGHT * size:
+            continue
+        if model.gpu_layers == "0":
+            # Its user chose so.
+            continue
+        if model.gpu_bytes == 0:
+            hints.append(
+                f"{model.name} runs on the CPU alone; its log (l) says which cards Ollama found"
+            )
+            continue
+        hints.append(
+            f"{100 * cpu / size:.0f} % of {model.name} runs on the CPU"
+            f" ({bytes_short(cpu)} of {bytes_short(size)}): too little card memory for it with"
+            " this context, beside what else is loaded"
+        )
+    return tuple(hints)
+
+
+def _differing(peers: Sequence[Peer]) -> dict[str, tuple[str, ...]]:
+    """What each worker's disk lacks, or has in another version, of its siblings' in an upstream."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, upstreams, present in peers:
+        missing: dict[str, str] = {}
+        other: dict[str, str] = {}
+        for sibling, theirs, models in peers:
+            if sibling == name or not set(upstreams) & set(theirs):
+                continue
+            for model, digest in models.items():
+                if model not in present:
+                    missing.setdefault(model, sibling)
+                elif digest and present[model] and digest != present[model]:
+                    other.setdefault(model, sibling)
+        hints = []
+        if missing:
+            sibling = next(iter(missing.values()))
+            hints.append(
+                f"lacks {_listed(missing)}, which {sibling} has: requests for it fail here;"
+                f" `ollama pull {next(iter(missing))}`"
+            )
+        if other:
+            sibling = next(iter(other.values()))
+            hints.append(f"has another version of {_listed(other)} than {sibling}")
+        if hints:
+            found[name] = tuple(hints)
+    return found
+
+
+def _listed(models: dict[str, str]) -> str:
+    names = list(models)
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
