@@ -7,6 +7,7 @@ import math
 from datetime import UTC, datetime
 
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
+from llamatop.model.observed import LoadedModel
 
 
 def to_line(snapshot: ClusterSnapshot, indent: int | None = None) -> str:
@@ -131,6 +132,46 @@ def _worker(worker: WorkerView, has_unit: bool) -> dict[str, object]:
         "generation_tokens_total": _whole(worker.generation_tokens_total),
         "membership": worker.membership,
         "fault": worker.fault,
+        "hints": list(worker.hints),
+        **_inference(worker),
+    }
+
+
+def _inference(worker: WorkerView) -> dict[str, object]:
+    """What only Ollama or only vLLM tells; null for the others."""
+    sample = worker.sample
+    loaded, present = sample.loaded, sample.present
+    return {
+        "loaded_models": None if loaded is None else [_loaded(worker, one) for one in loaded],
+        "models_on_disk": None if present is None else sorted(present),
+        "kv_cache_percent": sample.kv_cache_percent,
+        "first_token_seconds": _rounded(sample.first_token_seconds, 3),
+        "preemptions_total": sample.preemptions_total,
+        "lora_adapters": None if sample.adapters is None else list(sample.adapters),
+        "engines": [
+            {
+                "engine": one.engine,
+                "requests_running": one.running,
+                "requests_deferred": one.waiting,
+                "kv_cache_percent": one.kv_cache_percent,
+            }
+            for one in sample.engines
+        ],
+    }
+
+
+def _loaded(worker: WorkerView, model: LoadedModel) -> dict[str, object]:
+    busy = {slot.id for slot in worker.sample.slots or () if slot.busy}
+    return {
+        "name": model.name,
+        "size_bytes": model.size_bytes,
+        "gpu_bytes": model.gpu_bytes,
+        "cpu_bytes": model.cpu_bytes,
+        "context_tokens": model.context_tokens,
+        "expires_in_seconds": _rounded(worker.expires_in_seconds(model), 1),
+        "loading": bool(model.loading),
+        "slots_total": None if model.slots is None else len(model.slots),
+        "slots_busy": None if model.slots is None else len(busy & set(model.slots)),
     }
 
 

@@ -12,16 +12,19 @@ _ENABLED = ("enabled", "enabled-runtime")
 
 
 def totals(workers: Sequence[WorkerView]) -> Totals:
-    """Sums over the workers that are known; None where none is."""
+    """Sums over the workers that are known; None where none is.
+
+    Slots are those of workers whose busy ones and whose number are both known, so that there are
+    never more busy than there are; where no number is known, what runs.
+    """
+    counted = [worker for worker in workers if None not in (worker.slots_busy, worker.slots_total)]
     return Totals(
         generation_tokens_per_second=_sum(
             worker.generation_tokens_per_second for worker in workers
         ),
         prompt_tokens_per_second=_sum(worker.prompt_tokens_per_second for worker in workers),
-        slots_busy=_count(worker.slots_busy for worker in workers),
-        slots_total=_count(
-            worker.slots_total for worker in workers if worker.slots_busy is not None
-        ),
+        slots_busy=_count(worker.slots_busy for worker in counted or workers),
+        slots_total=_count(worker.slots_total for worker in counted),
         requests_deferred=_count(worker.sample.requests_deferred for worker in workers),
     )
 

@@ -44,33 +44,39 @@ class Hints:
         hinted = []
         for worker in workers:
             hints = self._differing.get(worker.name, ())
-            if worker.node in with_cards:
-                hints = (*on_cpu(worker.sample.loaded or ()), *hints)
-            hinted.append(replace(worker, hints=hints) if hints else worker)
+            spilled = _spilled(worker.sample.loaded or ()) if worker.node in with_cards else []
+            if spilled:
+                hints = (*map(_on_cpu, spilled), *hints)
+            if hints:
+                worker = replace(worker, hints=hints, spilled_percent=_share(spilled))
+            hinted.append(worker)
         return tuple(hinted)
 
 
-def on_cpu(loaded: Sequence[LoadedModel]) -> tuple[str, ...]:
-    """A sentence for each model that is computed on the CPU of a node with cards, unasked."""
-    hints = []
-    for model in loaded:
-        size, cpu = model.size_bytes, model.cpu_bytes
-        if not size or cpu is None or model.loading or cpu <= _SLIGHT * size:
-            continue
-        if model.gpu_layers == "0":
-            # Its user chose so.
-            continue
-        if model.gpu_bytes == 0:
-            hints.append(
-                f"{model.name} runs on the CPU alone; its log (l) says which cards Ollama found"
-            )
-            continue
-        hints.append(
-            f"{100 * cpu / size:.0f} % of {model.name} runs on the CPU"
-            f" ({bytes_short(cpu)} of {bytes_short(size)}): too little card memory for it with"
-            " this context, beside what else is loaded"
-        )
-    return tuple(hints)
+def _spilled(loaded: Sequence[LoadedModel]) -> list[LoadedModel]:
+    """The models that the CPU computes in part at least, though nobody asked for that."""
+    return [
+        model
+        for model in loaded
+        if (model.cpu_bytes or 0) > _SLIGHT * (model.size_bytes or 0)
+        and model.gpu_layers != "0"
+        and not model.loading
+    ]
+
+
+def _share(models: Sequence[LoadedModel]) -> float | None:
+    size = sum(model.size_bytes or 0 for model in models)
+    return 100 * sum(model.cpu_bytes or 0 for model in models) / size if size else None
+
+
+def _on_cpu(model: LoadedModel) -> str:
+    if not model.gpu_bytes:
+        return f"{model.name} runs on the CPU alone; its log (l) says which cards Ollama found"
+    return (
+        f"{_share([model]):.0f} % of {model.name} runs on the CPU"
+        f" ({bytes_short(model.cpu_bytes)} of {bytes_short(model.size_bytes)}): too little card"
+        " memory for it with this context, beside what else is loaded"
+    )
 
 
 def _differing(peers: Sequence[Peer]) -> dict[str, tuple[str, ...]]:

@@ -207,7 +207,11 @@ def _aged(view: NodeView, part: str, key: str) -> float | None:
 def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
     """Busy slots, all slots and the context that busy ones use; None where unknown."""
     if worker.slots is None:
-        return worker.requests_processing, worker.slots_total, None
+        most = worker.slots_total
+        if worker.engine == "vllm" and worker.launch.parallel:
+            # --max-num-seqs is each engine's
+            most = worker.launch.parallel * max(1, len(worker.engines))
+        return worker.requests_processing, most, None
     busy = [slot for slot in worker.slots if slot.busy]
     used = [slot.prompt_tokens for slot in busy if slot.prompt_tokens is not None]
     total = worker.slots_total if worker.slots_total is not None else len(worker.slots)

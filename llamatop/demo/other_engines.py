@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import PurePosixPath
 
 from llamatop.engines.ollama import shortened
@@ -119,6 +121,7 @@ class Ollama(Worker):
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request, as Ollama does."""
+        exchange.server = ""
         if exchange.path == "/":
             await exchange.answer(200, "Ollama is running", "text/plain; charset=utf-8")
         elif exchange.path == "/api/version":
@@ -126,7 +129,9 @@ class Ollama(Worker):
         elif exchange.path == "/api/tags":
             await exchange.json(200, {"models": [*self._pulled(), EMBEDDER]})
         elif exchange.path == "/api/ps":
-            await exchange.json(200, {"models": [self._loaded()] if self.child else []})
+            body = json.dumps({"models": [self._loaded()] if self.child else []})
+            date = ("Date", formatdate(usegmt=True))
+            await exchange.answer(200, body, headers=(date,))
         else:
             await exchange.answer(404, "404 page not found", "text/plain")
 
@@ -184,6 +189,9 @@ class Vllm(Worker):
             argv += ["--tensor-parallel-size", str(len(shape.cards))]
         return argv, []
 
+    def _journal(self, request: Request, happening: Happening) -> None:
+        """It says nothing of single requests."""
+
     def submit(self, request: Request) -> bool:
         """Give it a request, and note how long its first token takes."""
         told, sent = request.listener, self.engine.clock if self.engine is not None else 0.0
@@ -200,7 +208,7 @@ class Vllm(Worker):
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request, as vLLM does."""
-        engine, path = self.engine, exchange.path
+        engine, path, exchange.server = self.engine, exchange.path, "uvicorn"
         if engine is None:
             exchange.cut()
         elif path == "/health":

@@ -29,6 +29,7 @@ class Exchange:
     writer: asyncio.StreamWriter
     path: str = ""
     query: dict[str, str] = field(default_factory=dict)
+    server: str = "llama.cpp"
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.target)
@@ -44,7 +45,8 @@ class Exchange:
     ) -> None:
         """Send a whole answer."""
         data = body.encode() if isinstance(body, str) else body
-        head = [("Server", "llama.cpp"), ("Content-Type", kind), *headers]
+        head = [("Server", self.server)] if self.server else []
+        head += [("Content-Type", kind), *headers]
         self._send(self._head(status, [*head, ("Content-Length", str(len(data)))]))
         if data and self.method != "HEAD":
             self._send(h11.Data(data=data))

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 from .declared import Cluster
-from .observed import BalancerSample, GpuSample, NodeSnapshot, UnitState, WorkerSample
+from .observed import BalancerSample, GpuSample, LoadedModel, NodeSnapshot, UnitState, WorkerSample
 
 Topology = Literal["per-gpu", "layer-split", "tensor-split", "shared", "cpu"]
 Membership = Literal["in", "down", "absent", "draining", "mixed"]
@@ -21,7 +21,8 @@ class WorkerView:
     Rates are tokens per second, None until two reads exist. `gpus` are indices on its node and
     `gpus_source` says how they are known. `members` are its server lines as (upstream, address),
     empty where none is certain. `membership` is None without a balancer or a certain member.
-    `hints` are sentences about what is probably not meant, though nothing is broken.
+    `hints` are sentences about what is probably not meant, though nothing is broken;
+    `spilled_percent` is how much of an Ollama's models the CPU computes though its node has cards.
     """
 
     name: str
@@ -42,6 +43,14 @@ class WorkerView:
     context_used_tokens: int | None = None
     age_seconds: float | None = None
     hints: tuple[str, ...] = ()
+    spilled_percent: float | None = None
+
+    def expires_in_seconds(self, model: LoadedModel) -> float | None:
+        """Until Ollama unloads the model if nobody asks for it; None where never or unknown."""
+        if model.expires_at_seconds is None or self.sample.read_at_seconds is None:
+            return None
+        left = model.expires_at_seconds - self.sample.read_at_seconds
+        return left - (self.age_seconds or 0.0)
 
     @property
     def fault(self) -> str | None:

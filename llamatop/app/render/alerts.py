@@ -64,10 +64,11 @@ def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
 
 def _worker(worker: WorkerView) -> list[Alert]:
     state = worker_state(worker)
+    hints = [Alert("warning", worker.name, hint) for hint in worker.hints]
     if state.rank == FAULT:
         text = worker.sample.fault or _SENTENCES.get(state.word, state.word)
-        return [Alert("error", worker.name, text)]
-    return [Alert("warning", worker.name, worker.fault)] if worker.fault else []
+        return [Alert("error", worker.name, text), *hints]
+    return [Alert("warning", worker.name, worker.fault), *hints] if worker.fault else hints
 
 
 def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:

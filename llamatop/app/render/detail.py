@@ -8,6 +8,7 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
+from llamatop.app.render import inference
 from llamatop.app.render.bars import BUSY, IDLE, PROMPT, ceiling, chart, shade
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
@@ -15,7 +16,7 @@ from llamatop.app.render.words import fit, piece, wrap
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
 from llamatop.model.figures import UNKNOWN, count, duration, number
-from llamatop.model.observed import Slot
+from llamatop.model.observed import WorkerSample
 from llamatop.model.text import plain
 
 _LABEL = 11
@@ -52,6 +53,9 @@ def facts(row: Row, width: int, palette: Palette, now: datetime) -> list[Text]:
     fault = worker.fault if worker else None
     if fault:
         listed.append(("fault", fault, "worker.fault"))
+    if worker is not None:
+        listed += [("hint", hint, "event.warning") for hint in worker.hints]
+        listed += inference.first(worker)
     listed.append(("unit", unit.name, "text"))
     listed.append(("", f"{state or UNKNOWN}{up}, {_restarts(unit.restarts)}", "dim"))
     if unit.result not in (None, "success"):
@@ -82,31 +86,34 @@ def _worker_facts(worker: WorkerView) -> list[tuple[str, str, str]]:
     elif worker.gpus:
         known = f", known from {worker.gpus_source}" if worker.gpus_source else ""
         cards = f"gpu {' + '.join(map(str, worker.gpus))}, {worker.topology or UNKNOWN}{known}"
-    listed = [
-        ("model", sample.model or UNKNOWN, "text"),
-        ("placement", cards, "gpu.split" if worker.topology == "layer-split" else "text"),
-        (
-            "context",
-            f"{count(worker.context_used_tokens)} of {count(sample.context_tokens)} tokens",
-            "text",
-        ),
-        ("queue", f"{count(sample.requests_deferred)} waiting", "text"),
-        ("endpoint", sample.url or UNKNOWN, "dim"),
-    ]
+    listed = [] if sample.engine == "ollama" else [("model", sample.model or UNKNOWN, "text")]
+    listed += inference.adapters(worker)
+    split = worker.topology == "layer-split"
+    listed.append(("placement", cards, "gpu.split" if split else "text"))
+    if sample.engine == "vllm":
+        listed.append(("context", f"{count(sample.context_tokens)} tokens a request", "text"))
+    else:
+        used = f"{count(worker.context_used_tokens)} of {count(sample.context_tokens)} tokens"
+        listed.append(("context", used, "text"))
+    if sample.engine == "ollama":
+        listed.append(("queue", f"{UNKNOWN} waiting; Ollama does not tell", "dim"))
+    elif sample.engine != "vllm":
+        listed.append(("queue", f"{count(sample.requests_deferred)} waiting", "text"))
+    listed.append(("endpoint", sample.url or UNKNOWN, "dim"))
     build = " ".join(filter(None, [sample.engine, sample.build]))
     if build:
         listed.append(("engine", build, "dim"))
     for upstream, address in worker.members:
         listed.append(("member", f"{address} of {upstream}", "dim"))
-    if sample.metrics is False:
-        listed.append(("metrics", "off; start it with --metrics for exact rates", "dim"))
-    return listed
+    return listed + inference.rest(worker)
 
 
-def slot_lines(slots: Sequence[Slot] | None, width: int, palette: Palette) -> list[Text]:
-    """One line a slot: what it does, how far it is, how full its context is."""
-    lines = []
-    for slot in slots or ():
+def slot_lines(sample: WorkerSample, palette: Palette) -> list[Text]:
+    """One line a slot: what it does, how far it is, and of which model where there are several."""
+    several = len(sample.loaded or ()) > 1
+    models = {number: model.name for model in sample.loaded or () for number in model.slots or ()}
+    lines = inference.engine_lines(sample.engines, _LABEL, palette)
+    for slot in sample.slots or ():
         text = Text(" ", no_wrap=True)
         text.append(fit(f"slot {slot.id}", _LABEL), palette["faint"])
         if not slot.busy:
@@ -120,6 +127,8 @@ def slot_lines(slots: Sequence[Slot] | None, width: int, palette: Palette) -> li
             text.append(f" after {count(slot.prompt_tokens)} prompt", palette["dim"])
             if slot.remaining_tokens is not None and slot.remaining_tokens >= 0:
                 text.append(f", {count(slot.remaining_tokens)} left", palette["dim"])
+        if several:
+            text.append(f"  {plain(models.get(slot.id, UNKNOWN))}", palette["faint"])
         lines.append(text)
     return lines
 

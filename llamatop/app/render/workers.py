@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.bars import slots
+from llamatop.app.render.inference import model_words
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
 from llamatop.app.render.words import fit, fit_middle, fit_name, piece
@@ -55,7 +56,7 @@ def columns(listed: Sequence[Row], width: int) -> list[Column]:
     named = [row for row in listed if row.worker is not None] if width < 60 and workers else listed
     names = max((cell_len(row.shown) for row in named), default=6)
     slot_count = max((worker.slots_total or 0 for worker in workers), default=0)
-    models = max((cell_len(_model_name(worker)) for worker in workers), default=5)
+    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
     marks = slot_count + 1 if slot_count <= 8 else 0
     numbers = 5 if slot_count >= 10 else 3
     wide = width >= 100
@@ -173,6 +174,8 @@ def _figure(role: str, read: Callable[[WorkerView], str]) -> Callable[..., Text]
 
 
 def _context(worker: WorkerView) -> str:
+    if worker.sample.kv_cache_percent is not None and worker.context_used_tokens is None:
+        return f"kv {worker.sample.kv_cache_percent:.0f} %"
     if worker.context_used_tokens is None and worker.sample.context_tokens is None:
         return UNKNOWN
     return f"{number(worker.context_used_tokens)}/{number(worker.sample.context_tokens)}"
@@ -182,27 +185,29 @@ def _gpus(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
     worker = row.worker
     if worker is None:
         return Text(" " * column.width)
+    spilled = worker.spilled_percent is not None
     if worker.topology == "cpu":
-        return piece(fit("cpu", column.width), palette["dim"])
+        words, role = ("▲cpu", "event.warning") if spilled else ("cpu", "dim")
+        return piece(fit(words, column.width), palette[role])
     if not worker.gpus:
         return piece(fit(UNKNOWN, column.width), palette["dim"])
-    words = "+".join(map(str, worker.gpus))
+    words = "+".join(map(str, worker.gpus)) + ("▲" if spilled else "")
     if len(words) > column.width:
         words = f"{worker.gpus[0]}…{worker.gpus[-1]}"
     split = worker.topology in ("layer-split", "tensor-split")
-    return piece(fit(words, column.width), palette["gpu.split" if split else "text"])
+    role = "event.warning" if spilled else "gpu.split" if split else "text"
+    return piece(fit(words, column.width), palette[role])
 
 
 def _topology(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
     topology = row.worker.topology if row.worker else None
     if row.worker is None:
         return Text(" " * column.width)
+    if row.worker.spilled_percent is not None:
+        words = f"{row.worker.spilled_percent:.0f} % on cpu"
+        return piece(fit(words, column.width), palette["event.warning"])
     split = topology in ("layer-split", "tensor-split", "shared")
     return piece(fit(topology or UNKNOWN, column.width), palette["gpu.split" if split else "dim"])
-
-
-def _model_name(worker: WorkerView) -> str:
-    return (worker.sample.model or UNKNOWN).removesuffix(".gguf")
 
 
 def _model(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
@@ -211,7 +216,7 @@ def _model(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
         return piece(
             fit(words if cell_len(words) <= column.width else "", column.width), palette["faint"]
         )
-    return piece(fit_middle(_model_name(row.worker), column.width), palette["dim"])
+    return piece(fit_middle(model_words(row.worker), column.width), palette["dim"])
 
 
 def _up(row: Row, column: Column, palette: Palette, now: datetime) -> Text:

@@ -79,7 +79,7 @@ class Facts(Lines, can_focus=True):
             made.append(Text())
         made += render.facts(row, width, palette, self._now)
         if row.worker is not None:
-            made += render.slot_lines(row.worker.sample.slots, width, palette)
+            made += render.slot_lines(row.worker.sample, palette)
         self._made = made
 
 
