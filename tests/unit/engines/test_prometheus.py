@@ -1,4 +1,4 @@
-"""Ollama and vLLM, and what a Prometheus line may look like."""
+"""What a Prometheus line may look like, and what every engine makes of any answer."""
 
 from __future__ import annotations
 
@@ -8,88 +8,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamatop.engines import ENGINES, ollama, prometheus, slots, vllm
+from llamatop.engines import ENGINES, prometheus, slots
 from llamatop.engines.exchange import Response
 
 from .recorded import LLAMA, REFUSED, TIMED_OUT, Server, response
 
 
-def test_ollama_tells_its_model() -> None:
-    server = Server({"/api/ps": "ollama/ps", "/api/version": "ollama/version"})
-    sample = server.talk(ollama.read({}, False))
-    assert sample["health"] == "ok"
-    assert sample["model"] == "llama3.1:8b"
-    assert sample["model_names"] == ["llama3.1:8b"]
-    assert sample["context_tokens"] == 4096
-    assert sample["build"] == "0.20.1"
-    assert "slots" not in sample
-
-
-def test_ollama_with_nothing_loaded_is_well() -> None:
-    sample = Server({"/api/ps": "ollama/ps-empty"}).talk(ollama.read({}, False))
-    assert sample["health"] == "ok"
-    assert sample["model_names"] == []
-    assert "model" not in sample
-
-
-def test_ollama_with_a_full_queue_says_so() -> None:
-    sample = Server({"/api/ps": "ollama/busy"}).talk(ollama.read({}, False))
-    assert sample["health"] == "error"
-    assert "server busy" in sample["fault"]
-
-
-def test_ollamas_children_lend_it_their_slots() -> None:
-    child = Server(
-        {
-            "/props": LLAMA + "props",
-            "/metrics": LLAMA + "metrics-off",
-            "/slots": LLAMA + "slots-busy",
-        }
-    ).talk(ENGINES["llama-server"].read({}, False))
-    own = Server({"/api/ps": "ollama/ps"}).talk(ollama.read({}, False))
-    joined = ollama.attach(own, [child, {"health": "loading"}])
-    assert joined["engine"] == "ollama"
-    assert joined["slots_total"] == 4
-    assert [slot["busy"] for slot in joined["slots"].values()].count(True) == 3
-    assert joined["model"] == "llama3.1:8b"
-
-
-VLLM = {"/metrics": "vllm/metrics", "/v1/models": "vllm/models", "/version": "vllm/version"}
-
-
-def test_vllm_is_summed_over_its_engines() -> None:
-    sample = Server(VLLM).talk(vllm.read({}, False))
-    assert sample["requests_processing"] == 5
-    assert sample["requests_deferred"] == 1
-    assert sample["kv_cache_percent"] == 37.5
-    assert sample["counters"] == {
-        "live": True,
-        "generation_tokens_total": 3234.0,
-        "generation_tokens_step": 1.0,
-        "prompt_tokens_total": 1_057_200.0,
-        "prompt_tokens_step": 1.0,
-    }
-    assert sample["model"] == "Qwen/Qwen3-8B"
-    assert sample["context_tokens"] == 40960
-    assert sample["build"] == "0.18.0"
-
-
-def test_vllm_with_a_key_for_v1_alone_is_still_read() -> None:
-    sample = Server({**VLLM, "/v1/models": "vllm/unauthorized"}).talk(vllm.read({}, False))
-    assert sample["health"] == "ok"
-    assert sample["requests_processing"] == 5
-    assert "api_key_env" in sample["fault"]
-
-
-def test_vllm_without_metrics_is_told_by_its_empty_health() -> None:
-    sample = Server({"/health": "vllm/health"}).talk(vllm.read({}, False))
-    assert sample["health"] == "ok"
-    assert sample["metrics"] is False
-
-
 @pytest.mark.parametrize("printed", [b"-1", b"-1e308", b"1e308", b"1e19", b"nan", b"+Inf", b"x"])
 def test_what_no_counter_can_hold_is_skipped(printed: bytes) -> None:
     assert prometheus.values(b"a " + printed + b"\nb 7\n", (b"a", b"b")) == {b"b": (7.0, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("inside", "read"),
+    [
+        (b'engine="0",model_name="Qwen/Qwen3-8B"', {"engine": "0", "model_name": "Qwen/Qwen3-8B"}),
+        (b'a="x,y=\\"z\\"}",b="\\\\ \\n"', {"a": 'x,y="z"}', "b": "\\ \n"}),
+        (b'a="\xff"', {"a": "\ufffd"}),
+        (b'a="open', {}),
+        (b"", {}),
+    ],
+)
+def test_labels(inside: bytes, read: dict[str, str]) -> None:
+    assert prometheus.labels(inside) == read
+
+
+def test_a_metric_is_told_from_one_whose_name_begins_with_its_name() -> None:
+    body = b'x 1\nx_y 2\nx{a="}"} 3\n  x 4\nx{a="b"}6 7\nx\nx 8 1700000000\n'
+    assert [number for _, _, number, _ in prometheus.rows(body, (b"x", b"x"))] == [1, 3, 6, 8]
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=ENGINES)
@@ -147,7 +93,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4)
     | st.dictionaries(
         st.sampled_from(
-            ["id", "n_ctx", "is_processing", "next_token", "n_decoded", "n_remain", "id_task",
+            ["id", "models", "expires_at", "size", "details", "digest", "n_ctx",
+             "is_processing", "next_token", "n_decoded", "n_remain", "id_task",
              "data", "models", "name", "role", "status", "value", "args", "is_sleeping", "error"]
         ),
         inner,
