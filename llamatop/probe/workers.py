@@ -154,8 +154,9 @@ class Workers:
         for worker in self._workers.values() if well else ():
             if worker.talk is not None and worker.talk.memory["may_sleep"]:
                 worker.talk.memory["active"] = self._active(worker)
+        for worker in self._workers.values():
             if worker.talk is not None and worker.start.engine == vllm.NAME:
-                worker.talk.memory["young"] = self._young(worker)
+                worker.talk.memory["young"] = _young(worker)
         for talk in self._talks():
             if (well or talk.sample.get("health") != "ok") and talk.start(now):
                 self._silent()
@@ -175,12 +176,6 @@ class Workers:
             return None
         before, worker.worked = worker.worked, stat[2]
         return None if before is None else stat[2] - before > _IDLE_TICKS
-
-    def _young(self, worker: Worker) -> bool:
-        if worker.talk is None or worker.talk.sample.get("health") == "ok":
-            return False
-        age = procfs.age(worker.start.start)
-        return age is not None and age < _YOUNG_SECONDS
 
     def sample(self) -> Dict[str, Any]:
         """WorkerSample fields by unit."""
@@ -241,3 +236,10 @@ class Workers:
         """Drop every connection."""
         for worker in self._workers.values():
             worker.close()
+
+
+def _young(worker: Worker) -> bool:
+    if worker.talk is None or worker.talk.sample.get("health") == "ok":
+        return False
+    age = procfs.age(worker.start.start)
+    return age is not None and age < _YOUNG_SECONDS
