@@ -15,7 +15,14 @@ from llamatop.cli.render_line import summary
 from llamatop.cli.render_table import print_status
 from llamatop.model.cluster import ClusterSnapshot, NodeView, WorkerView
 from llamatop.model.declared import Cluster, Node
-from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
+from llamatop.model.observed import (
+    EngineLoad,
+    LoadedModel,
+    NodeSnapshot,
+    Slot,
+    UnitState,
+    WorkerSample,
+)
 from llamatop.model.text import plain
 from tests.screens import clusters
 
@@ -98,6 +105,10 @@ KEYS: dict[str, Any] = {
                     **dict.fromkeys(("requests_deferred", "generation_tokens_per_second")),
                     **dict.fromkeys(("prompt_tokens_per_second", "generation_tokens_total")),
                     **dict.fromkeys(("membership", "fault")),
+                    "hints": [],
+                    **dict.fromkeys(("loaded_models", "models_on_disk", "kv_cache_percent")),
+                    **dict.fromkeys(("first_token_seconds", "preemptions_total", "lora_adapters")),
+                    "engines": [],
                 }
             ],
         }
@@ -134,6 +145,59 @@ def test_the_json_has_the_contracts_values() -> None:
     assert edge["workers"][0]["gpus"] is None
     assert edge["host"]["cpu_percent"] is None
     assert edge["age_seconds"] is None
+
+
+def test_an_ollamas_models_and_a_vllms_engines_are_told() -> None:
+    model = LoadedModel(
+        "qwen2.5:32b", 100, 60, 8192, expires_at_seconds=1250.0, parameters="32.8B", slots=(0, 1)
+    )
+    ollama = WorkerSample(
+        "ollama.service",
+        engine="ollama",
+        loaded=(model, LoadedModel("x", forever=True)),
+        present={"b": "1", "a": ""},
+        slots=(Slot(0, True), Slot(1, False)),
+        read_at_seconds=1000.0,
+    )
+    vllm = WorkerSample(
+        "vllm.service",
+        engine="vllm",
+        kv_cache_percent=62.5,
+        preemptions_total=3,
+        first_token_seconds=0.25,
+        adapters=("sql",),
+        engines=(EngineLoad("0", 4, 2, 90.0),),
+    )
+    views = tuple(
+        WorkerView(f"node1/{sample.engine}", "node1", UnitState(sample.unit), sample, hints=("h",))
+        for sample in (ollama, vllm)
+    )
+    value = json.loads(to_line(replace(snapshot(), workers=views)))
+    first, second = value["nodes"][0]["workers"]
+    assert first["hints"] == ["h"]
+    assert first["models_on_disk"] == ["a", "b"]
+    assert first["loaded_models"][0] == {
+        "name": "qwen2.5:32b",
+        "size_bytes": 100,
+        "gpu_bytes": 60,
+        "cpu_bytes": 40,
+        "context_tokens": 8192,
+        "expires_in_seconds": 250.0,
+        "loading": False,
+        "slots_total": 2,
+        "slots_busy": 1,
+    }
+    assert first["loaded_models"][1]["expires_in_seconds"] is None
+    assert first["loaded_models"][1]["slots_total"] is None
+    assert first["engines"] == []
+    assert (second["loaded_models"], second["models_on_disk"]) == (None, None)
+    assert second["kv_cache_percent"] == 62.5
+    assert second["first_token_seconds"] == 0.25
+    assert second["preemptions_total"] == 3
+    assert second["lora_adapters"] == ["sql"]
+    assert second["engines"] == [
+        {"engine": "0", "requests_running": 4, "requests_deferred": 2, "kv_cache_percent": 90.0}
+    ]
 
 
 def test_without_a_balancer_it_is_null() -> None:
