@@ -27,13 +27,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class MembershipEdit:
-    """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256."""
+    """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256.
+
+    `lines` are (address, as it stood, as it is to stand), without the `;`.
+    """
 
     file: str
     before: str
     upstream: str
     addresses: tuple[str, ...]
     down: bool
+    lines: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ def decode(data: bytes) -> str:
     return data.decode("latin-1")
 
 
+def encode(text: str) -> bytes:
+    """The bytes again; raises UnicodeEncodeError for a character that stands for none."""
+    return text.encode("latin-1")
+
+
 def directives(text: str, file: str) -> Iterator[Directive]:
     """Every directive and closing brace in order; raises NginxSyntaxError as `nginx -t` would.
 

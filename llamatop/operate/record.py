@@ -52,6 +52,7 @@ def _step_record(number: int, step: Step) -> dict[str, object]:
                 "upstream": edit.upstream,
                 "addresses": list(edit.addresses),
                 "down": edit.down,
+                "lines": [list(line) for line in edit.lines],
             }
             for edit in step.edits
         ],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llamatop.errors import Refused
@@ -36,6 +36,7 @@ class Steps:
     nothing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     batch: int = 0
+    texts: Mapping[Member, Mapping[str, str]] = field(default_factory=dict)
 
     def serving(self, target: Target) -> list[Member]:
         """The target's server lines that are in now."""
@@ -131,7 +132,10 @@ class Steps:
             )
 
     def membership(self, members: Sequence[Member], down: bool, title: str) -> None:
-        """Mark server lines down or up in one transaction; raises Refused where that cannot be."""
+        """Mark server lines down or up in one transaction; raises Refused where that cannot be.
+
+        Lines that stand as in `texts` are put as those say.
+        """
         balancer, node = self.snapshot.balancer, self.snapshot.balancer_node
         if balancer is None or node is None or self.files is None:
             raise Refused("the balancer cannot be read now; wait until it answers again")
@@ -148,7 +152,7 @@ class Steps:
             if self.files.down(file, member) is not down:
                 by_file.setdefault(file, []).append(member)
         try:
-            edits, changes, diff = self.files.change(by_file, down)
+            edits, changes, diff = self.files.change(by_file, down, self.texts)
         except KeyError as error:
             raise Refused(f"{error.args[0]} any more: look again") from error
         if not changes:
