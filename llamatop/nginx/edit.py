@@ -58,8 +58,13 @@ def _same_but_down(line: ServerLine, text: str) -> bool:
         found = list(directives(f"{text};", line.file))
     except (NginxSyntaxError, UnicodeEncodeError):
         return False
-    words = [[word.value for word in each.words if word.value != "down"] for each in (line, *found)]
-    return len(words) == 2 and words[0] == words[1] and found[0].ended_by == ";"
+    if len(found) != 1 or found[0].ended_by != ";":
+        return False
+    stands, stood = (
+        [word.value for word in words if word.value != "down"]
+        for words in (line.words, found[0].words)
+    )
+    return stands == stood
 
 
 def _text(data: bytes, line: ServerLine) -> bytes:

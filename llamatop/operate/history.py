@@ -15,7 +15,7 @@ from .files import Member
 class Change:
     """What a plan left behind: each server line that it changed, and whether it is down since.
 
-    `at` is RFC 3339 UTC; `title` is the plan's action and targets. `texts` have each server line as
+    `at` is RFC 3339 UTC; `title` is the plan's own. `texts` have each server line as
     it stood before, by how it was left.
     """
 
@@ -80,7 +80,8 @@ def last_change(path: Path, cluster: str) -> Change | None:
         identity, event = str(line.get("id")), line.get("event")
         if event == "plan" and line.get("cluster") == cluster:
             plan = line["plan"]
-            title = f"{plan['action']} {' '.join(plan['targets'])}".strip()
+            title = " ".join((plan["action"], *plan["targets"]))
+            title += f" ({plan['reason']})" if plan.get("reason") else ""
             entries[identity] = _Entry(
                 str(line.get("at")), str(line.get("who")), title, plan["steps"]
             )

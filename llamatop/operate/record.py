@@ -14,6 +14,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "forced": plan.forced,
         "cuts_requests": plan.cuts_requests,
         "about": plan.about,
+        "reason": plan.reason,
         "expects": [str(expectation) for expectation in plan.expects],
         "warnings": list(plan.warnings),
         "nothing": list(plan.nothing),

@@ -174,15 +174,15 @@ class ClusterOperator:
         self, plan: Plan, control: Control | None = None
     ) -> AsyncGenerator[StepResult, None]:
         """Run the steps in order; see Operator. Every result goes into the audit log too."""
-        title = f"{plan.action} {' '.join(plan.targets)}"
+        title = plan.title
         identity = self._log_begin(plan)
         execution = Execution(
             plan, self._source, self._machines, self._privileges, control, identity
         )
-        journal = NodeJournal(self._machines, who(), identity, title)
+        journal = NodeJournal(self._machines, who(), identity, plan.explained)
         nodes = [step.node for step in plan.steps]
         journal.say(nodes, "begun")
-        self._announce("info", f"{title}: begun", plan)
+        self._announce("info", f"{plan.explained}: begun", plan)
         self._source.expect(plan)
         ok, error = False, "interrupted"
         try:
