@@ -45,6 +45,8 @@ def rewrite(
     Both as `written` gives them; a text that would change more than `down` is passed over. Raises
     NginxSyntaxError with file and line.
     """
+    if not texts:
+        return data
     for line in reversed(lines_of(data, file, upstream)):
         text = texts.get(decode(_text(data, line)))
         if line.address == address and text is not None and _same_but_down(line, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -80,6 +81,8 @@ def members_of(data: bytes, file: str, upstream: str) -> tuple[UpstreamMember, .
     return tuple(line.member() for line in lines_of(data, file, upstream))
 
 
+# A plan over many members asks the same of the same bytes again and again.
+@functools.lru_cache(maxsize=8)
 def lines_of(data: bytes, file: str, upstream: str) -> tuple[ServerLine, ...]:
     """The server lines in one file's bytes that belong to `upstream`.
 

@@ -70,11 +70,8 @@ class BalancerFiles:
 
     def down(self, file: str, member: Member) -> bool | None:
         """Whether the member's server line is marked down now, None where it is not in the file."""
-        found = [
-            m.down
-            for m in nginx.members_of(self._texts[file], file, member[0])
-            if m.address == member[1]
-        ]
+        lines = nginx.lines_of(self._texts[file], file, member[0])
+        found = [line.down for line in lines if line.address == member[1]]
         return all(found) if found else None
 
     def change(

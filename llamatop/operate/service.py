@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -79,7 +80,8 @@ class ClusterOperator:
             timeout_seconds=timeout_seconds,
         )
         draft.now, draft.at_once, draft.keep = now, at_once, keep
-        plan = draft.plan(found)
+        # Over hundreds of workers this takes seconds, while keys have to be answered.
+        plan = await asyncio.to_thread(draft.plan, found)
         await self._check_rights(plan)
         return plan
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -47,11 +48,17 @@ class Steps:
         return self.files.down(file, member) if self.files and file else None
 
     def _file_of(self, member: Member) -> str | None:
+        return self._file_by_member.get(member)
+
+    @functools.cached_property
+    def _file_by_member(self) -> dict[Member, str | None]:
         balancer = self.snapshot.balancer
-        for line in (balancer.members if balancer else None) or ():
-            if (line.upstream, line.address) == member:
-                return line.file
-        return None
+        lines = (balancer.members if balancer else None) or ()
+        return {(line.upstream, line.address): line.file for line in reversed(lines)}
+
+    @functools.cached_property
+    def _states(self) -> dict[Member, Membership]:
+        return {(m.upstream, m.address): m.state for m in self.snapshot.members}
 
     def warn(self, text: str) -> None:
         """A sentence the person must see, once."""
@@ -211,8 +218,7 @@ class Steps:
 
     def state(self, member: Member) -> Membership | None:
         """How a server line stands, by the file itself where it was read; None without one."""
-        states = {(m.upstream, m.address): m.state for m in self.snapshot.members}
-        state, down = states.get(member), self._down_in_file(member)
+        state, down = self._states.get(member), self._down_in_file(member)
         if state not in ("in", "down") or down is None:
             return state
         return "down" if down else "in"

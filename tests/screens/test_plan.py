@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from textual.pilot import Pilot
 
@@ -192,14 +193,29 @@ async def test_escape_hides_a_running_plan_and_p_finds_it() -> None:
 
 
 async def test_the_dashboard_lives_behind_the_dialog() -> None:
-    from dataclasses import replace
-
     app = Stage()
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.press("d")
         await until(pilot, lambda: stage_of(app) == "ready", "the plan")
         app.fake.push(replace(app.fake.latest, tick=41, healthy=False))
         await until(pilot, lambda: "✗ unhealthy" in app.shown(), "the new snapshot")
+
+
+async def test_what_a_plan_does_to_its_workers_is_no_alarm() -> None:
+    app = Stage()
+    app.hand.gates[2] = asyncio.Event()
+    first, *others = app.fake.latest.workers
+    silent = replace(first, sample=replace(first.sample, health="unreachable", fault=None))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await at_the_second_step(app, pilot)
+        await pilot.press("escape")
+        app.fake.push(replace(app.fake.latest, tick=41, workers=(silent, *others)))
+        await until(pilot, lambda: app.snapshot.tick == 41, "the new snapshot")
+        assert "its endpoint does not answer" not in app.shown()
+        app.hand.gates[2].set()
+        await until(pilot, lambda: stage_of(app) == "done", "the end")
+        app.fake.push(replace(app.fake.latest, tick=42))
+        await until(pilot, lambda: "its endpoint does not answer" in app.shown(), "the alert")
 
 
 async def test_quitting_asks_while_a_plan_runs_then_rolls_back() -> None:
