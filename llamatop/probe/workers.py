@@ -231,8 +231,7 @@ class Workers:
         for unit, worker in self._workers.items():
             if worker.talk is not None and worker.talk.answered_at is not None:
                 age = now - worker.talk.answered_at
-                talks = [worker.talk, *worker.children.values()]
-                if age > longest or any(talk.asked_at < since for talk in talks):
+                if age > longest or any(talk.asked_at < since for talk in worker.talks()):
                     found[unit] = round(age, 1)
         return found
 
