@@ -42,6 +42,10 @@ def place(snapshot: NodeSnapshot) -> dict[str, Placement]:
         if seen:
             found[unit] = (tuple(seen), "nvml")
             continue
+        if worker.loaded and all(model.gpu_bytes == 0 for model in worker.loaded):
+            # Ollama itself says so, whatever cards it was to have.
+            found[unit] = ((), None)
+            continue
         declared = from_environment(worker.launch, snapshot.gpus)
         if declared is None and no_cards and worker.launch.source is not None:
             declared = ()

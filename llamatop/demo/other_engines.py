@@ -82,6 +82,11 @@ class Ollama(Worker):
         digest = LIBRARY.get(model.name, ("", "0" * 64))[1][::-1]
         return str(BLOBS / f"sha256-{digest}")
 
+    async def _load(self, pid: int) -> None:
+        """No card is no reason to end: the CPU does the work then."""
+        self.crashes_after = None
+        await super()._load(pid)
+
     def _occupy(self, pid: int, share: float) -> None:
         """The cards are used by the child."""
         if self.child is not None:
@@ -143,12 +148,14 @@ class Ollama(Worker):
     def _loaded(self) -> dict[str, object]:
         shape, model = self.shape, self.shape.model
         size = model.size_bytes + shape.context_tokens * model.cache_bytes_per_token
+        # What a lost card would hold is computed on the CPU.
+        seen = [card for card in shape.cards if not self.machine.cards[card].lost]
         expires = max(self.used_at, time.time() - KEEP_ALIVE_SECONDS + 1) + KEEP_ALIVE_SECONDS
         written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(expires))
         return {
             **_entry(model),
             "size": size,
-            "size_vram": size if shape.cards else 0,
+            "size_vram": size * len(seen) // max(1, len(shape.cards)),
             "expires_at": f"{written}.{int(expires % 1 * 1e9):09d}Z",
             "context_length": shape.context_tokens // shape.parallel,
         }

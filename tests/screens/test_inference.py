@@ -100,10 +100,10 @@ def test_an_ollama_says_first_what_is_loaded_where() -> None:
     unit = next(place for place, line in enumerate(lines) if line.startswith(" unit"))
     assert loaded < unit
     assert lines[loaded] == " loaded     qwen2.5:32b  20.0G, 40 % of it (8.0G) on the CPU"
-    about = "unloads in 4m13s, 8192 tokens of context, 32.8B, Q4_K_M, 1/2 slots busy"
+    about = "1/2 slots busy, unloads in 4m13s, 8192 context, 32.8B Q4_K_M"
     assert lines[loaded + 1].strip() == about
     assert lines[loaded + 2].strip() == "nomic-embed-text:latest  512M on the cards"
-    assert lines[loaded + 3].strip() == "stays loaded, 1/1 slots busy"
+    assert lines[loaded + 3].strip() == "1/1 slots busy, stays loaded"
     assert "on disk    qwen2.5:32b, llama3.1:8b" in text
     assert "queue      – waiting; Ollama does not tell" in text
     assert " slot 2     ◐ prompt  – tokens  nomic-embed-text:latest" in lines
@@ -121,9 +121,9 @@ def test_nothing_loaded_and_not_known_are_two_things() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"expires_at_seconds": 1000.5}, "unloads now"),
-        ({"expires_at_seconds": None}, "8192 tokens of context"),
-        ({"loading": True}, "loading, unloads in 4m13s"),
+        ({"expires_at_seconds": 1000.5}, "1/2 slots busy, unloads now"),
+        ({"expires_at_seconds": None}, "1/2 slots busy, 8192 context"),
+        ({"loading": True, "slots": None}, "loading, unloads in 4m13s"),
     ],
 )
 def test_when_it_goes(change: dict[str, object], words: str) -> None:
@@ -147,6 +147,9 @@ def test_hints_are_warnings_among_the_alerts() -> None:
     (alert,) = alerts.alerts(snapshot)
     assert (alert.severity, alert.where) == ("warning", "a/one")
     assert alert.text.startswith("40 % of qwen2.5:32b runs on the CPU")
+    lacking = replace(ollama(EMBEDDER), name="a/other", hints=("lacks x",))
+    found = alerts.alerts(replace(snapshot, workers=(lacking, ollama(LARGE))))
+    assert [alert.where for alert in found] == ["a/one", "a/other"]
 
 
 def test_a_vllm_says_first_what_waits() -> None:

@@ -62,16 +62,19 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         if gpu.sample.fault and gpu.node not in silent
     ]
     found += _balancer(snapshot)
+    # What computes on the CPU matters now, what a disk lacks once somebody asks for it.
+    for worker in sorted(snapshot.workers, key=lambda one: one.spilled_percent is None):
+        if worker.node not in silent:
+            found += [Alert("warning", worker.name, hint) for hint in worker.hints]
     return sorted(found, key=lambda alert: alert.severity != "error")
 
 
 def _worker(worker: WorkerView) -> list[Alert]:
     state = worker_state(worker)
-    hints = [Alert("warning", worker.name, hint) for hint in worker.hints]
     if state.rank == FAULT:
         text = worker.sample.fault or _SENTENCES.get(state.word, state.word)
-        return [Alert("error", worker.name, text), *hints]
-    return [Alert("warning", worker.name, worker.fault), *hints] if worker.fault else hints
+        return [Alert("error", worker.name, text)]
+    return [Alert("warning", worker.name, worker.fault)] if worker.fault else []
 
 
 def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:

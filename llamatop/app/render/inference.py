@@ -79,14 +79,14 @@ def _about(worker: WorkerView, model: LoadedModel) -> list[str]:
     words = []
     if model.loading:
         words.append("loading")
-    words += _expiry(worker, model)
-    if model.context_tokens is not None:
-        words.append(f"{count(model.context_tokens)} tokens of context")
-    words += [word for word in (model.parameters, model.quantization) if word]
     if model.slots:
         busy = {slot.id for slot in worker.sample.slots or () if slot.busy}
         words.append(f"{len(busy & set(model.slots))}/{len(model.slots)} slots busy")
-    return words
+    words += _expiry(worker, model)
+    if model.context_tokens is not None:
+        words.append(f"{count(model.context_tokens)} context")
+    kind = " ".join(filter(None, [model.parameters, model.quantization]))
+    return [*words, kind] if kind else words
 
 
 def _expiry(worker: WorkerView, model: LoadedModel) -> list[str]:

@@ -13,7 +13,7 @@ from llamatop.collect import merge
 from llamatop.collect.decode import Decoder, decode
 from llamatop.collect.rates import RateMeter
 from llamatop.engines import slots
-from llamatop.model.observed import NodeSnapshot, Slot, Tunnel, WorkerSample
+from llamatop.model.observed import LoadedModel, NodeSnapshot, Slot, Tunnel, WorkerSample
 
 from .fakes import gpu, unit, worker
 
@@ -164,3 +164,44 @@ def test_nothing_raises(document: object) -> None:
         assert isinstance(sample.launch.port, int | None)
         assert isinstance(sample.slots, tuple | None)
     json.dumps(snapshot.faults)
+
+
+def test_what_an_ollama_holds_and_a_vllms_engines_arrive_whole() -> None:
+    document = {
+        "workers": {
+            "ollama.service": {
+                "unit": "ollama.service",
+                "loaded": {"b:7b": {"size_bytes": 9, "gpu_bytes": 5, "slots": [0, 1]}, "a:1b": {}},
+                "present": {"b:7b": "aa", "a:1b": ""},
+            },
+            "vllm.service": {
+                "unit": "vllm.service",
+                "engines": {str(n): {"running": n, "kv_cache_percent": 1.5} for n in range(12)},
+                "adapters": ["sql"],
+                "preemptions_total": 3,
+            },
+        }
+    }
+    decoder = Decoder("n")
+    snapshot = decoder.snapshot(document, 0.0)
+    assert not snapshot.faults
+    ollama, vllm = snapshot.workers.values()
+    assert ollama.loaded == (
+        LoadedModel("a:1b"),
+        LoadedModel("b:7b", size_bytes=9, gpu_bytes=5, slots=(0, 1)),
+    )
+    assert ollama.loaded[1].cpu_bytes == 4
+    assert [engine.running for engine in vllm.engines] == list(range(12))
+    assert vllm.adapters == ("sql",)
+    # What hundreds of ticks carry unchanged is the same object in all of them.
+    moved = merge.apply(document, {"workers": {"ollama.service": {"build": "1"}}})
+    again = decoder.snapshot(moved, 1.0).workers["ollama.service"]
+    assert again.build == "1"
+    assert again.present is ollama.present
+
+
+def test_digests_of_the_wrong_kind_are_a_fault_of_theirs_alone() -> None:
+    given = {"unit": "o", "present": {"a": "1", "b": 2}}
+    snapshot = Decoder("n").snapshot({"workers": {"o": given}}, 0.0)
+    assert snapshot.workers["o"].present == {"a": "1"}
+    assert "present" in snapshot.faults["workers/o"]

@@ -107,3 +107,23 @@ def test_the_devices_of_the_command_line_are_among_the_visible_ones() -> None:
     assert found["a"].gpus == (0,)
     found = placed({"a": launched("0,1", split_mode="none", main_gpu=1)}, cards)
     assert found["a"] == Placement((1,), "environment", "per-gpu")
+
+
+def ollama(*gpu_bytes: int, visible: str | None = None) -> dict[str, Any]:
+    loaded = {f"m{place}": {"size_bytes": 9, "gpu_bytes": n} for place, n in enumerate(gpu_bytes)}
+    return {**launched(visible), "engine": "ollama", "loaded": loaded}
+
+
+def test_an_ollama_with_nothing_loaded_is_not_on_the_cpu() -> None:
+    """The driver shows another's process and none of this one: that tells nothing yet."""
+    cards = {"G0": gpu(0), "G1": gpu(1, 7)}
+    assert placed({"a": ollama()}, cards)["a"] == Placement(None, None, None)
+    assert placed({"a": ollama(visible="0")}, cards)["a"].gpus == (0,)
+    assert placed({"a": ollama(9)}, cards)["a"].topology == "cpu"
+
+
+def test_an_ollama_says_that_it_computes_on_the_cpu() -> None:
+    cards = {"G0": gpu(0), "G1": gpu(1)}
+    assert placed({"a": ollama(0, 0, visible="0")}, cards)["a"] == Placement((), None, "cpu")
+    assert placed({"a": ollama(0, 9, visible="0")}, cards)["a"].gpus == (0,)
+    assert placed({"a": ollama(0)}, {"G0": gpu(0, 5)})["a"].gpus == (0,), "the driver knows better"
