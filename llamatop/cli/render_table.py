@@ -199,6 +199,7 @@ def _faults(snapshot: ClusterSnapshot) -> list[Text]:
     if balancer is not None and (balancer.fault or balancer.config_error):
         cause = balancer.fault or balancer.config_error or ""
         found.append((snapshot.balancer_node or "balancer", cause))
+    found += [(worker.name, hint) for worker in snapshot.workers for hint in worker.hints]
     return [Text(f"! {plain(who)}: {plain(text)}", style=_WARN) for who, text in found]
 
 

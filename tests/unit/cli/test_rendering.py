@@ -229,6 +229,9 @@ def test_the_table_shows_every_part_without_colour_in_a_file() -> None:
     assert "–" in text
     assert "\x1b" not in text
     assert "! edge: refused" in text
+    hinted = replace(snapshot().workers[0], hints=("runs on the CPU",))
+    told = printed(replace(snapshot(), workers=(hinted,)))
+    assert "! node1/gpu0: runs on the CPU" in told
 
 
 def test_strings_from_nodes_neither_style_nor_control_the_terminal(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from llamatop.engines import vllm
 from llamatop.engines.exchange import Response
 
@@ -138,8 +140,10 @@ def test_a_key_for_v1_alone_hides_the_models_alone() -> None:
     assert "api_key_env" in sample["fault"]
 
 
-def test_without_metrics_it_is_told_by_its_empty_health() -> None:
-    sample = Server({"/health": REAL + "health"}).talk(vllm.read({}, False))
+@pytest.mark.parametrize("answer", ["not-found", "bad-request"])
+def test_without_metrics_it_is_told_by_its_empty_health(answer: str) -> None:
+    served = {"/metrics": REAL + answer, "/health": REAL + "health"}
+    sample = Server(served).talk(vllm.read({}, False))
     assert sample["health"] == "ok"
     assert sample["metrics"] is False
 
