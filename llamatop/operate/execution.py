@@ -145,8 +145,9 @@ class Execution:
 
     async def _perform(self, step: Step, progress: Callable[[str], None]) -> str:
         """Do it; returns what there is to say of how it was done."""
+        said = ""
         if step.kind == "membership":
-            await self._membership(step, progress)
+            said = await self._membership(step, progress)
         elif step.kind == "systemctl":
             await self._unit_still_so(step)
             self._rollback.unit_begun(step)
@@ -169,7 +170,7 @@ class Execution:
                     f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
                 ) from error
         self._standing.done(step)
-        return ""
+        return said
 
     async def _unit_still_so(self, step: Step) -> None:
         """Look once more before a unit is touched: somebody may have put its members in."""
@@ -197,7 +198,7 @@ class Execution:
             machine = self._machines.machine(balancer)
             await reached(machine, addresses, step.timeout_seconds, progress)
 
-    async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
+    async def _membership(self, step: Step, progress: Callable[[str], None]) -> str:
         leaving = any(edit.down for edit in step.edits)
 
         async def one_stays() -> None:
@@ -242,6 +243,7 @@ class Execution:
         # A wait begins with a look of its own.
         if not after or after[0].kind != "wait-drained":
             await waits.look(self._source, [step.node])
+        return change.result()
 
     async def _put_back(self, failed: Step | None) -> None:
         """Roll back in peace: a second cancel does not stop it."""

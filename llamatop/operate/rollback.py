@@ -75,8 +75,12 @@ class Rollback:
         The unit of the step that failed is not waited for.
         """
         candidates = {m: at for m, at in self._out.items() if m not in self._stopped}
+        untouched = await self._untouched(candidates)
         # Nobody waits for those that can serve now.
-        await self._return(self._untouched(candidates), say)
+        await self._return({m: at for m, at in untouched.items() if self._well(m)}, say)
+        for member, (number, step) in untouched.items():
+            if not self._well(member):
+                await self._return_if_reached(member, number, step, say)
         units: dict[tuple[str, str | None], list[Member]] = {}
         for member in candidates:
             if member in self._touched:
@@ -100,22 +104,52 @@ class Rollback:
             else:
                 await self._return({m: candidates[m] for m in members}, say)
 
-    def _untouched(
+    async def _untouched(
         self, candidates: dict[Member, tuple[int, Step]]
     ) -> dict[Member, tuple[int, Step]]:
         """Those whose unit the plan left alone, without what somebody else has stopped."""
+        found = {m: at for m, at in candidates.items() if m not in self._touched}
+        doubtful = [m for m in found if not self._well(m)]
+        if doubtful:
+            # A connection that was cut may be back by now.
+            owners = behind(self._source.latest)
+            nodes = {owners[m].node for m in doubtful if m in owners}
+            nodes |= {found[m][1].node for m in doubtful}
+            await waits.look(self._source, sorted(nodes))
         owners = behind(self._source.latest)
-        found = {}
-        for member, at in candidates.items():
+        for member in list(found):
             owner = owners.get(member)
-            if member in self._touched:
-                continue
             if owner is not None and owner.unit.active_state in ("inactive", "failed"):
                 state = owner.unit.active_state
                 self.story.append(f"{owner.name} stays drained, it is {state}: undrain it later")
-            else:
-                found[member] = at
+                del found[member]
         return found
+
+    def _well(self, member: Member) -> bool:
+        """Whether the member's worker answers now, or nobody could be asked whether it does."""
+        snapshot = self._source.latest
+        balancer = snapshot.balancer_node
+        if balancer is None or not snapshot.node(balancer).reachable:
+            return True
+        owner = behind(snapshot).get(member)
+        if owner is None or owner.worker is None:
+            return False
+        node = snapshot.node(owner.node)
+        return node.reachable and not node.stale and owner.worker.sample.health in waits.ANSWERS
+
+    async def _return_if_reached(
+        self, member: Member, number: int, step: Step, say: Callable[[StepResult], None]
+    ) -> None:
+        """Put back what may have died, where the balancer gets an answer from it."""
+        owner = behind(self._source.latest).get(member)
+        machine = self._machines.machine(step.node)
+        try:
+            await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
+        except LlamatopError as error:
+            name = owner.name if owner is not None else member[1]
+            self.story.append(f"{name} stays drained, {error}: undrain it later")
+        else:
+            await self._return({member: (number, step)}, say)
 
     async def _return(
         self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]

@@ -43,13 +43,14 @@ def _write(path: str, lines: list[dict[str, Any]]) -> None:
         os.unlink(new)
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(file, 0o644)
-        os.write(file, text.encode())
-        os.fsync(file)
+        with os.fdopen(file, "wb") as out:
+            os.fchmod(file, 0o644)
+            # One write may take only a part where the disk is nearly full.
+            out.write(text.encode())
+            out.flush()
+            os.fsync(file)
         # Never onto another user's file: in a sticky directory the kernel refuses that.
         os.rename(new, path)
     except OSError:
         os.unlink(new)
         raise
-    finally:
-        os.close(file)

@@ -7,6 +7,9 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +124,23 @@ def test_out_and_in_are_written_down_for_everybody_to_read(real: RealNginx) -> N
         assert real.run({**notes, "event": event})[-1]["event"] == "done"
     assert [event for event, _ in written(real)] == ["out", "in", "renewed", "ended"]
     assert [path.name for path in (real.root / "lock").iterdir() if "new" in path.name] == []
+
+
+def test_a_record_for_which_the_disk_has_half_a_place_stays_as_it_was(place: Path) -> None:
+    record = Path(drains.path(os.geteuid()))
+    record.write_text("".join(json.dumps(line("in", time.time())) + "\n" for _ in range(9)))
+    before = record.read_text()
+    program = (
+        "import resource\n"
+        "from llamatop.operate.onnode import drains\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)},) * 2)\n"
+        f"drains.note({ABOUT!r}, 'out', [{MEMBER!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    assert told == {"event": "unrecorded", "error": f"{record}: File too large"}, done.stderr
+    assert record.read_text() == before
+    assert [path.name for path in place.iterdir()] == [record.name]
 
 
 def test_a_drain_that_nginx_refuses_is_no_drain(real: RealNginx) -> None:
