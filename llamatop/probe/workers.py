@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamatop.engines import ENGINES, glances, ollama, slots
+from llamatop.engines import ENGINES, glances, llama_server, ollama, slots
 
 from . import procfs, starts
 from .conversation import Talk, address
@@ -164,7 +164,9 @@ class Workers:
                 found["identity"] = "%d:%d" % (start.pid, start.start or 0)
             found["pids"] = start.pids
         if not found.get("model"):
-            found["model"] = start.launch.get("alias") or start.launch.get("model")
+            # As the worker itself will name it, so that nobody takes it for another model.
+            launch = start.launch
+            found["model"] = launch.get("alias") or llama_server.model_name(launch.get("model"))
         found["launch"] = start.launch
         if not found.get("fault"):
             found["fault"] = start.fault or self._missing(worker)

@@ -241,6 +241,17 @@ def test_names_of_any_bytes_arrive(node: FakeNode, worker: Worker) -> None:
     running.close()
 
 
+def test_a_model_has_one_name_before_and_after_its_worker_answers(node: FakeNode) -> None:
+    node.process(
+        101, ["/opt/llama-server", "-m", "/models/tiny.gguf", "--port", "1"], unit="a.service"
+    )
+    node.unit("a.service", "/opt/llama-server", 101)
+    running = node.start(workers={"a.service": {}})
+    document = running.until(lambda d: d["workers"].get("a.service", {}).get("launch"))
+    assert document["workers"]["a.service"]["model"] == "tiny"
+    running.close()
+
+
 def test_without_systemctl_the_rest_is_told(node: FakeNode) -> None:
     (node.bin / "systemctl").unlink()
     only = node.root / "only"
