@@ -14,6 +14,7 @@ from . import guards, units, waits
 from .audit import who
 from .control import Control
 from .failure import StepFailed
+from .files import Member
 from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
@@ -169,7 +170,7 @@ class Execution:
                 raise StepFailed(
                     f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
                 ) from error
-        self._standing.done(step)
+        self._standing.done(step, self._source.latest)
         return said
 
     async def _unit_still_so(self, step: Step) -> None:
@@ -181,6 +182,13 @@ class Execution:
         wrong = self._standing.wrong_for(step, self._source.latest)
         if wrong:
             raise Refused("; ".join(wrong))
+        self._stay_healthy()
+
+    def _stay_healthy(self, among: Iterable[Member] = ()) -> None:
+        """Stop before anything else is taken out where what this plan restarted flaps."""
+        fallen = self._standing.fallen(self._source.latest, tuple(among))
+        if fallen:
+            raise StepFailed(f"{'; '.join(fallen)}: look at it first")
 
     def _older(self, nodes: Iterable[str]) -> list[str]:
         """Those that were not read just now, as at the end of a drain."""
@@ -211,6 +219,7 @@ class Execution:
             await waits.look(self._source, [step.node])
             await one_stays()
 
+        self._stay_healthy(() if leaving else step.members)
         await one_stays()
         change = asyncio.create_task(
             transact(

@@ -130,10 +130,10 @@ async def test_killed_at_any_step_nothing_is_lost_and_the_next_one_puts_it_right
     before = node.read(CONF)
     drained = before.replace(f"server {ADDRESS};", f"server {ADDRESS} down;")
     assert drained != before
-    ends = []
+    left = 0
     async with (
         console(cluster, tmp_path) as at,
-        Load(cluster.url, concurrency=4, tokens=(20, 80)) as load,
+        Load(cluster.url, concurrency=3, tokens=(10, 40)) as load,
     ):
         words = [action, WORKER, "--yes", "-c", str(tmp_path / "cluster.toml")]
         for number in range(1, await steps_of(at, action) + 1):
@@ -148,15 +148,15 @@ async def test_killed_at_any_step_nothing_is_lost_and_the_next_one_puts_it_right
                 await at.do("undrain", OTHER)
                 assert node.read(CONF) in (before, drained)
                 assert node.run(["nginx", "-t"], check=False).returncode == 0
-                await load.wait_tokens(50)
+                await load.wait_tokens(20)
                 end = await put_right(at, cluster, action)
-                ends.append(f"{action} step {number}, line {lines}: {end}")
+                left += "was left drained by" in end
+                print(f"{action} step {number}, line {lines}: {end}")
                 assert node.read(CONF) == before
                 assert node.run(["ls", "-A", FOLDER]).stdout.split() == [NAME]
                 await settled(at, "in")
                 now = await asyncio.to_thread(starts, cluster)
                 assert now[WORKER] - counted[WORKER] <= 1
         await load.finish()
-    print("\n".join(ends))
     assert (load.cut, load.failed) == ([], [])
-    assert action == "undrain" or any("was left drained by" in end for end in ends)
+    assert action == "undrain" or left > 0
