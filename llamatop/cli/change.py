@@ -137,6 +137,7 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
 
     from llamatop.errors import UsageError
     from llamatop.operate.targets import resolve
+    from llamatop.operate.waits import look
 
     def certain() -> bool:
         snapshot = collector.latest
@@ -156,6 +157,11 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
                 await anext(snapshots)
     except TimeoutError:
         pass
+    try:
+        resolve(collector.latest, words)
+    except UsageError:
+        # Where systemctl is slow, a node's first lines come without its units.
+        await look(collector, [node.name for node in collector.cluster.nodes if node.ssh])
 
 
 async def _confirm() -> None:
