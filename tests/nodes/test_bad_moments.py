@@ -14,11 +14,10 @@ from llamatop.model.plan import StepResult
 from tests.nodes.cluster import GPU0, GPU1, Cluster, two_by_two
 from tests.nodes.load import Load
 from tests.nodes.machine import Machine
-from tests.nodes.test_kills import FOLDER, NAME, kill_when, later, told_left
+from tests.nodes.test_kills import ADDRESS, FOLDER, NAME, kill_when, later, told_left
 from tests.nodes.test_operate import CONF, console
-from tests.nodes.test_roll import down, settled, starts
+from tests.nodes.test_roll import WORKER, down, settled, starts
 
-WORKER, ADDRESS = "node2/gpu1", "127.0.0.1:37084"
 # Found by sudo before the real one; holds the transaction between the swap and the test.
 SLOW_TEST = f"""#!/bin/sh
 [ "$1" = -t ] && [ -e {FOLDER}/.{NAME}.llamatop-old ] && sleep 600
@@ -84,8 +83,10 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
     own: Cluster, tmp_path: Path
 ) -> None:
     before = own["node1"].read(CONF)
-    load = Load(own.url, concurrency=6, tokens=(400, 400))
-    async with console(own, tmp_path) as at, load:
+    async with (
+        console(own, tmp_path) as at,
+        Load(own.url, concurrency=6, tokens=(300, 300)) as load,
+    ):
         await load.wait_tokens(100)
         plan = await at.plan("restart", WORKER, timeout_seconds=15.0)
         dead = False
@@ -102,12 +103,11 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
             await cut_while_draining()
         assert f"{WORKER} stays drained, node1 does not reach it at {ADDRESS}" in str(caught.value)
         assert down(own) == [ADDRESS]
-        await load.abandon()
-        assert {s.member for s in load.cut} <= {"127.0.0.1:37083", ADDRESS}, "node1 went on"
         await asyncio.to_thread(back, own, "node2")
         assert (await told_left(at)).startswith(f"{WORKER} was left drained by ")
         await settled(at)
         await at.do("recover")
+    assert {s.member for s in load.cut} <= {"127.0.0.1:37083", ADDRESS}, "node1 went on"
     assert own["node1"].read(CONF) == before
 
 

@@ -86,6 +86,21 @@ def test_only_what_a_user_wrote_himself_is_read(place: Path) -> None:
     assert drains.read(os.geteuid()) == []
 
 
+def test_a_clock_that_was_set_back_turns_no_order_round(place: Path) -> None:
+    """A roll ended well at noon; the clock was set back, and somebody drained on purpose."""
+    lines = [
+        line("out", 1000.0),
+        line("in", 500.0),
+        line("ended", 501.0),
+        line("out", 600.0, "p2", returns=[]),
+        line("ended", 601.0, "p2"),
+    ]
+    file = Path(drains.path(os.geteuid()))
+    file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert drains.Records().left(700.0) == []
+    assert drains.Records().left(5000.0) == []
+
+
 def test_records_are_read_again_when_they_change(place: Path) -> None:
     records = drains.Records()
     assert records.left(200.0) == []
