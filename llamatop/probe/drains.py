@@ -52,7 +52,7 @@ def read(uid: int) -> List[Dict[str, Any]]:
         return []
     finally:
         os.close(descriptor)
-    lines = []
+    lines: List[Dict[str, Any]] = []
     for text in data.split(b"\n"):
         try:
             line = json.loads(text.decode())

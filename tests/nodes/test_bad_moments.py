@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,10 @@ from tests.nodes.test_roll import WORKER, down, settled, starts
 SLOW_TEST = f"""#!/bin/sh
 [ "$1" = -t ] && [ -e {FOLDER}/.{NAME}.llamatop-old ] && sleep 600
 exec /usr/sbin/nginx "$@"
+"""
+# From its next start on.
+FLAPPING = """[Service]
+ExecStartPost=/bin/sh -c '(sleep 3; kill -KILL $MAINPID) &'
 """
 # Answers as a llama-server does that never gets its model loaded.
 LOADING = """#!/usr/bin/python3
@@ -83,6 +88,7 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
     own: Cluster, tmp_path: Path
 ) -> None:
     before = own["node1"].read(CONF)
+    since = datetime.now(UTC)
     async with (
         console(own, tmp_path) as at,
         Load(own.url, concurrency=6, tokens=(300, 300)) as load,
@@ -104,7 +110,7 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
         assert f"{WORKER} stays drained, node1 does not reach it at {ADDRESS}" in str(caught.value)
         assert down(own) == [ADDRESS]
         await asyncio.to_thread(back, own, "node2")
-        assert (await told_left(at)).startswith(f"{WORKER} was left drained by ")
+        assert (await told_left(at, since)).startswith(f"{WORKER} was left drained by ")
         await settled(at)
         await at.do("recover")
     assert {s.member for s in load.cut} <= {"127.0.0.1:37083", ADDRESS}, "node1 went on"
@@ -153,9 +159,10 @@ async def test_a_balancer_and_a_llamatop_that_die_together_are_repaired_by_the_n
     assert down(own) == [ADDRESS]
     await asyncio.to_thread(back, own, "node1")
     assert own.post("/completion", {"prompt": "hi", "n_predict": 5})["content"]
+    since = datetime.now(UTC)
     later(node)
     async with console(own, tmp_path) as at:
-        assert (await told_left(at)).startswith(f"{WORKER} was left drained by ")
+        assert (await told_left(at, since)).startswith(f"{WORKER} was left drained by ")
         results = await at.do("recover")
         assert results[0].step.title == f"clear away what a killed change left beside {CONF}"
     assert node.read(CONF) == before
@@ -167,7 +174,7 @@ async def test_a_unit_that_answers_and_dies_again_and_again_stops_the_roll(
 ) -> None:
     before = own["node1"].read(CONF)
     counted = await asyncio.to_thread(starts, own)
-    with changed(own["node1"], GPU0.unit, "[Service]\nRuntimeMaxSec=2\n"):
+    with changed(own["node1"], GPU0.unit, FLAPPING):
         async with console(own, tmp_path) as at:
             with pytest.raises(PlanFailed, match="node1/gpu0") as caught:
                 await at.do("roll")

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -83,13 +84,13 @@ def later(node: Machine) -> bool:
     return ended
 
 
-async def told_left(at: Console) -> str:
-    """What llamatop says was left drained, once it does."""
+async def told_left(at: Console, since: datetime) -> str:
+    """What llamatop tells since then of what was left drained, once it does."""
     async with asyncio.timeout(60), aclosing(at.collector.snapshots()) as snapshots:
         async for snapshot in snapshots:
-            found = leftovers.find(snapshot.balancer, snapshot.members)
-            if found and str(found[0]) in [event.text for event in snapshot.events]:
-                return str(found[0])
+            for event in snapshot.events:
+                if event.at >= since and " was left drained by " in event.text:
+                    return event.text
     raise AssertionError
 
 
@@ -97,6 +98,7 @@ async def put_right(at: Console, cluster: Cluster, action: Action) -> str:
     """What the next llamatop finds and does about a plan that was killed; in words."""
     if not down(cluster):
         return "nothing was left drained"
+    since = datetime.now(UTC)
     ended = later(cluster["node1"])
     if action == "undrain" or ended:
         # Somebody drained it on purpose, and it was not put back in yet.
@@ -104,7 +106,7 @@ async def put_right(at: Console, cluster: Cluster, action: Action) -> str:
         assert not leftovers.find(at.collector.latest.balancer, at.collector.latest.members)
         await at.do("undrain", WORKER)
         return "still drained as it was meant to be"
-    told = await told_left(at)
+    told = await told_left(at, since)
     assert told.startswith(f"{WORKER} was left drained by ")
     assert told.endswith(f"({action} {WORKER}): llamatop recover puts it back")
     await settled(at)
