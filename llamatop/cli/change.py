@@ -24,6 +24,7 @@ ACTIONS: dict[Action, str] = {
     "undrain": "put members back in once they answer",
 }
 _PATIENCE_SECONDS = 5.0
+_LOOKS = 3
 _DRAINING = ("stop", "restart", "roll", "drain", "undo")
 _MOVING = (*_DRAINING, "undrain", "recover")
 _WAITING = (*_MOVING, "start")
@@ -163,11 +164,14 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
                 await anext(snapshots)
     except TimeoutError:
         pass
-    try:
-        resolve(collector.latest, words)
-    except UsageError:
-        # Where systemctl is slow, a node's first lines come without its units.
-        await look(collector, [node.name for node in collector.cluster.nodes if node.ssh])
+    for _ in range(_LOOKS):
+        try:
+            resolve(collector.latest, words)
+            break
+        except UsageError:
+            # Where systemctl is slow, a node's first lines come without its units.
+            nodes = [n for n in collector.latest.nodes if n.reachable and not n.snapshot.units]
+            await look(collector, [node.name for node in nodes])
 
 
 async def _confirm() -> None:
