@@ -75,12 +75,15 @@ class Rollback:
         The unit of the step that failed is not waited for.
         """
         candidates = {m: at for m, at in self._out.items() if m not in self._stopped}
-        untouched = await self._untouched(candidates)
+        untouched = [m for m in candidates if m not in self._touched]
+        well = [m for m in untouched if self._well(m)]
+        doubtful = [m for m in untouched if m not in well]
         # Nobody waits for those that can serve now.
-        await self._return({m: at for m, at in untouched.items() if self._well(m)}, say)
-        for member, (number, step) in untouched.items():
-            if not self._well(member):
-                await self._return_if_reached(member, number, step, say)
+        await self._return({m: candidates[m] for m in self._running(well)}, say)
+        if doubtful:
+            await self._look_at(doubtful)
+        for member in self._running(doubtful):
+            await self._return_if_reached(member, *candidates[member], say)
         units: dict[tuple[str, str | None], list[Member]] = {}
         for member in candidates:
             if member in self._touched:
@@ -104,26 +107,25 @@ class Rollback:
             else:
                 await self._return({m: candidates[m] for m in members}, say)
 
-    async def _untouched(
-        self, candidates: dict[Member, tuple[int, Step]]
-    ) -> dict[Member, tuple[int, Step]]:
-        """Those whose unit the plan left alone, without what somebody else has stopped."""
-        found = {m: at for m, at in candidates.items() if m not in self._touched}
-        doubtful = [m for m in found if not self._well(m)]
-        if doubtful:
-            # A connection that was cut may be back by now.
-            owners = behind(self._source.latest)
-            nodes = {owners[m].node for m in doubtful if m in owners}
-            nodes |= {found[m][1].node for m in doubtful}
-            await waits.look(self._source, sorted(nodes))
+    def _running(self, members: list[Member]) -> list[Member]:
+        """These without what somebody else has stopped, which the story names."""
         owners = behind(self._source.latest)
-        for member in list(found):
+        found = []
+        for member in members:
             owner = owners.get(member)
             if owner is not None and owner.unit.active_state in ("inactive", "failed"):
                 state = owner.unit.active_state
                 self.story.append(f"{owner.name} stays drained, it is {state}: undrain it later")
-                del found[member]
+            else:
+                found.append(member)
         return found
+
+    async def _look_at(self, members: list[Member]) -> None:
+        """Read their nodes, and the balancer: a connection that was cut may be back."""
+        owners = behind(self._source.latest)
+        nodes = {owners[m].node for m in members if m in owners}
+        nodes |= {self._out[m][1].node for m in members}
+        await waits.look(self._source, sorted(nodes))
 
     def _well(self, member: Member) -> bool:
         """Whether the member's worker answers now, or nobody could be asked whether it does."""
@@ -142,9 +144,10 @@ class Rollback:
     ) -> None:
         """Put back what may have died, where the balancer gets an answer from it."""
         owner = behind(self._source.latest).get(member)
-        machine = self._machines.machine(step.node)
         try:
-            await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
+            if not self._well(member):
+                machine = self._machines.machine(step.node)
+                await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
         except LlamatopError as error:
             name = owner.name if owner is not None else member[1]
             self.story.append(f"{name} stays drained, {error}: undrain it later")
