@@ -73,8 +73,10 @@ def _unknown(snapshot: ClusterSnapshot, others: Sequence[Target], word: str) -> 
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
     node = word.partition("/")[0]
     for view in snapshot.nodes:
-        if view.name == node and not view.reachable:
-            hint = f"{node} does not answer: {view.fault or 'no snapshot yet'}"
-        elif view.name == node and not view.snapshot.units and "units" in view.snapshot.faults:
-            hint = f"the units of {node} are not known: {view.snapshot.faults['units']}"
+        if not fnmatch.fnmatchcase(view.name, node):
+            continue
+        if not view.reachable:
+            hint = f"{view.name} does not answer: {view.fault or 'no snapshot yet'}"
+        elif not view.snapshot.units and "units" in view.snapshot.faults:
+            hint = f"the units of {view.name} are not known: {view.snapshot.faults['units']}"
     return f"no worker or unit is called {word}; {hint}"

@@ -76,8 +76,9 @@ async def test_a_name_is_not_refused_before_systemctl_has_answered() -> None:
     assert [target.name for target in resolve(source.latest, ["node2/gpu1"])] == ["node2/gpu1"]
 
 
-async def test_a_systemctl_that_never_answers_is_named() -> None:
+@pytest.mark.parametrize("word", ["node2/gpu1", "*"])
+async def test_a_systemctl_that_never_answers_is_named(word: str) -> None:
     source: Any = SlowSystemctl(FakeCluster.two_by_two(), "systemctl has not answered for 5 s")
-    await change._all_named(source, ["node2/gpu1"], moving=True)
+    await change._all_named(source, [word], moving=True)
     with pytest.raises(UsageError, match="the units of node2 are not known: systemctl has not"):
-        resolve(source.latest, ["node2/gpu1"])
+        resolve(source.latest, [word])
