@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,21 +68,32 @@ def at_step(number: int, lines: int) -> Callable[[str], object]:
     return lambda said: len(line.findall(said)) >= lines
 
 
-def later(node: Machine) -> bool:
-    """Let the leases in the users' records run out; whether the last plan had said its end."""
-    ended = False
-    for record in (node.root / "var/tmp").glob("llamatop-drains-*.jsonl"):
-        lines = [json.loads(line) for line in record.read_text().splitlines()]
-        ended = ended or lines[-1]["event"] == "ended"
+def records(node: Machine) -> dict[Path, list[dict[str, Any]]]:
+    """What users have written down on the balancer, by file."""
+    files = (node.root / "var/tmp").glob("llamatop-drains-*.jsonl")
+    return {file: [json.loads(line) for line in file.read_text().splitlines()] for file in files}
+
+
+def later(node: Machine) -> None:
+    """Let the leases in the users' records run out."""
+    for file, lines in records(node).items():
         for line in lines:
             line["at"] -= LEASE_SECONDS
-        owner = record.stat()
-        aged = record.with_name("aged")
+        owner = file.stat()
+        aged = file.with_name("aged")
         aged.write_text("".join(json.dumps(line) + "\n" for line in lines))
         os.chown(aged, owner.st_uid, owner.st_gid)
         aged.chmod(0o644)
-        aged.rename(record)
-    return ended
+        aged.rename(file)
+
+
+def meant(node: Machine, action: Action) -> bool:
+    """Whether WORKER is out on purpose: the drain that took it out said that it had ended."""
+    lines = [line for lines in records(node).values() for line in lines]
+    outs = [line for line in lines if line["event"] == "out" and ADDRESS in str(line["members"])]
+    plan = max(outs, key=lambda line: float(line["at"]))["plan"]
+    ended = any(line["event"] == "ended" and line["plan"] == plan for line in lines)
+    return ended and action != "roll"
 
 
 async def told_left(at: Console, since: datetime) -> str:
@@ -99,8 +111,8 @@ async def put_right(at: Console, cluster: Cluster, action: Action) -> str:
     if not down(cluster):
         return "nothing was left drained"
     since = datetime.now(UTC)
-    ended = later(cluster["node1"])
-    if action == "undrain" or ended:
+    later(cluster["node1"])
+    if meant(cluster["node1"], action):
         # Somebody drained it on purpose, and it was not put back in yet.
         await settled(at)
         assert not leftovers.find(at.collector.latest.balancer, at.collector.latest.members)
