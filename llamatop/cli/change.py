@@ -23,7 +23,7 @@ ACTIONS: dict[Action, str] = {
     "drain": "mark members down and wait until nothing runs on them",
     "undrain": "put members back in once they answer",
 }
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 10.0
 _LOOKS = 3
 _DRAINING = ("stop", "restart", "roll", "drain", "undo")
 _MOVING = (*_DRAINING, "undrain", "recover")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult
 
 from . import waits
@@ -172,6 +172,8 @@ class Rollback:
                 say(StepResult(step, number, "undone", seconds, text, members=tuple(back)))
             else:
                 text = f"NOT undone, {names} still down: {error}"
+                if isinstance(error, Unreachable):
+                    text += f"; once {step.node} answers, `llamatop recover` puts it back"
                 self.story.append(text)
                 say(StepResult(step, number, "failed", seconds, error=text))
 
