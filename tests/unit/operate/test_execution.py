@@ -136,6 +136,20 @@ async def test_a_worker_that_died_while_draining_is_not_put_back_in(
     assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37083"]
 
 
+async def test_a_balancer_that_stays_away_is_told_with_what_puts_back(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    cluster.workers["node2/gpu0"].busy = 1
+    plan = await operator.plan("drain", ["node2/gpu0"], timeout_seconds=0.1)
+    cluster.ticks = [lambda: cluster.silent.add("node1")]
+    with pytest.raises(PlanFailed) as caught:
+        await carry_out(operator, plan, [])
+    assert str(caught.value).endswith(
+        "NOT undone, 127.0.0.1:37083 still down: node1: no answer;"
+        " once node1 answers, `llamatop recover` puts it back"
+    )
+
+
 async def test_what_could_not_be_written_down_on_the_balancer_is_said(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
