@@ -23,7 +23,8 @@ ACTIONS: dict[Action, str] = {
     "drain": "mark members down and wait until nothing runs on them",
     "undrain": "put members back in once they answer",
 }
-_PATIENCE_SECONDS = 5.0
+_PATIENCE_SECONDS = 10.0
+_LOOKS = 3
 _DRAINING = ("stop", "restart", "roll", "drain", "undo")
 _MOVING = (*_DRAINING, "undrain", "recover")
 _WAITING = (*_MOVING, "start")
@@ -143,6 +144,7 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
 
     from llamatop.errors import UsageError
     from llamatop.operate.targets import resolve
+    from llamatop.operate.waits import look
 
     def certain() -> bool:
         snapshot = collector.latest
@@ -162,6 +164,14 @@ async def _all_named(collector: Collector, words: list[str], moving: bool) -> No
                 await anext(snapshots)
     except TimeoutError:
         pass
+    for _ in range(_LOOKS):
+        try:
+            resolve(collector.latest, words)
+            break
+        except UsageError:
+            # Where systemctl is slow, a node's first lines come without its units.
+            nodes = [n for n in collector.latest.nodes if n.reachable and not n.snapshot.units]
+            await look(collector, [node.name for node in nodes])
 
 
 async def _confirm() -> None:

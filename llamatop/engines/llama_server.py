@@ -173,7 +173,7 @@ def _props(state: Dict[str, Any], key: bool, query: str) -> Generator[Request, R
     state["latency"] = response.seconds
     settings = mapping(data.get("default_generation_settings"))
     state["props"] = {
-        "model": _model_name(text(data.get("model_alias")) or text(data.get("model_path"))),
+        "model": model_name(text(data.get("model_alias")) or text(data.get("model_path"))),
         "build": text(data.get("build_info")),
         "sleeping": sleeping,
         "slots_total": whole(data.get("total_slots")),
@@ -193,7 +193,7 @@ def _described(state: Dict[str, Any], key: bool) -> Part:
     return found
 
 
-def _model_name(name: str | None) -> str | None:
+def model_name(name: str | None) -> str | None:
     """The name without folder and ending where it is a file's: what `--alias` is by default."""
     if name is not None and name.endswith(".gguf"):
         return name.rsplit("/", 1)[-1][: -len(".gguf")] or name

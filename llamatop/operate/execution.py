@@ -14,6 +14,7 @@ from . import guards, units, waits
 from .audit import who
 from .control import Control
 from .failure import StepFailed
+from .files import Member
 from .leases import Lease
 from .live import Fleet, LiveSource
 from .membership import transact
@@ -145,8 +146,9 @@ class Execution:
 
     async def _perform(self, step: Step, progress: Callable[[str], None]) -> str:
         """Do it; returns what there is to say of how it was done."""
+        said = ""
         if step.kind == "membership":
-            await self._membership(step, progress)
+            said = await self._membership(step, progress)
         elif step.kind == "systemctl":
             await self._unit_still_so(step)
             self._rollback.unit_begun(step)
@@ -168,8 +170,8 @@ class Execution:
                 raise StepFailed(
                     f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
                 ) from error
-        self._standing.done(step)
-        return ""
+        self._standing.done(step, self._source.latest)
+        return said
 
     async def _unit_still_so(self, step: Step) -> None:
         """Look once more before a unit is touched: somebody may have put its members in."""
@@ -180,6 +182,13 @@ class Execution:
         wrong = self._standing.wrong_for(step, self._source.latest)
         if wrong:
             raise Refused("; ".join(wrong))
+        self._stay_healthy()
+
+    def _stay_healthy(self, among: Iterable[Member] = ()) -> None:
+        """Stop before anything else is taken out where what this plan restarted flaps."""
+        fallen = self._standing.fallen(self._source.latest, tuple(among))
+        if fallen:
+            raise StepFailed(f"{'; '.join(fallen)}: look at it first")
 
     def _older(self, nodes: Iterable[str]) -> list[str]:
         """Those that were not read just now, as at the end of a drain."""
@@ -197,7 +206,7 @@ class Execution:
             machine = self._machines.machine(balancer)
             await reached(machine, addresses, step.timeout_seconds, progress)
 
-    async def _membership(self, step: Step, progress: Callable[[str], None]) -> None:
+    async def _membership(self, step: Step, progress: Callable[[str], None]) -> str:
         leaving = any(edit.down for edit in step.edits)
 
         async def one_stays() -> None:
@@ -210,6 +219,7 @@ class Execution:
             await waits.look(self._source, [step.node])
             await one_stays()
 
+        self._stay_healthy(() if leaving else step.members)
         await one_stays()
         change = asyncio.create_task(
             transact(
@@ -242,6 +252,7 @@ class Execution:
         # A wait begins with a look of its own.
         if not after or after[0].kind != "wait-drained":
             await waits.look(self._source, [step.node])
+        return change.result()
 
     async def _put_back(self, failed: Step | None) -> None:
         """Roll back in peace: a second cancel does not stop it."""

@@ -30,6 +30,7 @@ _SAID = {
     "unconfirmed": "whether new nginx workers serve cannot be seen there",
     "restored": "old file put back",
     "repaired": "what a killed change left is cleared away",
+    "unrecorded": "not written down there",
 }
 
 
@@ -66,21 +67,33 @@ async def transact(
     edits: Sequence[MembershipEdit] = (),
     lease: Lease | None = None,
     look_again: Callable[[], Awaitable[None]] | None = None,
-) -> None:
+) -> str:
     """Make the changes on the balancer; raises MembershipFailed, or Unreachable after a minute.
+
+    Returns what could not be written down of it there, empty where all was.
 
     Where the connection is cut half-way the program there goes on by itself; asking for the same
     again finds the new files there and only tests, reloads and confirms. Where another hand
     changed a file elsewhere meanwhile, `edits` are made anew, after `look_again`, which may
     object. `own` has the cluster file's own commands; `lease` what is written down of members.
     """
+    unrecorded = ""
+
+    def heard(event: dict[str, object]) -> None:
+        nonlocal unrecorded
+        if event.get("event") == "unrecorded":
+            unrecorded = (
+                f"not written down on {machine.name} ({event.get('error')}): were this plan"
+                " cut off, nobody could tell what it left drained"
+            )
+
     for _ in range(_OTHER_HANDS):
         try:
             request = _request(changes, sudo, unit, own) | {
                 "holder": holder,
                 "drains": lease.note(edits) if lease else None,
             }
-            await _ask(machine, request, progress)
+            await _ask(machine, request, progress, heard=heard)
             break
         except MembershipFailed as failure:
             if failure.step != "changed" or not edits:
@@ -98,6 +111,7 @@ async def transact(
         raise last
     if lease is not None:
         lease.moved(edits)
+    return unrecorded
 
 
 async def note(machine: Machine, holder: str, about: dict[str, object], event: str) -> None:
@@ -193,10 +207,7 @@ async def _once(
             if what == "failed":
                 raise MembershipFailed(str(event.get("step")), str(event.get("error")))
             heard(event)
-            if what == "unrecorded":
-                progress(f"not written down that they are out: {event.get('error')}")
-            else:
-                progress(_SAID.get(what, what))
+            progress(_SAID.get(what, what))
         ended = await channel.wait()
         words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
         if ended.status in (126, 127) or (words and "Error" in words[-1]):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult
 
 from . import waits
@@ -75,8 +75,15 @@ class Rollback:
         The unit of the step that failed is not waited for.
         """
         candidates = {m: at for m, at in self._out.items() if m not in self._stopped}
+        untouched = [m for m in candidates if m not in self._touched]
+        well = [m for m in untouched if self._well(m)]
+        doubtful = [m for m in untouched if m not in well]
         # Nobody waits for those that can serve now.
-        await self._return(self._untouched(candidates), say)
+        await self._return({m: candidates[m] for m in self._running(well)}, say)
+        if doubtful:
+            await self._look_at(doubtful)
+        for member in self._running(doubtful):
+            await self._return_if_reached(member, *candidates[member], say)
         units: dict[tuple[str, str | None], list[Member]] = {}
         for member in candidates:
             if member in self._touched:
@@ -100,22 +107,52 @@ class Rollback:
             else:
                 await self._return({m: candidates[m] for m in members}, say)
 
-    def _untouched(
-        self, candidates: dict[Member, tuple[int, Step]]
-    ) -> dict[Member, tuple[int, Step]]:
-        """Those whose unit the plan left alone, without what somebody else has stopped."""
+    def _running(self, members: list[Member]) -> list[Member]:
+        """These without what somebody else has stopped, which the story names."""
         owners = behind(self._source.latest)
-        found = {}
-        for member, at in candidates.items():
+        found = []
+        for member in members:
             owner = owners.get(member)
-            if member in self._touched:
-                continue
             if owner is not None and owner.unit.active_state in ("inactive", "failed"):
                 state = owner.unit.active_state
                 self.story.append(f"{owner.name} stays drained, it is {state}: undrain it later")
             else:
-                found[member] = at
+                found.append(member)
         return found
+
+    async def _look_at(self, members: list[Member]) -> None:
+        """Read their nodes, and the balancer: a connection that was cut may be back."""
+        owners = behind(self._source.latest)
+        nodes = {owners[m].node for m in members if m in owners}
+        nodes |= {self._out[m][1].node for m in members}
+        await waits.look(self._source, sorted(nodes))
+
+    def _well(self, member: Member) -> bool:
+        """Whether the member's worker answers now, or nobody could be asked whether it does."""
+        snapshot = self._source.latest
+        balancer = snapshot.balancer_node
+        if balancer is None or not snapshot.node(balancer).reachable:
+            return True
+        owner = behind(snapshot).get(member)
+        if owner is None or owner.worker is None:
+            return False
+        node = snapshot.node(owner.node)
+        return node.reachable and not node.stale and owner.worker.sample.health in waits.ANSWERS
+
+    async def _return_if_reached(
+        self, member: Member, number: int, step: Step, say: Callable[[StepResult], None]
+    ) -> None:
+        """Put back what may have died, where the balancer gets an answer from it."""
+        owner = behind(self._source.latest).get(member)
+        try:
+            if not self._well(member):
+                machine = self._machines.machine(step.node)
+                await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
+        except LlamatopError as error:
+            name = owner.name if owner is not None else member[1]
+            self.story.append(f"{name} stays drained, {error}: undrain it later")
+        else:
+            await self._return({member: (number, step)}, say)
 
     async def _return(
         self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]
@@ -135,6 +172,8 @@ class Rollback:
                 say(StepResult(step, number, "undone", seconds, text, members=tuple(back)))
             else:
                 text = f"NOT undone, {names} still down: {error}"
+                if isinstance(error, Unreachable):
+                    text += f"; once {step.node} answers, `llamatop recover` puts it back"
                 self.story.append(text)
                 say(StepResult(step, number, "failed", seconds, error=text))
 

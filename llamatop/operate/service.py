@@ -41,6 +41,7 @@ class ClusterOperator:
         self._machines = machines
         self._audit = audit or Audit()
         self._privileges = Privileges(machines)
+        self._warned: str | None = None
 
     async def plan(
         self,
@@ -188,7 +189,7 @@ class ClusterOperator:
             async with contextlib.aclosing(execution.run()) as results:
                 async for result in results:
                     if result.state != "running":
-                        self._log_step(identity, result)
+                        self._log_step(identity, result, plan)
                         journal.step(result)
                         self._announce_step(title, result, plan)
                     yield result
@@ -256,14 +257,21 @@ class ClusterOperator:
         try:
             return self._audit.begin(self._source.cluster.name, plan)
         except OSError as error:
-            text = f"the audit log {self._audit.path} cannot be written: {error.strerror}"
-            self._announce("warning", text, replace(plan, targets=()))
+            self._unlogged(error, plan)
             return None
 
-    def _log_step(self, identity: str | None, result: StepResult) -> None:
+    def _unlogged(self, error: OSError, plan: Plan) -> None:
+        text = f"the audit log {self._audit.path} cannot be written: {error.strerror}"
+        self._announce("warning", text, replace(plan, targets=()))
+
+    def _log_step(self, identity: str | None, result: StepResult, plan: Plan) -> None:
         if identity is not None:
-            with contextlib.suppress(OSError):
+            try:
                 self._audit.step(identity, result)
+            except OSError as error:
+                if self._warned != identity:
+                    self._unlogged(error, plan)
+                self._warned = identity
 
     def _log_end(self, identity: str | None, ok: bool, error: str | None) -> None:
         if identity is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.observed import UnitState
 from llamatop.model.plan import Expectation, Plan, Step
@@ -20,14 +22,34 @@ class Standing:
             for upstream, address, down in expectation.members
         }
         self._touched: set[tuple[str, str]] = set()
+        self._back: dict[tuple[str, str], tuple[Step, UnitState]] = {}
 
-    def done(self, step: Step) -> None:
-        """The plan has changed this much itself."""
+    def done(self, step: Step, snapshot: ClusterSnapshot) -> None:
+        """The plan has changed this much itself, or seen a unit well again."""
         if step.kind == "membership":
             for edit in step.edits:
                 self._down.update({(edit.upstream, a): edit.down for a in edit.addresses})
         elif step.kind == "systemctl" and step.unit is not None:
             self._touched.add((step.node, step.unit))
+            self._back.pop((step.node, step.unit), None)
+        elif step.kind == "wait-healthy" and step.unit is not None:
+            unit = _unit(snapshot, step.node, step.unit)
+            if unit is not None:
+                self._back[step.node, step.unit] = step, unit
+
+    def fallen(self, snapshot: ClusterSnapshot, among: Collection[Member] = ()) -> list[str]:
+        """Which units that were well are so no longer, a sentence each; of `among` or of all."""
+        found = []
+        for (node, name), (step, was) in self._back.items():
+            now = _unit(snapshot, node, name)
+            same = now and (now.active_state, now.main_pid) == (was.active_state, was.main_pid)
+            if now is None or same or (among and not {*among} & {*step.members}):
+                continue
+            state = f"{now.active_state}/{now.sub_state}"
+            restarts = f", {now.restarts} restarts" if now.restarts else ""
+            worker = step.worker or f"{node}/{name}"
+            found.append(f"{worker} was healthy, but did not stay so ({state}{restarts})")
+        return found
 
     def wrong(self, snapshot: ClusterSnapshot) -> list[str]:
         """What is no longer as the plan found it, a sentence each."""

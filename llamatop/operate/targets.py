@@ -72,7 +72,11 @@ def _unknown(snapshot: ClusterSnapshot, others: Sequence[Target], word: str) -> 
     near = difflib.get_close_matches(word, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known) or 'none'}"
     node = word.partition("/")[0]
-    silent = [n.name for n in snapshot.nodes if n.name == node and not n.reachable]
-    if silent:
-        hint = f"{node} does not answer: {snapshot.node(node).fault or 'no snapshot yet'}"
+    for view in snapshot.nodes:
+        if not fnmatch.fnmatchcase(view.name, node):
+            continue
+        if not view.reachable:
+            hint = f"{view.name} does not answer: {view.fault or 'no snapshot yet'}"
+        elif not view.snapshot.units and "units" in view.snapshot.faults:
+            hint = f"the units of {view.name} are not known: {view.snapshot.faults['units']}"
     return f"no worker or unit is called {word}; {hint}"

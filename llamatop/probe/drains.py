@@ -20,6 +20,7 @@ LEASE_SECONDS = 30.0
 _PREFIX, _SUFFIX = "llamatop-drains-", ".jsonl"
 _MOST_BYTES = 256 * 1024
 _MOST_TEXT = 200
+ORDER = "order"
 _EVENTS = ("out", "in", "renewed", "ended")
 
 
@@ -34,7 +35,10 @@ def path(uid: int) -> str:
 
 
 def read(uid: int) -> List[Dict[str, Any]]:
-    """The lines of a user's record; none where it is missing, or not that user's own file."""
+    """The lines of a user's record; none where it is missing, or not that user's own file.
+
+    ORDER of each is what to sort by, where records are put together.
+    """
     try:
         descriptor = os.open(path(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -48,13 +52,15 @@ def read(uid: int) -> List[Dict[str, Any]]:
         return []
     finally:
         os.close(descriptor)
-    lines = []
+    lines: List[Dict[str, Any]] = []
     for text in data.split(b"\n"):
         try:
             line = json.loads(text.decode())
         except (ValueError, RecursionError):
             continue
         if _valid(line):
+            # A clock that was set back turns no order round.
+            line[ORDER] = max(line["at"], lines[-1][ORDER] if lines else 0.0)
             lines.append(line)
     return lines
 
@@ -80,7 +86,7 @@ def left(lines: List[Dict[str, Any]], now: float) -> List[Dict[str, Any]]:
     out: Dict[Tuple[str, str], Dict[str, Any]] = {}
     heard: Dict[str, float] = {}
     ended = set()
-    for line in sorted(lines, key=lambda line: line["at"]):
+    for line in sorted(lines, key=lambda line: line.get(ORDER, line["at"])):
         plan = line["plan"]
         heard[plan] = line["at"]
         if line["event"] == "ended":

@@ -33,6 +33,8 @@ _LIST_UNITS = "systemctl list-units --type=service --all --plain --full --no-leg
 _LIST_FILES = "systemctl list-unit-files --type=service --full --no-legend --no-pager"
 _LINKS = "/run/systemd/units/invocation:"
 _DEADLINE_SECONDS = 5.0
+# Before the first answer nothing is known: a machine out of breath gets longer.
+_FIRST_SECONDS = 30.0
 _SHOW_EVERY = 10.0
 _SHOW_EVERY_BLIND = 2.0
 _LIST_EVERY = 30.0
@@ -135,8 +137,12 @@ class Units:
         self._list_at = self._began + _LIST_EVERY
         self._lists = 2
         listed: List[str] = []
-        Child(self._loop, _LIST_UNITS.split(), _DEADLINE_SECONDS, lambda e: self._listed(e, listed))
-        Child(self._loop, _LIST_FILES.split(), _DEADLINE_SECONDS, lambda e: self._listed(e, listed))
+        limit = self._deadline()
+        Child(self._loop, _LIST_UNITS.split(), limit, lambda e: self._listed(e, listed))
+        Child(self._loop, _LIST_FILES.split(), limit, lambda e: self._listed(e, listed))
+
+    def _deadline(self) -> float:
+        return _FIRST_SECONDS if self.answered_at is None else _DEADLINE_SECONDS
 
     def _listed(self, ended: Ended, listed: List[str]) -> None:
         self._lists -= 1
@@ -168,7 +174,7 @@ class Units:
             return
         asked = list(dict.fromkeys(names))
         self._running = Child(
-            self._loop, [*_SHOW, *asked], _DEADLINE_SECONDS, lambda ended: self._shown(ended, asked)
+            self._loop, [*_SHOW, *asked], self._deadline(), lambda ended: self._shown(ended, asked)
         )
 
     def _shown(self, ended: Ended, asked: List[str]) -> None:

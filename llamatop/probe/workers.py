@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamatop.engines import ENGINES, glances, ollama, slots, vllm
+from llamatop.engines import ENGINES, glances, llama_server, ollama, slots, vllm
 
 from . import launch, procfs, starts
 from .conversation import Talk, address
@@ -200,7 +200,9 @@ class Workers:
                 found["identity"] = own
             found["pids"] = start.pids
         if not found.get("model"):
-            found["model"] = start.launch.get("alias") or start.launch.get("model")
+            # As the worker itself will name it, so that nobody takes it for another model.
+            told = start.launch
+            found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
         found["launch"] = start.launch
         if not found.get("fault"):
             found["fault"] = start.fault or self._missing(worker)

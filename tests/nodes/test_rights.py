@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import NodeError
-from tests.nodes.cluster import Cluster
+from tests.nodes.cluster import GPU0, Cluster
 from tests.nodes.load import Load
 from tests.nodes.machine import Machine
 from tests.nodes.test_operate import CONF, MEMBER, console, ended, llamatop
@@ -135,3 +135,37 @@ async def test_with_one_line_less_it_is_named_before_the_first_step(
     assert without.lstrip("/") in str(e.value)
     assert cluster["node1"].read(CONF) == before
     assert (cluster["node1"].root / CONF.lstrip("/")).stat().st_ino == inode
+
+
+@pytest.mark.parametrize(
+    ("sudoers", "named"),
+    [
+        ("ops ALL=(ALL) ALL\n", "ln -T -- "),
+        (
+            "ops ALL=(ALL) ALL\n"
+            "ops ALL=(root) NOPASSWD: /usr/bin/ln *, /usr/bin/cp *, /usr/bin/dd *, /usr/bin/mv *,"
+            " /usr/bin/rm *, /usr/sbin/nginx -t\n",
+            "systemctl --no-ask-password reload -- nginx.service",
+        ),
+        ("ops ALL=(ALL) NOPASSWD: ALL\nops ALL=(ALL) PASSWD: /usr/sbin/nginx -t\n", "nginx -t"),
+    ],
+)
+async def test_a_sudo_that_asks_for_a_password_is_named_before_the_first_step(
+    cluster: Cluster, tmp_path: Path, sudoers: str, named: str
+) -> None:
+    node = cluster["node1"]
+    before = node.read(CONF)
+    pid = node.systemctl("show", "-p", "MainPID", GPU0.unit)
+    with allowed(cluster, {"node1": sudoers}):
+        file = cluster.write_files(tmp_path)
+        file.write_text(file.read_text().replace('ssh = "node1"', 'ssh = "node1-ops"'))
+        # It has a minute to end, and nobody there to type a password.
+        done = await ended(await llamatop("restart", "node1/gpu0", "--yes", "-c", str(file)))
+    assert done.status == 1, done.stderr
+    assert f"node1: sudo does not let you run `{named}" in done.stderr
+    assert "without a password" in done.stderr
+    assert (
+        "so nothing was begun; `llamatop sudoers --user USER` prints what to allow" in done.stderr
+    )
+    assert node.read(CONF) == before
+    assert node.systemctl("show", "-p", "MainPID", GPU0.unit) == pid

@@ -35,7 +35,8 @@ def note(about: dict[str, Any], event: str, members: list[list[str]] | None = No
 
 def _write(path: str, lines: list[dict[str, Any]]) -> None:
     """The whole record anew: a reader sees the old one or the new one."""
-    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    kept = [{key: line[key] for key in line if key != drains.ORDER} for line in lines]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
     directory, name = os.path.split(path)
     new = os.path.join(directory, ".%s.new" % name)
     if os.path.lexists(new):
@@ -43,13 +44,14 @@ def _write(path: str, lines: list[dict[str, Any]]) -> None:
         os.unlink(new)
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
-        os.fchmod(file, 0o644)
-        os.write(file, text.encode())
-        os.fsync(file)
+        with os.fdopen(file, "wb") as out:
+            os.fchmod(file, 0o644)
+            # One write may take only a part where the disk is nearly full.
+            out.write(text.encode())
+            out.flush()
+            os.fsync(file)
         # Never onto another user's file: in a sticky directory the kernel refuses that.
         os.rename(new, path)
     except OSError:
         os.unlink(new)
         raise
-    finally:
-        os.close(file)

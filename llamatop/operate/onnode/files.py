@@ -10,6 +10,8 @@ from .running import Failed, must, run, say
 
 # A rename marks both files at once, but not in one instant.
 _AT_ONCE_SECONDS = 1.0
+# As commands in the C locale say it.
+_FULL = ("No space left on device", "Disk quota exceeded")
 
 
 def commands(target: str) -> dict[str, list[str]]:
@@ -66,9 +68,9 @@ class Files:
             if digest(target, self._sudo) != file["before"]:
                 raise Failed("changed", "%s was changed by another hand just now" % target)
             must("write", todo["swap"], lock=self._lock)
-        except Failed:
+        except Failed as failure:
             self._do(target, "tidy")
-            raise
+            raise _no_space(failure, target) or failure from failure
         self.written.append(target)
         _flush(os.path.dirname(target))
         say("written", file=target)
@@ -105,6 +107,19 @@ class Files:
 
     def _do(self, target: str, what: str) -> bool:
         return run(self._sudo + commands(target)[what], lock=self._lock)[0] == 0
+
+
+def _no_space(failure: Failed, target: str) -> Failed | None:
+    """The same in words that name the place and the mend, None for any other failure."""
+    said = str(failure)
+    if not any(words in said for words in _FULL):
+        return None
+    return Failed(
+        failure.step,
+        "no space is left for the new text beside %s, which is as it was: free some there"
+        " (`df -h %s` shows it, with -i the file names) and try again"
+        % (target, os.path.dirname(target)),
+    )
 
 
 def leftover(target: str) -> str | None:

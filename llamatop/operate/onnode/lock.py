@@ -38,7 +38,11 @@ class Lock:
             signal.setitimer(signal.ITIMER_REAL, 0)
         name = "%s (pid %d)" % (self.holder, os.getpid())
         os.ftruncate(self.file, 0)
-        os.pwrite(self.file, name.encode("utf-8", "replace")[:4000], 0)
+        try:
+            os.pwrite(self.file, name.encode("utf-8", "replace")[:4000], 0)
+        except OSError:
+            # A full disk: it is held all the same, by somebody without a name.
+            pass
 
     def release(self) -> None:
         """Let the next one in."""

@@ -112,6 +112,7 @@ class FakeCluster:
     systemctl_refuses: str = ""
     transaction_fails: tuple[str, str] | None = None
     transaction_cuts: int = 0
+    unrecorded: str = ""
     systemctl_cuts: tuple[int, bool] = (0, False)
     before_transaction: Callable[[], None] = lambda: None
     during_systemctl: Callable[[], None] = lambda: None
@@ -498,4 +499,6 @@ class FakeChannel:
         for file in request["files"]:
             self._cluster.files[file["target"]] = file["text"].encode("latin-1")
         self._cluster.reloads += 1
-        return [{"event": "locked"}, {"event": "confirmed"}, {"event": "done"}]
+        error = self._cluster.unrecorded
+        told: list[dict[str, object]] = [{"event": "unrecorded", "error": error}] if error else []
+        return [{"event": "locked"}, *told, {"event": "confirmed"}, {"event": "done"}]

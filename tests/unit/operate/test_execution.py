@@ -110,8 +110,58 @@ async def test_a_node_that_dies_while_draining_is_not_drained(
     cluster.ticks = [lambda: cluster.silent.add("node2")]
     with pytest.raises(PlanFailed, match="node2 does not answer"):
         await carry_out(operator, plan, [])
-    assert cluster.states()["127.0.0.1:37083"] is False
+    assert cluster.states()["127.0.0.1:37083"] is False, "the balancer still reaches it"
     assert "stop" not in changes(cluster)
+
+
+async def test_a_worker_that_died_while_draining_is_not_put_back_in(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    for name in ("node1/gpu0", "node2/gpu0"):
+        cluster.workers[name].busy = 1
+    plan = await operator.plan("drain", ["node1/gpu0", "node2/gpu0"], timeout_seconds=0.1)
+
+    def power_cut() -> None:
+        cluster.silent.add("node2")
+        cluster.unreached["127.0.0.1:37083"] = 99
+
+    cluster.ticks = [power_cut]
+    with pytest.raises(PlanFailed) as caught:
+        await carry_out(operator, plan, [])
+    assert "undone: 127.0.0.1:37081 in again" in str(caught.value)
+    assert (
+        "node2/gpu0 stays drained, node1 does not reach it at 127.0.0.1:37083:"
+        " [Errno 111] Connection refused: undrain it later"
+    ) in str(caught.value)
+    assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37083"]
+
+
+async def test_a_balancer_that_stays_away_is_told_with_what_puts_back(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    cluster.workers["node2/gpu0"].busy = 1
+    plan = await operator.plan("drain", ["node2/gpu0"], timeout_seconds=0.1)
+    cluster.ticks = [lambda: cluster.silent.add("node1")]
+    with pytest.raises(PlanFailed) as caught:
+        await carry_out(operator, plan, [])
+    assert str(caught.value).endswith(
+        "NOT undone, 127.0.0.1:37083 still down: node1: no answer;"
+        " once node1 answers, `llamatop recover` puts it back"
+    )
+
+
+async def test_what_could_not_be_written_down_on_the_balancer_is_said(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    cluster.unrecorded = "/var/tmp/llamatop-drains-0.jsonl: No space left on device"
+    results: list[StepResult] = []
+    await carry_out(operator, await operator.plan("drain", ["node1/gpu0"]), results)
+    done = [result for result in results if result.state == "done"]
+    assert done[0].progress == (
+        "not written down on node1 (/var/tmp/llamatop-drains-0.jsonl: No space left on device):"
+        " were this plan cut off, nobody could tell what it left drained"
+    )
+    assert cluster.states()["127.0.0.1:37081"] is True
 
 
 @pytest.mark.parametrize(
@@ -434,3 +484,32 @@ async def test_an_audit_log_that_cannot_be_written_is_said(
     operator = cluster.operator(blocker / "audit.jsonl")
     await carry_out(operator, await operator.plan("disable", ["node1/gpu0"]), [])
     assert any("audit log" in event.text for event in cluster.events)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+async def test_a_full_disk_under_the_audit_log_is_said_once_and_stops_nothing(
+    cluster: FakeCluster, audit: Path
+) -> None:
+    audit.parent.mkdir()
+    operator = cluster.operator(audit)
+    plan = await operator.plan("drain", ["node1/gpu0"])
+    running = operator.execute(plan)
+    await anext(running)
+    audit.unlink()
+    audit.symlink_to("/dev/full")
+    assert [result.state async for result in running][-1] == "done"
+    told = [event.text for event in cluster.events if event.severity == "warning"]
+    assert told == [f"the audit log {audit} cannot be written: No space left on device"]
+
+
+async def test_half_a_line_in_the_audit_log_costs_no_other(
+    cluster: FakeCluster, operator: ClusterOperator, audit: Path
+) -> None:
+    await carry_out(operator, await operator.plan("drain", ["node1/gpu0"]), [])
+    with audit.open("a") as file:
+        file.write('{"at": "2026-')
+    await carry_out(operator, await operator.plan("undrain", ["node1/gpu0"]), [])
+    lines = audit.read_text().splitlines()
+    assert lines.count('{"at": "2026-') == 1
+    events = [json.loads(line)["event"] for line in lines if line.endswith("}")]
+    assert events == ["plan", "step", "step", "end"] * 2

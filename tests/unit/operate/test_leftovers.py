@@ -7,6 +7,9 @@ import json
 import os
 import signal
 import stat
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +86,21 @@ def test_only_what_a_user_wrote_himself_is_read(place: Path) -> None:
     assert drains.read(os.geteuid()) == []
 
 
+def test_a_clock_that_was_set_back_turns_no_order_round(place: Path) -> None:
+    """A roll ended well at noon; the clock was set back, and somebody drained on purpose."""
+    lines = [
+        line("out", 1000.0),
+        line("in", 500.0),
+        line("ended", 501.0),
+        line("out", 600.0, "p2", returns=[]),
+        line("ended", 601.0, "p2"),
+    ]
+    file = Path(drains.path(os.geteuid()))
+    file.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert drains.Records().left(700.0) == []
+    assert drains.Records().left(5000.0) == []
+
+
 def test_records_are_read_again_when_they_change(place: Path) -> None:
     records = drains.Records()
     assert records.left(200.0) == []
@@ -121,6 +139,23 @@ def test_out_and_in_are_written_down_for_everybody_to_read(real: RealNginx) -> N
         assert real.run({**notes, "event": event})[-1]["event"] == "done"
     assert [event for event, _ in written(real)] == ["out", "in", "renewed", "ended"]
     assert [path.name for path in (real.root / "lock").iterdir() if "new" in path.name] == []
+
+
+def test_a_record_for_which_the_disk_has_half_a_place_stays_as_it_was(place: Path) -> None:
+    record = Path(drains.path(os.geteuid()))
+    record.write_text("".join(json.dumps(line("in", time.time())) + "\n" for _ in range(9)))
+    before = record.read_text()
+    program = (
+        "import resource\n"
+        "from llamatop.operate.onnode import drains\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before)},) * 2)\n"
+        f"drains.note({ABOUT!r}, 'out', [{MEMBER!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    told = json.loads(done.stdout)
+    assert told == {"event": "unrecorded", "error": f"{record}: File too large"}, done.stderr
+    assert record.read_text() == before
+    assert [path.name for path in place.iterdir()] == [record.name]
 
 
 def test_a_drain_that_nginx_refuses_is_no_drain(real: RealNginx) -> None:

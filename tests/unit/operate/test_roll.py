@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,6 +141,46 @@ async def test_a_worker_that_does_not_come_back_stops_it_with_everything_else_in
         await carry_out(operator, plan)
     assert restarted(cluster) == list(EVERY[:2])
     assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37082"]
+
+
+async def disturbed(
+    operator: ClusterOperator, plan: Plan, disturb: Callable[[StepResult], None]
+) -> None:
+    async for result in operator.execute(plan):
+        disturb(result)
+
+
+async def test_a_worker_that_answers_once_and_dies_stops_it_before_the_next(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    plan = await operator.plan("roll", [])
+
+    def flap(result: StepResult) -> None:
+        if (result.number, result.state) == (5, "done"):
+            worker = cluster.workers["node1/gpu0"]
+            worker.pid, worker.restarts = worker.pid + 1, 7
+
+    with pytest.raises(PlanFailed, match=r"gpu0 was healthy, but did not stay so .*7 restarts"):
+        await disturbed(operator, plan, flap)
+    assert restarted(cluster) == ["node1/gpu0"]
+    assert not any(cluster.states().values()), "everything is in"
+
+
+async def test_what_dies_before_its_group_returns_is_not_put_in(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    cluster.workers["node1/gpu1"].fails = "loading"
+    plan = await operator.plan("roll", [], at_once=2, timeout_seconds=0.3)
+
+    def die(result: StepResult) -> None:
+        if (result.step.kind, result.step.worker) == ("wait-healthy", "node1/gpu1"):
+            worker = cluster.workers["node1/gpu0"]
+            worker.active, worker.sub, worker.pid = "failed", "failed", 0
+            cluster.workers["node1/gpu1"].health = "ok"
+
+    with pytest.raises(PlanFailed, match=r"gpu0 was healthy, .*gpu0 stays drained"):
+        await disturbed(operator, plan, die)
+    assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37081"]
 
 
 async def test_the_rest_of_a_group_is_waited_for_when_one_fails(

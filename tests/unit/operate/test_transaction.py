@@ -102,7 +102,10 @@ def test_a_full_disk_leaves_the_old_file(real: RealNginx) -> None:
     real.script("dd", 'head -c 5 >"${1#of=}"; echo "No space left on device" >&2; exit 1')
     events = real.run(real.request())
     assert names(events) == ["locked", "failed"]
-    assert "No space left on device" in str(events[-1]["error"])
+    assert events[-1]["error"] == (
+        f"no space is left for the new text beside {real.target}, which is as it was: free some"
+        f" there (`df -h {real.target.parent}` shows it, with -i the file names) and try again"
+    )
     assert (real.target.read_bytes(), real.leftovers()) == (UPSTREAM, [])
 
 

@@ -111,6 +111,17 @@ def test_slow_slots_with_a_healthy_health_are_busy_and_keep_their_figures(
     running.close()
 
 
+def test_a_systemctl_that_is_slow_at_first_is_waited_for(node: FakeNode, worker: Worker) -> None:
+    node.worker(A, worker.port, 101)
+    (node.bin / "systemctl").rename(node.bin / "systemctl-quick")
+    slow = f"[ -e {node.root}/quick ] || sleep 6; touch {node.root}/quick"
+    node.tool("systemctl", f'#!/bin/sh\n{slow}\nexec systemctl-quick "$@"\n')
+    running = node.start()
+    document = running.until(lambda d: A in d["workers"] or "units" in d["faults"], 60)
+    assert "units" not in document["faults"]
+    running.close()
+
+
 def test_a_hanging_systemctl_delays_nothing_and_is_named(node: FakeNode, worker: Worker) -> None:
     node.worker(A, worker.port, 101)
     running = node.start()
@@ -277,6 +288,17 @@ def test_names_of_any_bytes_arrive(node: FakeNode, worker: Worker) -> None:
     document = running.until(lambda d: d["workers"].get(name, {}).get("health") == "ok")
     model = document["workers"][name]["launch"]["model"]
     assert os.fsencode(model) == b"/m\xff\x1b.gguf"
+    running.close()
+
+
+def test_a_model_has_one_name_before_and_after_its_worker_answers(node: FakeNode) -> None:
+    node.process(
+        101, ["/opt/llama-server", "-m", "/models/tiny.gguf", "--port", "1"], unit="a.service"
+    )
+    node.unit("a.service", "/opt/llama-server", 101)
+    running = node.start(workers={"a.service": {}})
+    document = running.until(lambda d: d["workers"].get("a.service", {}).get("launch"))
+    assert document["workers"]["a.service"]["model"] == "tiny"
     running.close()
 
 
