@@ -12,8 +12,6 @@ from llamatop.cli.options import add_hosts
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llamatop.app.app import LlamatopApp
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
@@ -124,12 +122,11 @@ async def _ending_well(app: LlamatopApp) -> AsyncIterator[None]:
 
 
 def _first_run(args: argparse.Namespace) -> int:
-    from pathlib import Path
-
     from llamatop.app.first import FirstRunApp
     from llamatop.cli import interrupt
+    from llamatop.transport.ssh_hosts import ssh_hosts
 
-    app = FirstRunApp(ssh_hosts(Path.home() / ".ssh" / "config"), theme=args.theme)
+    app = FirstRunApp(ssh_hosts(args.ssh_config), theme=args.theme)
     choice = interrupt.run(app.run_async())
     if app.return_code:
         return 70
@@ -142,24 +139,10 @@ def _first_run(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from llamatop.cli.main import parse
+    from llamatop.cli.parser import parse
 
     wanted = parse(["demo"])
     for name in ("interval", "read_only", "theme", "debug"):
         setattr(wanted, name, getattr(args, name))
     status: int = wanted.run(wanted)
     return status
-
-
-def ssh_hosts(path: Path) -> list[str]:
-    """The names that stand on Host lines of an ssh configuration, without patterns; at most 200."""
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return []
-    names: dict[str, None] = {}
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).split()
-        if words and words[0].lower() == "host":
-            names |= dict.fromkeys(word for word in words[1:] if not set(word) & set("*?!"))
-    return list(names)[:200]
