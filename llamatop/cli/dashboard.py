@@ -122,19 +122,14 @@ async def _ending_well(app: LlamatopApp) -> AsyncIterator[None]:
 
 
 def _first_run(args: argparse.Namespace) -> int:
-    from llamatop.app.first import FirstRunApp
-    from llamatop.cli import interrupt
-    from llamatop.transport.ssh_hosts import ssh_hosts
+    from llamatop.cli.first import ask
 
-    app = FirstRunApp(ssh_hosts(args.ssh_config), theme=args.theme)
-    choice = interrupt.run(app.run_async())
-    if app.return_code:
-        return 70
+    choice, status = ask(args)
     if choice is None:
-        return 0
+        return status
     if choice.demo:
         return _demo(args)
-    args.hosts = list(choice.hosts)
+    args.cluster, args.hosts = choice.file, list(choice.hosts)
     return run(args)
 
 

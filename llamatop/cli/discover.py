@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from llamatop.cli.options import add_hosts
-from llamatop.errors import Unreachable, UsageError
+from llamatop.errors import Refused, Unreachable, UsageError
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +39,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("name the hosts to look at, by their ssh names")
     path = None if args.output in (None, "-") else Path(args.output)
     if path is not None:
-        placing.check(path, args.force)
+        try:
+            placing.check(path, args.force)
+        except Refused as error:
+            raise Refused(f"{error}; --force overwrites it") from None
     cluster = find_cluster(args)
     assert cluster is not None
     snapshot = interrupt.run(complete_sample(cluster))

@@ -53,7 +53,11 @@ def _balancer(snapshot: ClusterSnapshot) -> Balancer | None:
 
 def of_node(view: NodeView, snapshot: ClusterSnapshot) -> Iterator[str]:
     """Its cards, its workers and its tunnels, or why it could not be read."""
-    yield f"{view.name}: {_cards(view)}" if view.reachable else f"{view.name} could not be read:"
+    yield (
+        f"{view.name}: {_cards(view.name, snapshot)}"
+        if view.reachable
+        else f"{view.name} could not be read:"
+    )
     if not view.reachable:
         yield f"  {view.fault or 'it did not answer'}"
         return
@@ -97,8 +101,8 @@ def in_doubt(node: str, snapshot: ClusterSnapshot) -> Iterator[tuple[str, str]]:
             yield name.removesuffix(".service"), worker.membership_fault
 
 
-def _cards(view: NodeView) -> str:
-    names = Counter(gpu.name or "a card" for gpu in view.snapshot.gpus.values())
+def _cards(node: str, snapshot: ClusterSnapshot) -> str:
+    names = Counter(gpu.sample.name or "a card" for gpu in snapshot.gpus if gpu.node == node)
     return ", ".join(f"{count} × {name}" for name, count in names.items()) or "no GPU is known"
 
 

@@ -14,7 +14,7 @@ def check(path: Path, overwrite: bool = False) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a directory: name the file in it")
     if not overwrite and (path.exists() or path.is_symlink()):
-        raise Refused(f"{path} is there already; --force overwrites it")
+        raise Refused(f"{path} is there already")
     if not path.absolute().parent.is_dir():
         raise UsageError(f"there is no directory {path.absolute().parent}")
 
@@ -40,6 +40,6 @@ def place(path: Path, text: str, overwrite: bool = False) -> None:
         finally:
             fresh.unlink(missing_ok=True)
     except FileExistsError:
-        raise Refused(f"{path} is there already; --force overwrites it") from None
+        raise Refused(f"{path} is there already") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import os
+import pwd
 import re
 import shlex
 from collections.abc import Iterator
@@ -20,12 +22,12 @@ def ssh_hosts(config: Path | None = None) -> list[str]:
     `config` stands in for ~/.ssh/config. At most 500; empty where there is none to read.
     """
     try:
-        home = Path.home()
-    except RuntimeError:
+        # As ssh itself has it, whatever HOME says.
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir)
+    except KeyError:
         return []
-    own = home / ".ssh"
     names: dict[str, None] = {}
-    for words in _lines(config or own / "config", own, 0, {}):
+    for words in _lines(config or home / ".ssh" / "config", home, 0, {}):
         if words[0].lower() == "host":
             names |= dict.fromkeys(word for word in words[1:] if _alias(word))
     return list(names)[:MOST_HOSTS]
@@ -35,7 +37,7 @@ def _alias(word: str) -> bool:
     return word.isprintable() and not re.search(r"[*?!\s]", word) and not word.startswith("-")
 
 
-def _lines(path: Path, own: Path, depth: int, read: dict[Path, None]) -> Iterator[list[str]]:
+def _lines(path: Path, home: Path, depth: int, read: dict[Path, None]) -> Iterator[list[str]]:
     """Every line as words, those of included files where they stand."""
     if depth > DEEPEST or path in read or len(read) >= MOST_FILES:
         return
@@ -53,9 +55,9 @@ def _lines(path: Path, own: Path, depth: int, read: dict[Path, None]) -> Iterato
             continue
         for pattern in words[1:]:
             # As ssh has it: what is not absolute lies in ~/.ssh.
-            whole = str(own / Path(pattern).expanduser())
-            for found in sorted(glob.glob(whole))[:MOST_FILES]:  # noqa: PTH207 - may be absolute
-                yield from _lines(Path(found), own, depth + 1, read)
+            inside = home / pattern[2:] if pattern.startswith("~/") else home / ".ssh" / pattern
+            for found in sorted(glob.glob(str(inside)))[:MOST_FILES]:  # noqa: PTH207 - may be absolute
+                yield from _lines(Path(found), home, depth + 1, read)
 
 
 def _words(line: str) -> list[str]:

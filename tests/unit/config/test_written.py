@@ -19,7 +19,7 @@ from llamatop.config import placing
 from llamatop.config.schema import FILE, schema
 from llamatop.config.written import written
 from llamatop.errors import Refused, UsageError
-from llamatop.model.cluster import ClusterSnapshot, MemberView, NodeView, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, GpuView, MemberView, NodeView, WorkerView
 from llamatop.model.declared import Balancer, Cluster, Node, Worker
 from llamatop.model.observed import GpuSample, NodeSnapshot, Tunnel, UnitState, WorkerSample
 
@@ -42,12 +42,12 @@ def seen(cluster: Cluster, workers: tuple[WorkerView, ...] = (), text: str = "")
     for place, node in enumerate(cluster.nodes):
         snapshot = NodeSnapshot(
             node.name,
-            gpus={"u": GpuSample("u", name=text or "Tesla P40")},
             tunnels=(Tunnel("L", f"127.0.0.1:1{text}", "127.0.0.1:2", "node2"),),
         )
         reached = place == 0 or place < len(cluster.nodes) - 1
         nodes.append(NodeView(node.name, snapshot, reached, 0.1, fault=text or None))
-    return ClusterSnapshot(cluster, NOW, 2, tuple(nodes), workers=workers)
+    gpus = (GpuView("node1", GpuSample("u", name=text or "Tesla P40")),)
+    return ClusterSnapshot(cluster, NOW, 2, tuple(nodes), gpus, workers)
 
 
 def back(text: str, directory: Path) -> Cluster:
@@ -193,7 +193,7 @@ def test_it_is_placed_whole_and_readable(tmp_path: Path) -> None:
 def test_another_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     path = tmp_path / "cluster.toml"
     path.write_text("mine")
-    with pytest.raises(Refused, match="--force"):
+    with pytest.raises(Refused, match="there already"):
         placing.place(path, "new")
     assert path.read_text() == "mine"
     placing.place(path, "new", overwrite=True)
