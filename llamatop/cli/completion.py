@@ -68,10 +68,13 @@ def workers(parsed_args: argparse.Namespace, **_: object) -> Values:
     """Workers as last seen, less those on the line, and a glob for each node with several."""
     from llamatop.cli.seen import recall
 
-    nodes = recall(_file(parsed_args))
+    file = _file(parsed_args)
+    seen = recall(file)
+    if file is not None:
+        seen = {node: seen.get(node, []) for node in nodes(parsed_args)}
     given = getattr(parsed_args, "workers", None) or ()
-    found = {name: "" for names in nodes.values() for name in names if name not in given}
-    several = {f"{node}/*": f"{len(names)} workers" for node, names in nodes.items() if names[1:]}
+    found = {name: "" for names in seen.values() for name in names if name not in given}
+    several = {f"{node}/*": f"{len(names)} workers" for node, names in seen.items() if names[1:]}
     return {**found, **several}
 
 
@@ -159,7 +162,8 @@ def _file(args: argparse.Namespace) -> Path | None:
     from llamatop import config
 
     given = getattr(args, "cluster", None)
-    return given if isinstance(given, Path) else config.find()
+    # The shell hands over ~ as it was typed.
+    return given.expanduser() if isinstance(given, Path) else config.find()
 
 
 def _paths(prefix: str, wanted: Callable[[Path], bool]) -> Values:

@@ -9,7 +9,7 @@ start here:
 """
 
 GROUPS = (
-    ("look", ("dashboard", "status", "watch", "logs", "replay", "doctor")),
+    ("look", ("dashboard", "status", "watch", "logs", "replay")),
     (
         "change (each shows its plan and asks first)",
         (
@@ -26,7 +26,6 @@ GROUPS = (
         ),
     ),
     ("set up", ("demo", "discover", "schema", "sudoers", "completion")),
-    ("load", ("bench", "sweep")),
 )
 
 EXIT_STATUS = """\
@@ -71,7 +70,6 @@ EXAMPLES = {
     "undo": ("llamatop undo --dry-run",),
     "recover": ("llamatop recover --yes",),
     "replay": ("llamatop replay monday.jsonl",),
-    "doctor": ("llamatop doctor --json | jq '.[0]'",),
     "demo": (
         "llamatop demo --nodes 4 --gpus 8",
         "llamatop demo --fault hot-gpu",

@@ -44,13 +44,11 @@ def recall(file: Path | None) -> dict[str, list[str]]:
 def remember(snapshot: ClusterSnapshot) -> None:
     """Keep the names of this snapshot's workers; silent where they cannot be kept.
 
-    A node that was not read keeps what was known of it.
+    A node that was not read, or not looked at this time, keeps what was known of it.
     """
     file = snapshot.cluster.path
     before = recall(file)
-    seen = {node.name: before.get(node.name, []) for node in snapshot.nodes}
-    if file is None:
-        seen = {**before, **seen}
+    seen = dict(before)
     for node in snapshot.nodes:
         if node.reachable:
             seen[node.name] = [
@@ -66,8 +64,7 @@ def remember(snapshot: ClusterSnapshot) -> None:
 def _write(file: Path | None, nodes: dict[str, list[str]]) -> None:
     place = _place(file)
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    absolute = None if file is None else str(file.absolute())
-    text = json.dumps({"file": absolute, "nodes": nodes})
+    text = json.dumps({"file": _whole(file), "nodes": nodes})
     fresh = place.with_suffix(f".{os.getpid()}")
     fresh.unlink(missing_ok=True)
     with open(
@@ -88,6 +85,9 @@ def _forget(kept: Sequence[Path]) -> None:
 
 
 def _place(file: Path | None) -> Path:
-    key = "" if file is None else str(file.absolute())
-    digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:16]
+    digest = hashlib.sha256(os.fsencode(_whole(file) or "")).hexdigest()[:16]
     return folder() / f"workers-{digest}.json"
+
+
+def _whole(file: Path | None) -> str | None:
+    return None if file is None else str(file.resolve())

@@ -196,6 +196,18 @@ def test_a_node_that_was_not_read_keeps_its_workers(home: Path) -> None:
     assert seen.recall(file) == {"node1": ["node1/new"], "edge": ["edge/single"]}
 
 
+def test_a_look_at_some_nodes_forgets_no_other(home: Path) -> None:
+    seen.remember(snapshot(home / "work" / ".." / "work" / "cluster.toml", ["edge/other"]))
+    assert offered("llamatop logs edge") == ["edge/other"]
+    assert offered("llamatop logs node1/gpu0") == ["node1/gpu0"]
+
+
+def test_a_node_that_left_the_file_is_not_offered(home: Path) -> None:
+    (home / "work" / "cluster.toml").write_text('[[node]]\nname = "edge"\nssh = "edge"\n')
+    assert offered("llamatop logs ") == ["edge/single"]
+    assert offered("llamatop -c ~/work/cluster.toml logs ") == ["edge/single"]
+
+
 def test_what_is_kept_of_a_file_that_is_gone_goes(home: Path) -> None:
     gone = home / "gone.toml"
     gone.write_text(CLUSTER)
@@ -203,7 +215,7 @@ def test_what_is_kept_of_a_file_that_is_gone_goes(home: Path) -> None:
     gone.unlink()
     seen.remember(snapshot(Path("cluster.toml"), ["node1/b"]))
     assert seen.recall(gone) == {}
-    assert seen.recall(Path("cluster.toml")) == {"node1": ["node1/b"]}
+    assert seen.recall(Path("cluster.toml"))["node1"] == ["node1/b"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"nodes": 3}', '{"nodes": {"n": 3}}', "\0\xff"])
@@ -216,7 +228,8 @@ def test_a_broken_cache_is_no_names(home: Path, text: str) -> None:
 
 
 def test_a_name_that_a_shell_would_act_upon_is_not_offered(home: Path) -> None:
-    file = Path("cluster.toml")
+    file = home / "names.toml"
+    file.write_text(CLUSTER)
     bad = ["node1/$(touch x)", "node1/a b", "node1/`id`", "node1/\x1b[2J", "node1/'"]
     seen.remember(snapshot(file, [*bad, "node1/good@1"]))
     assert seen.recall(file) == {"node1": ["node1/good@1"]}
