@@ -15,8 +15,7 @@ from textual.filter import NoColor
 from llamatop.app import themes
 from llamatop.app.screens.draft import DraftScreen
 from llamatop.app.screens.hosts import HostsScreen
-from llamatop.app.screens.look import LookScreen
-from llamatop.collect.source import Source
+from llamatop.app.screens.look import Look, LookScreen
 from llamatop.model.cluster import ClusterSnapshot
 
 
@@ -36,7 +35,7 @@ class Scout(Protocol):
     def places(self) -> Sequence[Path]:
         """Where a cluster file can lie so that it is found without being named, best first."""
 
-    def looks(self, hosts: Sequence[str]) -> AbstractAsyncContextManager[Source]:
+    def looks(self, hosts: Sequence[str]) -> AbstractAsyncContextManager[Look]:
         """These hosts, read live and no others; raises LlamatopError where one can be none."""
 
     def text(self, snapshot: ClusterSnapshot, place: Path) -> str:

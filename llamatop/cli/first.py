@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamatop.app.first import Choice
-    from llamatop.collect.source import Source
+    from llamatop.app.screens.look import Look
     from llamatop.model.cluster import ClusterSnapshot
 
 
@@ -39,7 +39,7 @@ class Scout:
         return (own_path(), Path("cluster.toml"))
 
     @asynccontextmanager
-    async def looks(self, hosts: Sequence[str]) -> AsyncIterator[Source]:
+    async def looks(self, hosts: Sequence[str]) -> AsyncIterator[Look]:
         """A running collector over these hosts alone; raises ConfigError where one is no host."""
         import asyncio
 

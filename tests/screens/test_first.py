@@ -12,7 +12,7 @@ import pytest
 from textual.pilot import Pilot
 
 from llamatop.app.first import Choice, FirstRunApp
-from llamatop.collect.source import Source
+from llamatop.app.screens.look import Look
 from llamatop.errors import LlamatopError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot
 from tests.screens.clusters import empty, hostile, well
@@ -50,13 +50,22 @@ def partly() -> ClusterSnapshot:
     )
 
 
+class FakeLook(FakeSource):
+    """A node is read whole unless the test names it."""
+
+    reading: tuple[str, ...] = ()
+
+    def settled(self, node: str) -> bool:
+        return node not in self.reading
+
+
 class FakeScout:
     """Finds what the test says; remembers who was looked at and what was written."""
 
     places = (OWN, HERE)
 
     def __init__(self, snapshot: ClusterSnapshot | None = None) -> None:
-        self.source = FakeSource(empty())
+        self.source = FakeLook(empty())
         self.then = snapshot or well()
         self.looked: list[tuple[str, ...]] = []
         self.open = 0
@@ -65,7 +74,7 @@ class FakeScout:
         self.no_write: LlamatopError | None = None
 
     @asynccontextmanager
-    async def looks(self, hosts: Sequence[str]) -> AsyncIterator[Source]:
+    async def looks(self, hosts: Sequence[str]) -> AsyncIterator[Look]:
         self.looked.append(tuple(hosts))
         if self.no_look is not None:
             raise self.no_look
@@ -176,6 +185,23 @@ async def test_what_could_not_be_read_cannot_be_written() -> None:
         assert "refuses the connection; start sshd there" in app.shown()
         await pilot.press("enter")
         await seeing(app, pilot, 'name = "p40-2x2"')
+
+
+async def test_half_read_is_not_written() -> None:
+    base = well()
+    app = Stage(replace(base, workers=(), gpus=(), members=()))
+    app.fake.source.reading = ("node1", "node2")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.press("down", "enter")
+        await seeing(app, pilot, "node1  reading …")
+        assert "no unit runs" not in app.shown()
+        await pilot.press("enter")
+        await pilot.pause()
+        app.fake.source.reading = ()
+        app.fake.source.push(base)
+        await seeing(app, pilot, "3 workers")
+        await pilot.press("enter")
+        await seeing(app, pilot, "write and open")
 
 
 async def test_what_is_no_host_is_said() -> None:

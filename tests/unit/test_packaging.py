@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import stat
 import subprocess
 import sys
 import tarfile
@@ -197,6 +198,9 @@ def test_a_wheel_in_an_empty_environment(
         assert sample["totals"]["generation_tokens_per_second"] > 0
         assert {gpu["name"] for node in sample["nodes"] for gpu in node["gpus"]}
         assert "nothing to do" in run("start", "node1/gpu0", "--dry-run", "-c", str(file))
+    (kept,) = (tmp_path / ".cache" / "llamatop").glob("workers-*.json")
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    assert "node2/split0" in kept.read_text()
     paint(installed, tmp_path, clean)
 
 

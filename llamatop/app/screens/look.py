@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
@@ -22,7 +22,15 @@ from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot, NodeView, WorkerView
 from llamatop.model.text import plain
 
-Looks = Callable[[Sequence[str]], AbstractAsyncContextManager[Source]]
+
+class Look(Source, Protocol):
+    """Hosts that are being read."""
+
+    def settled(self, node: str) -> bool:
+        """Whether `latest` shows the node read whole, or why it cannot be."""
+
+
+Looks = Callable[[Sequence[str]], AbstractAsyncContextManager[Look]]
 
 
 class LookScreen(AskingScreen):
@@ -49,9 +57,10 @@ class LookScreen(AskingScreen):
 
     @dataclass
     class Seen(Message):
-        """A new snapshot."""
+        """A new snapshot, and the nodes that are not read whole yet."""
 
         snapshot: ClusterSnapshot
+        reading: frozenset[str]
 
     @dataclass
     class Failed(Message):
@@ -64,6 +73,7 @@ class LookScreen(AskingScreen):
         self.hosts = hosts
         self._looks = looks
         self._latest: ClusterSnapshot | None = None
+        self._reading: frozenset[str] = frozenset()
         self._reason: str | None = None
         self.body = Body(palette)
 
@@ -80,15 +90,19 @@ class LookScreen(AskingScreen):
     async def _look(self) -> None:
         try:
             async with self._looks(self.hosts) as source:
-                self.post_message(self.Seen(source.latest))
+                self.post_message(self._seen(source, source.latest))
                 async for snapshot in source.snapshots():
-                    self.post_message(self.Seen(snapshot))
+                    self.post_message(self._seen(source, snapshot))
         except LlamatopError as error:
             self.post_message(self.Failed(str(error)))
 
+    def _seen(self, source: Look, snapshot: ClusterSnapshot) -> Seen:
+        names = (node.name for node in snapshot.nodes)
+        return self.Seen(snapshot, frozenset(name for name in names if not source.settled(name)))
+
     def on_look_screen_seen(self, message: Seen) -> None:
         """Show it."""
-        self._latest = message.snapshot
+        self._latest, self._reading = message.snapshot, message.reading
         self.show()
 
     def on_look_screen_failed(self, message: Failed) -> None:
@@ -96,12 +110,20 @@ class LookScreen(AskingScreen):
         self._reason = message.reason
         self.show()
 
+    @property
+    def _writable(self) -> ClusterSnapshot | None:
+        """What was read, once every node that answers was read whole."""
+        if self._latest is None:
+            return None
+        read = [node.name for node in self._latest.nodes if node.reachable]
+        return self._latest if read and not self._reading.intersection(read) else None
+
     def action_write(self) -> None:
         """Only what was read can be written down."""
-        if self._latest is None or not any(node.reachable for node in self._latest.nodes):
+        if self._writable is None:
             self.app.bell()
         else:
-            self.post_message(self.Write(self._latest))
+            self.post_message(self.Write(self._writable))
 
     def action_open(self) -> None:
         """The dashboard tells more than this screen, of hosts that cannot be read as well."""
@@ -121,7 +143,7 @@ class LookScreen(AskingScreen):
         lines = list(self._lines(width - 2))
         self.body.show(lines)
         back, opens = ("esc", "back"), ("o", "just open")
-        if self._latest is not None and any(node.reachable for node in self._latest.nodes):
+        if self._writable is not None:
             self.say_keys(("enter", "write"), opens, back)
         elif self._reason is None:
             self.say_keys(opens, back)
@@ -162,7 +184,8 @@ class LookScreen(AskingScreen):
             mine = (gpu.sample.name for gpu in snapshot.gpus if gpu.node == node.name)
             names = Counter(name or "a card" for name in mine)
             about = ", ".join(f"{count} × {name}" for name, count in names.items())
-            about = about or "no GPU is known"
+            known = "reading …" if node.name in self._reading else "no GPU is known"
+            about = about or known
         elif node.fault:
             head, about = piece(" ✗ ", palette["health.bad"]), "cannot be read"
         else:
@@ -177,7 +200,7 @@ class LookScreen(AskingScreen):
         room = max((len(worker.name) for worker in workers), default=0)
         for worker in workers:
             yield self._worker(worker, min(room, width // 2), width)
-        if node.reachable and not workers and not node.fault:
+        if node.reachable and not (workers or node.fault or node.name in self._reading):
             yield piece("   no unit runs llama-server, Ollama or vLLM", palette["dim"])
 
     def _worker(self, worker: WorkerView, room: int, width: int) -> Text:
