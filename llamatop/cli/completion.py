@@ -104,10 +104,19 @@ def nodes(parsed_args: argparse.Namespace, **_: object) -> Values:
 
 
 def themes(**_: object) -> Values:
-    """The themes there are."""
+    """The themes there are, the person's own among them."""
+    from llamatop.config import own_path
     from llamatop.resources import folder
 
-    return {path.stem: "" for path in sorted(folder("themes").glob("*.toml"))}
+    places = (own_path().parent / "themes", folder("themes"))
+    return {path.stem: "" for place in places for path in sorted(place.glob("*.toml"))}
+
+
+def faults(**_: object) -> Values:
+    """What can go wrong in the demo."""
+    from llamatop.demo.kinds import KINDS
+
+    return KINDS
 
 
 def files(prefix: str, **_: object) -> Values:
@@ -143,6 +152,7 @@ VALUES: Mapping[str, Callable[..., Values]] = {
     "NODE": nodes,
     "FILE": files,
     "DIR": directories,
+    "KIND": faults,
     "NAME": themes,
     "U": users,
 }
