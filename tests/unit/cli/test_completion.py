@@ -123,8 +123,23 @@ SHELLS = {
 }
 
 
-def typed(shell: str, line: str) -> list[str]:
-    """The words that the line has once Tab was pressed, as the shell then splits them."""
+LINES = {
+    "llamatop drain edge/": ["llamatop", "drain", "edge/single"],
+    "llamatop logs 'edge/s": ["llamatop", "logs", "edge/single"],
+    "llamatop stop node1/gpu0 node1/gpu1 n": [
+        *("llamatop", "stop", "node1/gpu0", "node1/gpu1", "node1/*")
+    ],
+    "llamatop -c clu": ["llamatop", "-c", "cluster.toml"],
+    "llamatop undr": ["llamatop", "undrain"],
+    "llamatop demo --fault=hot": ["llamatop", "demo", "--fault=hot-gpu"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.usefixtures("home")
+def test_tab_in_a_real_shell(shell: str) -> None:
+    """The words that a line has once Tab was pressed, as the shell itself then splits them."""
     argv, setup = SHELLS[shell]
     if shutil.which(argv[0]) is None:
         pytest.skip(f"{argv[0]} is not installed")
@@ -145,36 +160,18 @@ def typed(shell: str, line: str) -> list[str]:
     try:
         os.write(terminal, setup.encode() + b"printf 're%s\\n' ady\n")
         until(b"ready\r")
-        said = b""
-        # Tab, then to the start of the line, to have its words shown instead.
-        os.write(terminal, line.encode() + b"\t\x01printf '{%s}' \x05 ; printf 'do%s\\n' ne\n")
-        until(b"done\r")
+        for line, words in LINES.items():
+            said = b""
+            # Tab, then to the start of the line, to have its words shown instead.
+            rest = b"\t\x01printf '{%s}' \x05 ; printf 'do%s\\n' ne\n"
+            os.write(terminal, line.encode() + rest)
+            until(b"done\r")
+            shown = re.findall(r"{([^{}]*)}", said.decode())
+            assert [word for word in shown if word != "%s"] == words
     finally:
         os.close(terminal)
         os.kill(pid, 9)
         os.waitpid(pid, 0)
-    return [word for word in re.findall(r"{([^{}]*)}", said.decode()) if word != "%s"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("shell", SHELLS)
-@pytest.mark.parametrize(
-    ("line", "words"),
-    [
-        ("llamatop drain edge/", ["llamatop", "drain", "edge/single"]),
-        ("llamatop logs 'edge/s", ["llamatop", "logs", "edge/single"]),
-        (
-            "llamatop drain node1/gpu0 node1/gpu1 node1/",
-            ["llamatop", "drain", "node1/gpu0", "node1/gpu1", "node1/*"],
-        ),
-        ("llamatop -c clu", ["llamatop", "-c", "cluster.toml"]),
-        ("llamatop undr", ["llamatop", "undrain"]),
-        ("llamatop demo --fault=hot", ["llamatop", "demo", "--fault=hot-gpu"]),
-    ],
-)
-@pytest.mark.usefixtures("home")
-def test_tab_in_a_real_shell(shell: str, line: str, words: list[str]) -> None:
-    assert typed(shell, line) == words
 
 
 # --- what is kept ------------------------------------------------------------------------------
