@@ -12,8 +12,6 @@ from llamatop.cli.options import add_hosts
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from llamatop.app.app import LlamatopApp
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
@@ -124,42 +122,22 @@ async def _ending_well(app: LlamatopApp) -> AsyncIterator[None]:
 
 
 def _first_run(args: argparse.Namespace) -> int:
-    from pathlib import Path
+    from llamatop.cli.first import ask
 
-    from llamatop.app.first import FirstRunApp
-    from llamatop.cli import interrupt
-
-    app = FirstRunApp(ssh_hosts(Path.home() / ".ssh" / "config"), theme=args.theme)
-    choice = interrupt.run(app.run_async())
-    if app.return_code:
-        return 70
+    choice, status = ask(args)
     if choice is None:
-        return 0
+        return status
     if choice.demo:
         return _demo(args)
-    args.hosts = list(choice.hosts)
+    args.cluster, args.hosts = choice.file, list(choice.hosts)
     return run(args)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from llamatop.cli.main import parse
+    from llamatop.cli.parser import parse
 
     wanted = parse(["demo"])
     for name in ("interval", "read_only", "theme", "debug"):
         setattr(wanted, name, getattr(args, name))
     status: int = wanted.run(wanted)
     return status
-
-
-def ssh_hosts(path: Path) -> list[str]:
-    """The names that stand on Host lines of an ssh configuration, without patterns; at most 200."""
-    try:
-        text = path.read_text("utf-8", errors="replace")
-    except OSError:
-        return []
-    names: dict[str, None] = {}
-    for line in text.splitlines():
-        words = line.replace("=", " ", 1).split()
-        if words and words[0].lower() == "host":
-            names |= dict.fromkeys(word for word in words[1:] if not set(word) & set("*?!"))
-    return list(names)[:200]

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the common options of `llamatop` to a subcommand's parser."""
     group = parser.add_argument_group("common options")
-    group.add_argument("-c", "--cluster", metavar="FILE", type=Path, help="the cluster file")
+    group.add_argument(
+        "-c",
+        "--cluster",
+        metavar="FILE",
+        type=Path,
+        help="the cluster file (default ./cluster.toml, then your configuration directory's)",
+    )
     group.add_argument(
         "--interval", metavar="S", type=_interval, help="seconds between two ticks (default 1)"
     )
@@ -79,7 +85,8 @@ def require_cluster(args: argparse.Namespace, otherwise: Sequence[str] = ()) -> 
 
         raise UsageError(
             f"no cluster: there is no ./cluster.toml and no {_shown(own_path())}; name a file with"
-            " -c FILE, or ssh hosts; `llamatop demo` brings a cluster of its own"
+            " -c FILE, or ssh hosts; `llamatop discover` writes a file, `llamatop demo` brings a"
+            " cluster of its own"
         )
     return cluster
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from llamatop import config
+from llamatop.cli import seen
 from llamatop.collect.collector import Collector
 from llamatop.collect.names import select
 from llamatop.model.cluster import ClusterSnapshot, Event
@@ -18,6 +19,7 @@ from llamatop.transport.machines import Machines
 
 PATIENCE_SECONDS = 3.0
 LONGEST_SECONDS = 20.0
+_KEEPING_SECONDS = 5.0
 
 
 class _Telling(Collector):
@@ -44,9 +46,21 @@ async def opened(
             collector.tell = tell
             for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
-            yield collector, machines
+            keeping = asyncio.create_task(_keep_names(collector))
+            try:
+                yield collector, machines
+            finally:
+                keeping.cancel()
+                seen.remember(collector.latest)
     finally:
         await machines.close()
+
+
+async def _keep_names(collector: Collector) -> None:
+    """Have the workers' names completed while the dashboard is still open."""
+    while True:
+        await asyncio.sleep(_KEEPING_SECONDS)
+        await asyncio.to_thread(seen.remember, collector.latest)
 
 
 async def complete_sample(cluster: Cluster) -> ClusterSnapshot:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from llamatop.cli import main as module
-from llamatop.cli.main import main, parse
+from llamatop.cli.main import main
+from llamatop.cli.parser import parse
 from llamatop.errors import Refused, Unreachable, UsageError
 
 
@@ -203,7 +204,7 @@ def test_help_is_quick_and_names_every_command() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     for name in ("status", "watch", "logs"):
-        assert f"\n    {name} " in done.stdout
+        assert f"\n  {name} " in done.stdout
     assert best <= 0.15
 
 

@@ -1,0 +1,45 @@
+"""A cluster file put in its place: whole or not at all, never over another one unasked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from llamatop.errors import Refused, UsageError
+
+
+def check(path: Path, overwrite: bool = False) -> None:
+    """Raise Refused where something is in the way, UsageError where no file can be."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a directory: name the file in it")
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise Refused(f"{path} is there already")
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"there is no directory {path.absolute().parent}")
+
+
+def place(path: Path, text: str, overwrite: bool = False) -> None:
+    """Write it beside its place, then move it there; raises as `check` does."""
+    check(path, overwrite)
+    target = path.resolve() if overwrite else path
+    try:
+        descriptor, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{path.name}.")
+        fresh = Path(name)
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            mask = os.umask(0)
+            os.umask(mask)
+            fresh.chmod(0o666 & ~mask)
+            if overwrite:
+                fresh.replace(target)
+            else:
+                # Unlike a rename this fails where somebody was quicker.
+                target.hardlink_to(fresh)
+        finally:
+            fresh.unlink(missing_ok=True)
+    except FileExistsError:
+        raise Refused(f"{path} is there already") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
