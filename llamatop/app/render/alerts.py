@@ -90,15 +90,15 @@ def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:
 
 def lines(found: Sequence[Alert], width: int, height: int, palette: Palette) -> list[Text]:
     """At most `height` lines, long sentences wrapped while all fit; the last says what is left."""
+    # No more of them than have room are looked at: a fleet may have hundreds.
+    first = found[: height + 1]
     names = min(
-        max((cell_len(plain(alert.where)) for alert in found), default=0), max(8, width // 3)
+        max((cell_len(plain(alert.where)) for alert in first), default=0), max(8, width // 3)
     )
-    drawn = [part for alert in found for part in _drawn(alert, names, width, palette, True)]
-    if len(drawn) <= height:
-        return drawn
-    drawn = [part for alert in found for part in _drawn(alert, names, width, palette, False)]
-    if len(drawn) <= height:
-        return drawn
+    for whole in (True, False):
+        drawn = [part for alert in first for part in _drawn(alert, names, width, palette, whole)]
+        if len(drawn) <= height and len(first) == len(found):
+            return drawn
     kept = max(0, height - 1)
     more = f"   and {len(found) - kept} more"
     return [*drawn[:kept], piece(more, palette["event.warning"])][:height]

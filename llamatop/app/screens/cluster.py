@@ -59,6 +59,12 @@ class ClusterScreen(Screen[None]):
     def action_sort(self) -> None:
         """Where there is no list, nothing happens."""
 
+    def action_fold_all(self) -> None:
+        """Where there is no list, nothing happens."""
+
+    def action_models(self) -> None:
+        """Where there are no totals, nothing happens."""
+
     def action_back(self) -> None:
         """Leave this screen."""
         self.dismiss()

@@ -77,15 +77,28 @@ class Lines(ScrollView, can_focus=False):
         self._top = None
         self.refresh()
 
+    def measure(self) -> None:
+        """Take note of how many lines there are, before scrolling to one that is new."""
+        size = Size(0, self.count() + self._top_lines())
+        if self.is_attached and size != self.virtual_size:
+            self.virtual_size = size
+
+    def repaint(self, *places: int) -> None:
+        """Make these lines alone again, as where the cursor was and is."""
+        top, height = self._top_lines(), self.size.height
+        for place in places:
+            self._drawn.pop(place, None)
+            y = place + top - round(self.scroll_y)
+            if top <= y < height:
+                self.refresh(Region(0, y, self.outer_size.width, 1))
+
     def redraw(self) -> None:
         """Make the visible lines again and paint those that changed."""
         if not self.is_attached:
             return
         self._top = None
+        self.measure()
         top = self._top_lines()
-        size = Size(0, self.count() + top)
-        if size != self.virtual_size:
-            self.virtual_size = size
         width, height = self.drawn_width, self.size.height
         before, self._drawn = self._drawn, {}
         for y in range(height):
