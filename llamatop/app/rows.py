@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llamatop.app.render.state import State, bare_unit_state, worker_state
+from llamatop.app.render.state import State, bare_unit_state, worker_states
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.observed import UnitState
 
@@ -55,12 +55,12 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
             worker.name,
             worker.node,
             worker.unit,
-            worker_state(worker),
+            state,
             worker,
             stale.get(worker.node),
             cards.get(worker.node, ()),
         )
-        for worker in snapshot.workers
+        for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     ]
     for node in snapshot.nodes:
         listed += [

@@ -82,7 +82,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node: its latest snapshot, its age here in seconds, and its one most telling fault."""
+    """One node: its latest snapshot, its age here in seconds, and its one most telling fault.
+
+    `retry_seconds` is how long until the next attempt to reach it, None while one runs or none is
+    needed.
+    """
 
     name: str
     snapshot: NodeSnapshot
@@ -90,6 +94,7 @@ class NodeView:
     age_seconds: float | None
     fault: str | None = None
     stale: bool = False
+    retry_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

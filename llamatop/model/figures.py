@@ -39,13 +39,14 @@ def percent(value: float | None) -> str:
 
 
 def gibibytes(used: int | None, total: int | None) -> str:
-    """`18.2/24.0G`, in 2^30 bytes, from 1000 of them on in 2^40; `–` where a part is unknown."""
+    """`18.2/24.0G`, `174/192G`, in 2^30 bytes, from 1000 on in 2^40; `–` for unknown."""
     if used is None and total is None:
         return UNKNOWN
     large = max(used or 0, total or 0) >= 1000 * 2**30
     unit, letter = (2**40, "T") if large else (2**30, "G")
-    left = UNKNOWN if used is None else f"{used / unit:.1f}"
-    right = UNKNOWN if total is None else f"{total / unit:.1f}{letter}"
+    places = 0 if max(used or 0, total or 0) >= 100 * unit else 1
+    left = UNKNOWN if used is None else f"{used / unit:.{places}f}"
+    right = UNKNOWN if total is None else f"{total / unit:.{places}f}{letter}"
     return f"{left}/{right}"
 
 

@@ -136,21 +136,22 @@ def line(
     return text
 
 
-def legend(palette: Palette, lost: int, warm: int, old: int) -> Text:
-    """What the marks mean, those that need a look first."""
-    text = Text(no_wrap=True)
+def legend(palette: Palette, lost: int, warm: int, old: int) -> tuple[Text, Text]:
+    """How many need a look, each with its mark; and what the others mean."""
+    faults = Text(no_wrap=True)
     for count, glyph, word, role in (
         (lost, LOST, "lost", "gpu.fault"),
         (warm, HOT, "hot", "gpu.hot"),
         (old, OLD, "old", "node.stale"),
     ):
         if count:
-            text.append(f"{glyph} {count} {word}  ", palette[role])
-    text.append(f"{LEVELS[0]} ", palette["slot.idle"])
-    text.append("idle  ", palette["faint"])
+            faults.append(f"  {glyph} {count} {word}", palette[role])
+    scale = Text("   ", no_wrap=True)
+    scale.append(f"{LEVELS[0]} ", palette["slot.idle"])
+    scale.append("idle ", palette["faint"])
     for level in (1, 3, 5, 8):
-        text.append(LEVELS[level], gradient(palette, level / 8))
-    return text.append(" busy", palette["faint"])
+        scale.append(LEVELS[level], gradient(palette, level / 8))
+    return faults, scale.append(" busy", palette["faint"])
 
 
 def node_at(nodes: Sequence[NodeRow], place: int, way: HeatLayout, x: int) -> NodeRow | None:

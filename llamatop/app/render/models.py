@@ -60,7 +60,7 @@ _GENERATION = 6
 def layout(listed: Sequence[ModelRow], width: int) -> ModelLayout:
     """What fits; the name, the slots and the generation rate never leave."""
     wanted = max((cell_len(row.shown) for row in listed), default=5)
-    slots = max(5, *(len(_slots(row)) for row in listed))
+    slots = max([5, *(len(_slots(row)) for row in listed)])
     parts = {"workers": 7, "bar": _BAR, "prompt": 8, "queue": 6}
     between = len(gap(width))
     fixed = slots + _GENERATION + 1 + 2 * between

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.nodes import NodeRow
@@ -39,8 +40,18 @@ def line(
     for position, column in enumerate(kept):
         if position:
             text.append(between)
+        if not node.view.reachable and column.key not in ("worker", "state"):
+            # No figure is as good as why there is none.
+            text.append(fit(_silence(node), max(0, width - cell_len(text.plain))), palette["dim"])
+            break
         text.append_text(_CELLS.get(column.key, _blank)(node, column, palette))
     return finished(text, width, palette, selected)
+
+
+def _silence(node: NodeRow) -> str:
+    view = node.view
+    retry = f"retry in {duration(view.retry_seconds)}" if view.retry_seconds is not None else ""
+    return " · ".join(filter(None, [retry, view.fault]))
 
 
 def _blank(node: NodeRow, column: Column, palette: Palette) -> Text:

@@ -10,7 +10,7 @@ from rich.text import Text
 from llamatop.app.render.bars import BUSY, IDLE, sparkline
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import BUSY as SERVING
-from llamatop.app.render.state import FINE, worker_state
+from llamatop.app.render.state import FINE, worker_states
 from llamatop.app.render.words import piece
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.figures import UNKNOWN, count, duration, number
@@ -40,8 +40,8 @@ def headline(
     up = len(fresh)
     nodes = _share(up, len(snapshot.nodes), "node", snapshot.tick, palette)
     serving = sum(
-        worker.node in fresh and worker_state(worker).rank in (FINE, SERVING)
-        for worker in snapshot.workers
+        worker.node in fresh and state.rank in (FINE, SERVING)
+        for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     )
     workers = _share(serving, len(snapshot.workers), "worker", snapshot.tick, palette)
     if silent_seconds is None:

@@ -52,9 +52,9 @@ def line(
 
 def _worker(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
     name = fit_name(row.shown, column.width)
-    text = piece(name, palette["text"])
-    if name.startswith(f"{row.node}/"):
-        text.stylize(palette["node.name"], 0, len(row.node) + 1)
+    node = len(row.node) + 1 if name.startswith(f"{row.node}/") else 0
+    text = piece(name[:node], palette["node.name"])
+    text.append(name[node:], palette["text"])
     return text
 
 

@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from llamatop.app.messages import NodePointed, RowOpened, RowSelected
 from llamatop.app.render import heat
-from llamatop.app.render.alerts import alerts
+from llamatop.app.render.alerts import alerts, grouped
 from llamatop.app.render.layout import (
     SPACED,
     TALL,
@@ -63,6 +63,7 @@ class MainScreen(ClusterScreen):
 
     # None shows the totals by model where they are worth it, else the person has decided.
     _models: bool | None = None
+    _follows = False
 
     def compose(self) -> ComposeResult:
         """Totals, faults, cards, workers, events, detail, status, keys."""
@@ -118,7 +119,7 @@ class MainScreen(ClusterScreen):
         snapshot = top.snapshot
         found = alerts(snapshot)
         self.totals.snapshot = snapshot
-        self.totals.found = self.alerts.found = found
+        self.totals.found, self.alerts.found = found, grouped(found)
         self.totals.history = top.history.total_generation() if top.history else ()
         self.totals.silent_seconds = top.silent_seconds
         if tiny(*self.size):
@@ -232,8 +233,14 @@ class MainScreen(ClusterScreen):
         return self.table.targets() if self.table.marked else []
 
     def on_row_selected(self, message: RowSelected) -> None:
-        """The detail follows the cursor."""
+        """The detail follows the cursor, once that has been painted."""
         self.gpus.point(self._node())
+        if not self._follows:
+            self._follows = True
+            self.call_after_refresh(self._follow)
+
+    def _follow(self) -> None:
+        self._follows = False
         self._show_detail()
 
     def on_node_pointed(self, message: NodePointed) -> None:

@@ -116,13 +116,15 @@ class GpuPanel(Lines, can_focus=True):
         lost = sum(gpu.sample.fault is not None for gpu in self._gpus)
         warm = sum(gpu.node not in self._stale and render.hot(gpu) for gpu in self._gpus)
         old = sum(gpu.node in self._stale for gpu in self._gpus)
-        legend = heat.legend(self.palette, lost, warm, old)
-        # What is wrong and what the marks mean come before the sums.
-        while parts and len(text) + len(legend) + len(" · ".join(parts)) + 6 > self.drawn_width:
+        # What is wrong comes first, then what the marks mean, then the sums.
+        faults, scale = heat.legend(self.palette, lost, warm, old)
+        room = self.drawn_width - len(text) - len(faults)
+        shown = len(scale) <= room
+        room -= len(scale) if shown else 0
+        while parts and len(" · ".join(parts)) + 2 > room:
             parts.pop()
-        if parts:
-            text.append("  " + " · ".join(parts), self.palette["faint"])
-        return text.append("   ").append_text(legend)
+        text.append("  " + " · ".join(parts) if parts else "", self.palette["faint"])
+        return text.append_text(faults).append_text(scale if shown else Text())
 
 
 def with_cards(nodes: Sequence[NodeRow]) -> list[NodeRow]:

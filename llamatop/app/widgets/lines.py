@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import ClassVar
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -48,6 +49,7 @@ class Lines(ScrollView, can_focus=False):
         self.palette = palette
         self._drawn: dict[int, tuple[Text, Strip]] = {}
         self._top: list[Text] | None = None
+        self._ground: Style | None = None
 
     @property
     def drawn_width(self) -> int:
@@ -74,7 +76,7 @@ class Lines(ScrollView, can_focus=False):
     def forget(self) -> None:
         """Draw everything again, as after a change of colours or of width."""
         self._drawn.clear()
-        self._top = None
+        self._top = self._ground = None
         self.refresh()
 
     def measure(self) -> None:
@@ -119,7 +121,13 @@ class Lines(ScrollView, can_focus=False):
         if drawn is None or drawn[1].cell_length != width:
             text = self._text(place, width)
             drawn = self._drawn[place] = (text, self._strip(text, width))
-        return drawn[1].apply_style(self.rich_style)
+        return drawn[1]
+
+    def notify_style_update(self) -> None:
+        """The ground that lines are drawn on may be another."""
+        super().notify_style_update()
+        self._drawn.clear()
+        self._ground = None
 
     def on_resize(self) -> None:
         """Lines are drawn for a width."""
@@ -151,11 +159,29 @@ class Lines(ScrollView, can_focus=False):
         return self.line(place, width) if place < self.count() else Text()
 
     def _strip(self, text: Text, width: int) -> Strip:
-        segments: Iterable[Segment] = text.render(self.app.console, end="")
-        if not text.spans and isinstance(text.style, Style):
-            # Rich leaves the base style out of a text without spans.
-            segments = Segment.apply_style(segments, text.style)
-        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width)
+        if self._ground is None:
+            self._ground = self.rich_style
+        segments = list(_segments(text, self._ground, self.app.console))
+        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width, self._ground)
+
+
+def _segments(text: Text, ground: Style, console: Console) -> Iterator[Segment]:
+    """The text on its ground, as `Text.render` has it: pieces side by side need less."""
+    words = text.plain
+    base = ground + text.style if isinstance(text.style, Style) else ground
+    at, pieces = 0, []
+    for start, end, style in text.spans:
+        if start < at or not isinstance(style, Style):
+            # One style lies over others, as the cursor's does.
+            yield from Segment.apply_style(text.render(console, end=""), base)
+            return
+        if start > at:
+            pieces.append(Segment(words[at:start], base))
+        pieces.append(Segment(words[start:end], base + style))
+        at = end
+    yield from pieces
+    if at < len(words):
+        yield Segment(words[at:], base)
 
 
 def _same(one: Text, other: Text) -> bool:

@@ -320,10 +320,13 @@ class WorkerTable(Lines, can_focus=True):
             )
             text.append(f"  {words}", palette["faint"])
             return text
-        parts = [str(total) if shown == total else f"{shown} of {total}", f"by {self.sort}"]
+        counted = str(total) if shown == total else f"{shown} of {total}"
+        parts = [counted, f"by {self.sort}"]
         if self.by_node:
             nodes = sum(isinstance(row, NodeRow) for row in self._shown)
-            parts[0] = f"{nodes} · {parts[0]} workers"
+            parts = [str(nodes), parts[1], f"{counted} workers"]
+            while len(parts) > 1 and len(" · ".join(parts)) + 8 > self.drawn_width:
+                parts.pop()
         text.append("  " + " · ".join(parts), palette["faint"])
         if self.marked:
             text.append(f" · ◆ {len(self.marked)} marked", palette["marked"])
