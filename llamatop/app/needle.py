@@ -70,10 +70,12 @@ def _words(row: Row) -> str:
 def _states(row: Row) -> list[str]:
     found = [row.state.word]
     worker = row.worker
-    if row.state.rank == FAULT:
-        found.append("fault")
+    cards = row.cards
+    lost = any(gpu.sample.fault for gpu in cards)
     if row.stale_seconds is not None:
         found.append("stale")
+    if row.state.rank == FAULT or row.stale_seconds is not None or lost:
+        found.append("fault")
     if worker is None:
         return found
     if worker.membership is not None:
@@ -84,8 +86,7 @@ def _states(row: Row) -> list[str]:
         found.append("idle")
     if worker.sample.requests_deferred:
         found.append("queued")
-    cards = row.cards
-    if any(gpu.sample.fault for gpu in cards):
+    if lost:
         found.append("lost")
     if any(hot(gpu) for gpu in cards):
         found.append("hot")

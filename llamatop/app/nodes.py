@@ -42,6 +42,12 @@ class NodeRow:
         return whole_node(self.node)
 
     @property
+    def shown(self) -> str:
+        """The name, and how much of the node a filter leaves."""
+        left, whole = len(self.listed), len(self.rows)
+        return self.node if left == whole else f"{self.node} {left} of {whole}"
+
+    @property
     def stale_seconds(self) -> float | None:
         """The age of what it shows where that is too old to trust, else None."""
         return self.view.age_seconds if self.view.stale else None

@@ -108,7 +108,7 @@ def node_columns(nodes: Sequence[NodeRow], width: int) -> list[Column]:
     """The columns of nodes, and of their workers below them, that fit into `width` cells."""
     rows = [row for node in nodes for row in node.rows]
     names = max(
-        max((cell_len(node.node) for node in nodes), default=4),
+        max((cell_len(node.shown) for node in nodes), default=4),
         max(
             (INDENT + cell_len(row.shown) - len(row.node) - 1 for row in rows if row.worker),
             default=0,

@@ -73,8 +73,8 @@ class HeatLayout:
 
     @property
     def across(self) -> int:
-        """How many nodes a line has."""
-        return max(1, (self.width - (self.first + 1 if self.first else 0)) // self.block)
+        """How many nodes a line has; 0 where not even one fits."""
+        return (self.width - (self.first + 1 if self.first else 0)) // self.block
 
     def lines(self, nodes: int) -> int:
         """How many lines so many nodes take."""
@@ -94,7 +94,8 @@ def layout(nodes: Sequence[NodeRow], width: int, most: int) -> HeatLayout:
         HeatLayout(width, cards, first=whole),
         HeatLayout(width, cards),
     )
-    return next((way for way in ways if way.lines(len(nodes)) <= most), ways[-1])
+    fitting = (way for way in ways if way.across and way.lines(len(nodes)) <= most)
+    return next(fitting, ways[-1])
 
 
 def _prefix(names: Sequence[str]) -> int:

@@ -59,10 +59,7 @@ def _blank(node: NodeRow, column: Column, palette: Palette) -> Text:
 
 
 def _name(node: NodeRow, column: Column, palette: Palette) -> Text:
-    words = node.node
-    if len(node.listed) < len(node.rows):
-        words += f" {len(node.listed)} of {len(node.rows)}"
-    return piece(fit_middle(words, column.width), palette["text"])
+    return piece(fit_middle(node.shown, column.width), palette["text"])
 
 
 def _state(node: NodeRow, column: Column, palette: Palette) -> Text:

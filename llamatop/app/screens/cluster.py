@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from textual.screen import Screen
 
 from llamatop.app.actions import bindings
+from llamatop.app.nodes import Line, NodeRow, find
 from llamatop.app.widgets.lines import Lines
 
 if TYPE_CHECKING:
@@ -40,6 +41,22 @@ class ClusterScreen(Screen[None]):
     def chosen(self) -> list[str]:
         """What was chosen for an action that is otherwise over the whole cluster."""
         return self.targets()
+
+    def first(self) -> Line | None:
+        """The worker, unit or node that a look at one thing is for."""
+        targets = self.targets()
+        return find(self.top.snapshot, targets[0]) if targets else None
+
+    def unit(self) -> str | None:
+        """The worker or unit whose log is meant: on a node the one to look at first."""
+        line = self.first()
+        row = line.worst if isinstance(line, NodeRow) else line
+        return row.name if row is not None else None
+
+    def node(self) -> str | None:
+        """The node whose shell is meant."""
+        line = self.first()
+        return line.node if line is not None else None
 
     def repalette(self) -> None:
         """Take the app's new colours."""

@@ -300,7 +300,8 @@ class WorkerTable(Lines, can_focus=True):
     def _fit(self, width: int) -> list[layout.Column]:
         if self._columns is None or self._columns[0] != width:
             if self.by_node:
-                kept = layout.node_columns(self._node_rows, width)
+                nodes = [row for row in self._shown if isinstance(row, NodeRow)]
+                kept = layout.node_columns(nodes, width)
             else:
                 kept = layout.columns(self._shown, width)
             self._columns = (width, kept)
