@@ -91,7 +91,7 @@ KEYS: tuple[Key, ...] = (
         "slash",
         "/",
         "screen.filter",
-        "filter: words (letters may be skipped), state: node: model: engine:",
+        "filter by words, state:, node:, model:, engine: (below)",
         "look",
         "filter",
     ),

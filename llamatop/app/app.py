@@ -127,9 +127,13 @@ class LlamatopApp(ChangingApp):
         self.say(message.text, "error")
 
     def _show(self) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, ClusterScreen | Dialog):
+        covered = False
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, ClusterScreen):
+                screen.covered = covered
+            if isinstance(screen, ClusterScreen | Dialog) and not covered:
                 screen.show()
+            covered = covered or not screen.is_modal
 
     def _tick(self) -> None:
         """Spinners turn, and a source that has gone silent is said to be."""

@@ -11,7 +11,7 @@ from llamatop.app.rows import Row
 
 HELP = (
     ("word", "in the node, name, model, state or member; letters may be skipped"),
-    ("state:", "fault, busy, idle, loading, stopped, asleep, stale, hot, lost, draining, …"),
+    ("state:", "fault busy idle queued loading stopped stale hot lost draining …"),
     ("node:", "part of the node's name"),
     ("model:", "part of the model's name"),
     ("engine:", "llama-server, ollama or vllm"),

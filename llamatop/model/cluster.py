@@ -84,8 +84,8 @@ class Event:
 class NodeView:
     """One node: its latest snapshot, its age here in seconds, and its one most telling fault.
 
-    `retry_seconds` is how long until the next attempt to reach it, None while one runs or none is
-    needed.
+    `next_try_seconds` is how long until another attempt to reach it begins, None where none is
+    being waited for.
     """
 
     name: str
@@ -94,7 +94,7 @@ class NodeView:
     age_seconds: float | None
     fault: str | None = None
     stale: bool = False
-    retry_seconds: float | None = None
+    next_try_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

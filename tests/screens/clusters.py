@@ -433,7 +433,7 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
     views[1] = replace(
         views[1], reachable=False, stale=True, age_seconds=14.2, fault="connection timed out"
     )
-    views[1] = replace(views[1], retry_seconds=11.0)
+    views[1] = replace(views[1], next_try_seconds=11.0)
     views[2] = NodeView(
         name=views[2].name,
         snapshot=NodeSnapshot(views[2].name),
@@ -441,9 +441,9 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
         age_seconds=None,
         stale=True,
         fault="connection refused; is sshd running?",
-        retry_seconds=6.4,
+        next_try_seconds=6.4,
     )
-    views[3] = replace(views[2], name=views[3].name, fault=None, retry_seconds=None)
+    views[3] = replace(views[2], name=views[3].name, fault=None, next_try_seconds=None)
     lost, warm = 5 * cards, 6 * cards + 1
     gpus[lost] = replace(
         gpus[lost],

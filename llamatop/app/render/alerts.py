@@ -63,7 +63,7 @@ def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
 def _node(node: NodeView) -> Alert | None:
     lost = not node.reachable or node.stale
     age = f" ({duration(node.age_seconds)} old)" if lost and node.age_seconds is not None else ""
-    retry = node.retry_seconds
+    retry = node.next_try_seconds
     again = f"; next try in {duration(retry)}" if retry is not None else ""
     if node.fault:
         return Alert("error" if lost else "warning", node.name, node.fault + age, again)

@@ -50,7 +50,9 @@ def line(
 
 def _silence(node: NodeRow) -> str:
     view = node.view
-    retry = f"retry in {duration(view.retry_seconds)}" if view.retry_seconds is not None else ""
+    retry = (
+        f"retry in {duration(view.next_try_seconds)}" if view.next_try_seconds is not None else ""
+    )
     return " · ".join(filter(None, [retry, view.fault]))
 
 

@@ -20,6 +20,8 @@ class ClusterScreen(Screen[None]):
     def __init__(self, read_only: bool) -> None:
         super().__init__()
         self.read_only = read_only
+        # Whether a snapshot came while another screen hid this one.
+        self.covered = False
         for binding in bindings(read_only):
             self._bindings.bind(binding.key, binding.action, binding.description, show=False)
 
@@ -30,6 +32,12 @@ class ClusterScreen(Screen[None]):
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what came meanwhile."""
+        if self.covered:
+            self.covered = False
+            self.show()
 
     def show_plan(self) -> None:
         """Draw how the app's plan stands."""

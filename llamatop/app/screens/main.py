@@ -153,7 +153,8 @@ class MainScreen(ClusterScreen):
         self.gpus.heat = None
         if many_cards(cards, height):
             nodes = with_cards(self.table.order())
-            self.gpus.heat = heat.layout(nodes, left, max(3, height // 4))
+            # One cell less, for the scrollbar that may be needed.
+            self.gpus.heat = heat.layout(nodes, left - 1, max(3, height // 4))
             cards, most = self.gpus.heat.lines(len(nodes)), max(3, height // 3)
         share_out = partial(
             share,
@@ -283,9 +284,10 @@ class MainScreen(ClusterScreen):
         self.show()
 
     def action_sort(self) -> None:
-        """The next order."""
+        """The next order; the heat map has it too."""
         self.table.next_sort()
         self._rearranged()
+        self.gpus.show(self.top.snapshot, self.top.history, self.table.order(), self._node())
 
     def action_fold_all(self) -> None:
         """Fold all nodes, or unfold them."""
@@ -311,7 +313,7 @@ class MainScreen(ClusterScreen):
         self._share()
         self.models.redraw()
         self.table.redraw()
-        self.gpus.show(self.top.snapshot, self.top.history, self.table.order(), self._node())
+        self.gpus.point(self._node())
 
     def action_detail(self) -> None:
         """The selected row, full screen."""
