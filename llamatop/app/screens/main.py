@@ -131,14 +131,12 @@ class MainScreen(ClusterScreen):
         self.table.show(snapshot)
         self.models.take(snapshot)
         self._share()
-        self.totals.redraw()
-        self.alerts.redraw()
-        self.table.redraw()
-        self.models.redraw()
+        for panel in (self.table, self.totals, self.alerts, self.models):
+            panel.redraw_soon()
         self.chart.show(snapshot, top.history)
         self.gpus.show(snapshot, top.history, self.table.order(), self._node())
         self.events.show(snapshot)
-        self._show_detail()
+        self._follow_soon()
 
     def _node(self) -> str | None:
         row = self.table.selected()
@@ -180,7 +178,7 @@ class MainScreen(ClusterScreen):
             out.add("models")
         self.keys.left_out = frozenset({"back", *out})
         self._place(parts)
-        self.keys.redraw()
+        self.keys.redraw_soon()
 
     def _place(self, parts: Layout) -> None:
         height = self.size.height
@@ -236,6 +234,9 @@ class MainScreen(ClusterScreen):
     def on_row_selected(self, message: RowSelected) -> None:
         """The detail follows the cursor, once that has been painted."""
         self.gpus.point(self._node())
+        self._follow_soon()
+
+    def _follow_soon(self) -> None:
         if not self._follows:
             self._follows = True
             self.call_after_refresh(self._follow)

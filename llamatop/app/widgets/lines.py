@@ -50,6 +50,7 @@ class Lines(ScrollView, can_focus=False):
         self._drawn: dict[int, tuple[Text, Strip]] = {}
         self._top: list[Text] | None = None
         self._ground: Style | None = None
+        self._due = False
 
     @property
     def drawn_width(self) -> int:
@@ -94,8 +95,19 @@ class Lines(ScrollView, can_focus=False):
             if top <= y < height:
                 self.refresh(Region(0, y, self.outer_size.width, 1))
 
+    def redraw_soon(self) -> None:
+        """Redraw in turn with other panels and keys: a tick must not hold these up."""
+        if not self._due:
+            self._due = True
+            self.call_later(self._redraw_now)
+
+    def _redraw_now(self) -> None:
+        if self._due:
+            self.redraw()
+
     def redraw(self) -> None:
         """Make the visible lines again and paint those that changed."""
+        self._due = False
         if not self.is_attached:
             return
         self._top = None
