@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
@@ -37,8 +37,11 @@ class Alert:
     count: int = 1
 
 
-def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
-    """Errors, then warnings, each in the cluster's order; none before the first tick."""
+def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Alert]:
+    """Errors, then warnings, each in the cluster's order; none before the first tick.
+
+    Of workers that a plan is `changing` there is none: the plan itself tells how they fare.
+    """
     if snapshot.tick == 0:
         return []
     found: list[Alert] = []
@@ -46,10 +49,10 @@ def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
     for node in snapshot.nodes:
         if not node.reachable or node.stale:
             silent.add(node.name)
-        if (alert := _node(node)) is not None:
-            found.append(alert)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
-        if worker.node not in silent and (state.rank == FAULT or worker.fault):
+        if worker.node in silent or worker.name in changing:
+            continue
+        if state.rank == FAULT or worker.fault:
             found.append(_worker(worker, state))
     found += [
         Alert("error", f"{gpu.node} gpu {gpu.sample.index}", gpu.sample.fault)

@@ -117,7 +117,7 @@ class MainScreen(ClusterScreen):
             return
         top = self.top
         snapshot = top.snapshot
-        found = alerts(snapshot)
+        found = alerts(snapshot, top.changing())
         self.totals.snapshot = snapshot
         self.totals.found, self.alerts.found = found, grouped(found)
         self.totals.history = top.history.total_generation() if top.history else ()
