@@ -49,6 +49,8 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     for node in snapshot.nodes:
         if not node.reachable or node.stale:
             silent.add(node.name)
+        if (alert := _node(node)) is not None:
+            found.append(alert)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
         if worker.node in silent or worker.name in changing:
             continue
