@@ -73,7 +73,7 @@ def _node(node: NodeView) -> Alert | None:
     if node.fault:
         return Alert("error" if lost else "warning", node.name, node.fault + age, again)
     if lost and node.age_seconds is None:
-        return Alert("warning", node.name, "is being connected to")
+        return Alert("warning", node.name, "still connecting")
     return Alert("error", node.name, f"no answer from the node{age}", again) if lost else None
 
 

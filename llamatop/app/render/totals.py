@@ -76,14 +76,17 @@ def _share(up: int, total: int, noun: str, tick: int, palette: Palette) -> Text:
 def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Palette) -> Text:
     if snapshot.tick == 0:
         return piece("◌ looking", palette["dim"])
-    if errors:
+    connecting = sum(node.age_seconds is None and not node.fault for node in snapshot.nodes)
+    if connecting and not errors:
+        text = piece(f"◌ {connecting} connecting", palette["dim"])
+    elif errors:
         text = piece(f"✗ {errors} fault{'' if errors == 1 else 's'}", palette["health.bad"])
     elif not snapshot.healthy:
         text = piece("✗ unhealthy", palette["health.bad"])
     else:
         text = piece("✓ healthy", palette["health.good"])
-    if warnings:
-        text.append(f"  ▲ {warnings}", palette["event.warning"])
+    if warnings > connecting:
+        text.append(f"  ▲ {warnings - connecting}", palette["event.warning"])
     return text
 
 
