@@ -42,17 +42,18 @@ def line(
             text.append(between)
         if not node.view.reachable and column.key not in ("worker", "state"):
             # No figure is as good as why there is none.
-            text.append(fit(_silence(node), max(0, width - cell_len(text.plain))), palette["dim"])
+            room = max(0, width - cell_len(text.plain))
+            text.append(fit(_silence(node, room), room), palette["dim"])
             break
         text.append_text(_CELLS.get(column.key, _blank)(node, column, palette))
     return finished(text, width, palette, selected)
 
 
-def _silence(node: NodeRow) -> str:
-    view = node.view
-    retry = (
-        f"retry in {duration(view.next_try_seconds)}" if view.next_try_seconds is not None else ""
-    )
+def _silence(node: NodeRow, room: int) -> str:
+    view, retry = node.view, ""
+    if view.next_try_seconds is not None:
+        retry = "retry in " if room >= 20 else "retry "
+        retry += duration(view.next_try_seconds)
     return " · ".join(filter(None, [retry, view.fault]))
 
 
