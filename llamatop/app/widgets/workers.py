@@ -16,12 +16,14 @@ from llamatop.app.nodes import Line, NodeRow, arrange_nodes, by_node, filtered, 
 from llamatop.app.render import columns as layout
 from llamatop.app.render import nodes as render_nodes
 from llamatop.app.render import workers as render
+from llamatop.app.render.heading import heading
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import piece
 from llamatop.app.rows import SORTS, Row, arrange, rows
 from llamatop.app.widgets.lines import Lines
 from llamatop.model.cluster import ClusterSnapshot
-from llamatop.model.text import plain
+
+# A line's name, whether it is selected, marked, and folded or (None) among others' rows.
+_Key = tuple[str, bool, bool, bool | None]
 
 
 class WorkerTable(Lines, can_focus=True):
@@ -48,6 +50,9 @@ class WorkerTable(Lines, can_focus=True):
         self._node_rows: list[NodeRow] = []
         self._shown: list[Line] = []
         self._columns: tuple[int, list[layout.Column]] | None = None
+        # What was made since the last tick: folding and moving only put it elsewhere.
+        self._made: dict[_Key, Text] = {}
+        self._made_for: tuple[int, list[layout.Column]] | None = None
         self._now: datetime | None = None
         self._cursor = 0
         self._folds = Folds()
@@ -71,6 +76,7 @@ class WorkerTable(Lines, can_focus=True):
         self.blind = not any(node.reachable for node in snapshot.nodes)
         self._all = rows(snapshot)
         self._node_rows = by_node(snapshot, self._all)
+        self._made.clear()
         self._now = snapshot.taken_at
         if self.marked:
             self.marked &= {line.name for line in self._lines()}
@@ -92,6 +98,7 @@ class WorkerTable(Lines, can_focus=True):
         """Show only the rows that match; what it found stays selected when it is cleared."""
         if not needle.strip():
             self._found_folds = Folds()
+        self._made.clear()
         self.needle = needle
         self._moved = self._moved or bool(needle)
         self._arrange()
@@ -166,23 +173,33 @@ class WorkerTable(Lines, can_focus=True):
         row = self._shown[place]
         if self._now is None:
             return Text()
-        selected, marked = place == self._cursor, row.name in self.marked
         kept = self._fit(width)
+        selected = place == self._cursor
+        marked = row.name in self.marked or whole_node(row.node) in self.marked
+        folded = self.folds.folded(row.node) if self.by_node else None
+        key = (row.name, selected, marked, folded)
+        text = self._made.get(key)
+        if text is None:
+            text = self._made[key] = self._line(row, kept, width, key)
+        return text
+
+    def _line(self, row: Line, kept: list[layout.Column], width: int, key: _Key) -> Text:
+        _, selected, marked, folded = key
+        palette, now = self.palette, self._now
         if isinstance(row, NodeRow):
-            folded = self.folds.folded(row.node) if self.by_node else None
             return render_nodes.line(
-                row, kept, width, self.palette, folded=folded, selected=selected, marked=marked
+                row, kept, width, palette, folded=folded, selected=selected, marked=marked
             )
+        assert now is not None
+        below = self.by_node
         return render.line(
-            row,
-            kept,
-            width,
-            self.palette,
-            self._now,
-            selected=selected,
-            marked=marked or whole_node(row.node) in self.marked,
-            below_node=self.by_node,
+            row, kept, width, palette, now, selected=selected, marked=marked, below_node=below
         )
+
+    def forget(self) -> None:
+        """Lines are made in other colours."""
+        self._made.clear()
+        super().forget()
 
     @property
     def folds(self) -> Folds:
@@ -245,9 +262,7 @@ class WorkerTable(Lines, can_focus=True):
         """The heading shows where the keys go."""
         self.redraw()
 
-    def on_blur(self) -> None:
-        """The heading shows where the keys go."""
-        self.redraw()
+    on_blur = on_focus
 
     def _go(self, place: int) -> None:
         place = max(0, min(len(self._shown) - 1, place))
@@ -305,35 +320,27 @@ class WorkerTable(Lines, can_focus=True):
             else:
                 kept = layout.columns(self._shown, width)
             self._columns = (width, kept)
+            if self._columns != self._made_for:
+                self._made.clear()
+                self._made_for = self._columns
         return self._columns[1]
 
     def _heading(self) -> Text:
-        palette = self.palette
-        role = "key" if self.has_focus else "heading"
-        text = piece(" nodes" if self.by_node else " workers", palette[role])
-        shown, total = self._listed, len(self._all)
-        if not total and self.waiting and not self.by_node:
-            text.append("  looking for them…", palette["faint"])
-            return text
-        if not total and not self.by_node:
-            words = (
-                "no node answers" if self.blind else "no llama-server, Ollama or vLLM unit found"
-            )
-            text.append(f"  {words}", palette["faint"])
-            return text
-        counted = str(total) if shown == total else f"{shown} of {total}"
-        parts = [counted, f"by {self.sort}"]
-        if self.by_node:
-            nodes = sum(isinstance(row, NodeRow) for row in self._shown)
-            parts = [str(nodes), parts[1], f"{counted} workers"]
-            while len(parts) > 1 and len(" · ".join(parts)) + 8 > self.drawn_width:
-                parts.pop()
-        text.append("  " + " · ".join(parts), palette["faint"])
-        if self.marked:
-            text.append(f" · ◆ {len(self.marked)} marked", palette["marked"])
-        if self.needle:
-            text.append(" · ", palette["faint"])
-            text.append(f"/{plain(self.needle)}", palette["match"])
-        if total and not self._shown:
-            text.append("  nothing matches; esc clears", palette["event.warning"])
-        return text
+        return heading(
+            self.palette,
+            self.drawn_width,
+            nodes=sum(isinstance(row, NodeRow) for row in self._shown) if self.by_node else None,
+            shown=self._listed,
+            total=len(self._all),
+            sort=self.sort,
+            needle=self.needle,
+            marked=len(self.marked),
+            nothing=not self._shown,
+            why="" if self._all else self._why_none(),
+            focused=self.has_focus,
+        )
+
+    def _why_none(self) -> str:
+        if self.waiting:
+            return "looking for them…"
+        return "no node answers" if self.blind else "no llama-server, Ollama or vLLM unit found"
