@@ -127,9 +127,13 @@ class LlamatopApp(ChangingApp):
         self.say(message.text, "error")
 
     def _show(self) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, ClusterScreen | Dialog):
+        covered = False
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, ClusterScreen):
+                screen.covered = covered
+            if isinstance(screen, ClusterScreen | Dialog) and not covered:
                 screen.show()
+            covered = covered or not screen.is_modal
 
     def _tick(self) -> None:
         """Spinners turn, and a source that has gone silent is said to be."""
@@ -153,18 +157,18 @@ class LlamatopApp(ChangingApp):
         from llamatop.app.screens.logs import LogScreen
 
         screen = self.current()
-        targets = screen.targets() if screen else []
-        if targets and not isinstance(screen, LogScreen):
-            self.push_screen(LogScreen(targets[0], self.read_only))
+        unit = screen.unit() if screen else None
+        if unit is not None and not isinstance(screen, LogScreen):
+            self.push_screen(LogScreen(unit, self.read_only))
 
     async def action_shell(self) -> None:
         """Hand the terminal to a shell on the node of what is selected, and take it back."""
         from llamatop.app.shell import run_shell
 
         screen = self.current()
-        targets = screen.targets() if screen else []
-        if targets and self.source is not None:
-            await run_shell(self, self.source, targets[0].partition("/")[0])
+        node = screen.node() if screen else None
+        if node is not None and self.source is not None:
+            await run_shell(self, self.source, node)
 
     def action_faults(self) -> None:
         """What is wrong, in full."""

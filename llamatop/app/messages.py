@@ -47,3 +47,15 @@ class RowSelected(Message):
 
 class RowOpened(Message):
     """A row was clicked when it was selected already."""
+
+
+class NodePointed(Message):
+    """A node's cards were clicked."""
+
+    def __init__(self, node: str) -> None:
+        super().__init__()
+        self.node = node
+
+
+class Folded(Message):
+    """A node was folded or unfolded: the table has other lines."""

@@ -1,12 +1,12 @@
-"""What the worker table lists: workers, tunnels and nginx; filtered, sorted, in a stable order."""
+"""What the worker table lists: workers, tunnels and nginx, each as one row; and their orders."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from llamatop.app.render.state import State, bare_unit_state, worker_state
-from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.app.render.state import State, bare_unit_state, worker_states
+from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.observed import UnitState
 
 
@@ -15,6 +15,7 @@ class Row:
     """One line of the table; `name` is what an action is given, `worker` None for other units.
 
     `stale_seconds` is the age of what it shows where that is too old to trust, else None.
+    `around` are the cards of its node.
     """
 
     name: str
@@ -23,30 +24,43 @@ class Row:
     state: State
     worker: WorkerView | None = None
     stale_seconds: float | None = None
+    around: tuple[GpuView, ...] = ()
 
     @property
     def shown(self) -> str:
         """The name without `.service`, which every name may go without."""
         return self.name.removesuffix(".service")
 
-    def words(self) -> str:
-        """What the filter looks in: name, model and state."""
-        model = self.worker.sample.model if self.worker else None
-        membership = self.worker.membership if self.worker else None
-        return f"{self.name} {model or ''} {self.state.word} {membership or ''}"
+    @property
+    def cards(self) -> tuple[GpuView, ...]:
+        """The cards that it is on; none where that is not known."""
+        on = self.worker.gpus if self.worker is not None else None
+        return tuple(gpu for gpu in self.around if gpu.sample.index in on) if on else ()
+
+
+def cards_by_node(snapshot: ClusterSnapshot) -> dict[str, tuple[GpuView, ...]]:
+    """Each node's cards in their order; nodes without any are left out."""
+    found: dict[str, list[GpuView]] = {}
+    for gpu in snapshot.gpus:
+        found.setdefault(gpu.node, []).append(gpu)
+    return {node: tuple(gpus) for node, gpus in found.items()}
 
 
 def rows(snapshot: ClusterSnapshot) -> list[Row]:
     """Every worker in the snapshot's order, then tunnels and nginx by node."""
-    nodes = {node.name: node for node in snapshot.nodes}
-
-    def stale(node: str) -> float | None:
-        view = nodes.get(node)
-        return (view.age_seconds or 0.0) if view is not None and view.stale else None
-
+    cards = cards_by_node(snapshot)
+    stale = {node.name: node.age_seconds or 0.0 for node in snapshot.nodes if node.stale}
     listed = [
-        Row(worker.name, worker.node, worker.unit, worker_state(worker), worker, stale(worker.node))
-        for worker in snapshot.workers
+        Row(
+            worker.name,
+            worker.node,
+            worker.unit,
+            state,
+            worker,
+            stale.get(worker.node),
+            cards.get(worker.node, ()),
+        )
+        for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     ]
     for node in snapshot.nodes:
         listed += [
@@ -56,7 +70,7 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
                 unit,
                 bare_unit_state(unit),
                 None,
-                stale(node.name),
+                stale.get(node.name),
             )
             for unit in node.snapshot.units.values()
             if unit.kind in ("tunnel", "nginx")
@@ -64,34 +78,24 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
     return listed
 
 
-def matches(needle: str, row: Row) -> bool:
-    """Whether each word of `needle` is in the row fuzzily: its letters in order within one word."""
-    words = row.words().lower().split()
-    return all(any(_subsequence(part, word) for word in words) for part in needle.lower().split())
-
-
-def _subsequence(needle: str, word: str) -> bool:
-    letters = iter(word)
-    return all(letter in letters for letter in needle)
-
-
 def _worst(row: Row) -> tuple[float, ...]:
     return (0 if row.stale_seconds is not None else row.state.rank,)
 
 
 def _generation(row: Row) -> tuple[float, ...]:
-    return _largest(row.worker.generation_tokens_per_second if row.worker else None)
+    return largest(row.worker.generation_tokens_per_second if row.worker else None)
 
 
 def _busy(row: Row) -> tuple[float, ...]:
-    return _largest(row.worker.slots_busy if row.worker else None)
+    return largest(row.worker.slots_busy if row.worker else None)
 
 
 def _queue(row: Row) -> tuple[float, ...]:
-    return _largest(row.worker.sample.requests_deferred if row.worker else None)
+    return largest(row.worker.sample.requests_deferred if row.worker else None)
 
 
-def _largest(value: float | None) -> tuple[float, ...]:
+def largest(value: float | None) -> tuple[float, ...]:
+    """A key that puts the largest first and the unknown last."""
     return (1.0, 0.0) if value is None else (0.0, -value)
 
 
@@ -108,13 +112,12 @@ SORTS: dict[str, Callable[[Row], tuple[float, ...]]] = {
 }
 
 
-def arrange(listed: Sequence[Row], needle: str, sort: str) -> list[Row]:
-    """The rows that match, in the order of SORTS; equal ones keep the cluster's own order.
+def arrange(listed: Sequence[Row], sort: str) -> list[Row]:
+    """The rows in the order of SORTS; equal ones keep the cluster's own order.
 
     Units without an endpoint stay below the workers, except where the worst come first.
     """
     key = SORTS[sort]
-    kept = [row for row in listed if matches(needle, row)] if needle.strip() else list(listed)
     if sort == "worst first":
-        return sorted(kept, key=key)
-    return sorted(kept, key=lambda row: (row.worker is None, key(row)))
+        return sorted(listed, key=key)
+    return sorted(listed, key=lambda row: (row.worker is None, key(row)))

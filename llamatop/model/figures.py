@@ -39,18 +39,23 @@ def percent(value: float | None) -> str:
 
 
 def gibibytes(used: int | None, total: int | None) -> str:
-    """`18.2/24.0G`, in 2^30 bytes; `–` where a part is unknown."""
+    """`18.2/24.0G`, `174/192G`, in 2^30 bytes, from 1000 on in 2^40; `–` for unknown."""
     if used is None and total is None:
         return UNKNOWN
-    left = UNKNOWN if used is None else f"{used / 2**30:.1f}"
-    right = UNKNOWN if total is None else f"{total / 2**30:.1f}G"
+    large = max(used or 0, total or 0) >= 1000 * 2**30
+    unit, letter = (2**40, "T") if large else (2**30, "G")
+    places = 0 if max(used or 0, total or 0) >= 100 * unit else 1
+    left = UNKNOWN if used is None else f"{used / unit:.{places}f}"
+    right = UNKNOWN if total is None else f"{total / unit:.{places}f}{letter}"
     return f"{left}/{right}"
 
 
 def watts(used: float | None, limit: float | None) -> str:
-    """`172/250W`, `172W` without a limit, `–` for unknown."""
+    """`172/250W`, `172W` or from ten thousand on `81.2kW` without a limit, `–` for unknown."""
     if used is None:
         return UNKNOWN
+    if limit is None and used >= 10_000:
+        return f"{used / 1000:.1f}kW"
     return f"{used:.0f}W" if limit is None else f"{used:.0f}/{limit:.0f}W"
 
 

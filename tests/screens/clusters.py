@@ -382,20 +382,93 @@ def empty() -> ClusterSnapshot:
     return ClusterSnapshot(cluster=declared, taken_at=NOW, tick=0, nodes=nodes)
 
 
-def fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
-    """Many nodes with a worker a card, to see how a large cluster scrolls and how fast it draws."""
+MODELS = (
+    "qwen3-8b-q4_k_m.gguf",
+    "llama-3.3-70b-instruct-q4_k_m.gguf",
+    "gemma-3-27b-it-q5_k_m.gguf",
+)
+
+
+def fleet(nodes: int, cards: int, tick: int = 40, slots: int = 4) -> ClusterSnapshot:
+    """Many nodes with a worker a card, three models, loads from idle to full; all is well."""
     workers, gpus, views = [], [], []
     for place in range(nodes):
         name = f"rack{place // 8}-node{place:02}"
-        views.append(node(name))
+        host = HostSample(
+            hostname=name,
+            cpu_count=64,
+            cpu_percent=round(wave(tick, place, 4, 40), 1),
+            memory_used_bytes=(90 + place) * GIB,
+            memory_total_bytes=512 * GIB,
+            load1=round(wave(tick, place, 1, 20), 1),
+            uptime_seconds=3600.0 * (50 + place),
+        )
+        plain = node(name)
+        views.append(replace(plain, snapshot=replace(plain.snapshot, host=host)))
         for index in range(cards):
+            busy = max(0, round(wave(tick, place * 5 + index * 3, -2, slots + 0.4)))
+            load = 100 * busy / slots
             view = worker(
                 name,
                 f"gpu{index}",
                 (index,),
                 tick=tick + place * 3 + index,
-                busy=(place + index) % 3,
+                rate=22.0 * busy,
+                busy=busy,
+                total=slots,
+                model=MODELS[(place // 3) % 3],
             )
             workers.append(view)
-            gpus.append(gpu(card(name, index, tick + place), name, view.name))
-    return assemble(tuple(views), tuple(gpus), tuple(workers), well(tick).events, tick=tick)
+            sample = card(name, index, tick + place, (max(0, load - 12), min(100, load)))
+            gpus.append(gpu(sample, name, view.name))
+    return assemble(
+        tuple(views), tuple(gpus), tuple(workers), well(tick).events, tick=tick, name="fleet"
+    )
+
+
+def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
+    """The same with a fault of every kind: nodes silent, gone and not heard yet; cards; workers."""
+    base = fleet(nodes, cards, tick)
+    views, gpus, workers = list(base.nodes), list(base.gpus), list(base.workers)
+    views[1] = replace(
+        views[1], reachable=False, stale=True, age_seconds=14.2, fault="connection timed out"
+    )
+    views[1] = replace(views[1], next_try_seconds=11.0)
+    views[2] = NodeView(
+        name=views[2].name,
+        snapshot=NodeSnapshot(views[2].name),
+        reachable=False,
+        age_seconds=None,
+        stale=True,
+        fault="connection refused; is sshd running?",
+        next_try_seconds=6.4,
+    )
+    views[3] = replace(views[2], name=views[3].name, fault=None, next_try_seconds=None)
+    lost, warm = 5 * cards, 6 * cards + 1
+    gpus[lost] = replace(
+        gpus[lost],
+        sample=GpuSample(uuid="lost", index=0, fault="GPU is lost; reset or reboot the node"),
+    )
+    hot = replace(gpus[warm].sample, temperature_celsius=91.0, throttle=("hardware_thermal",))
+    gpus[warm] = replace(gpus[warm], sample=hot)
+    crashed = workers[7 * cards]
+    workers[7 * cards] = replace(
+        crashed,
+        unit=replace(crashed.unit, active_state="activating", sub_state="auto-restart"),
+        sample=replace(crashed.sample, health="unreachable", slots=None),
+        generation_tokens_per_second=None,
+        slots_busy=None,
+    )
+    queue = workers[8 * cards]
+    sample = replace(queue.sample, requests_deferred=17)
+    workers[8 * cards] = replace(queue, sample=sample)
+    silent = {view.name for view in views[2:4]}
+    return assemble(
+        tuple(views),
+        tuple(gpu for gpu in gpus if gpu.node not in silent),
+        tuple(worker for worker in workers if worker.node not in silent),
+        base.events,
+        tick=tick,
+        healthy=False,
+        name="fleet",
+    )

@@ -236,8 +236,10 @@ def main() -> None:
         "well": well,
         "ill": clusters.ill,
         "hostile": clusters.hostile,
-        "fleet": lambda tick: clusters.fleet(16, 4, tick),
+        "fleet": lambda tick: clusters.fleet(16, 8, tick),
         "huge": lambda tick: clusters.fleet(64, 8, tick),
+        "ill-fleet": lambda tick: clusters.ill_fleet(16, 8, tick),
+        "ill-huge": lambda tick: clusters.ill_fleet(64, 8, tick),
     }[kind]
     source = FakeSource(make(40))
     operator = FakeOperator()

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from llamatop.app.needle import select
 from llamatop.app.render import (
     alerts,
     bars,
+    columns,
     detail,
     gpus,
     layout,
@@ -22,7 +24,7 @@ from llamatop.app.render import (
 )
 from llamatop.app.render.palette import ROLES, attributes, fallback
 from llamatop.app.render.words import fit, fit_middle, fit_name, wrap
-from llamatop.app.rows import SORTS, Row, arrange, matches, rows
+from llamatop.app.rows import SORTS, Row, arrange, rows
 from llamatop.model import figures
 from llamatop.model.observed import UnitState
 from llamatop.model.text import plain
@@ -238,11 +240,11 @@ def test_every_mark_tells_its_state_without_colour() -> None:
 def test_columns_leave_in_their_order() -> None:
     listed = rows(clusters.well())
     seen: list[str] = []
-    kept = {column.key for column in workers.columns(listed, 200)}
+    kept = {column.key for column in columns.columns(listed, 200)}
     for width in range(200, 20, -1):
-        left = {column.key for column in workers.columns(listed, width)}
+        left = {column.key for column in columns.columns(listed, width)}
         gone = kept - left
-        seen += sorted(gone, key=lambda key: -workers._LEAVES[key])
+        seen += sorted(gone, key=lambda key: -columns._LEAVES[key])
         kept = left
     assert seen[:4] == ["topology", "restarts", "up", "model"]
     assert {"worker", "state"} <= kept
@@ -252,10 +254,10 @@ def test_columns_leave_in_their_order() -> None:
 def test_a_row_is_exactly_as_wide_as_the_table(width: int) -> None:
     snapshot = clusters.hostile()
     listed = rows(snapshot)
-    kept = workers.columns(listed, width)
+    kept = columns.columns(listed, width)
     for row in listed:
         text = workers.line(row, kept, width, PALETTE, snapshot.taken_at)
-        if workers._total(kept, 2 if width >= 100 else 1) <= width:
+        if columns.total(kept, width) <= width:
             assert text.cell_len == width
 
 
@@ -270,7 +272,7 @@ def test_what_a_unit_is_is_said_whole_or_not_at_all() -> None:
     unit = UnitState("nginx.service", description="A web server")
     row = Row("node1/nginx.service", "node1", unit, state.bare_unit_state(unit))
     for width, words in ((8, ""), (12, "A web server")):
-        column = workers.Column("model", "model", width)
+        column = columns.Column("model", "model", width)
         drawn = workers._CELLS["model"](row, column, PALETTE, clusters.well().taken_at)
         assert drawn.plain.strip() == words
         assert drawn.cell_len == width
@@ -348,13 +350,11 @@ def test_nothing_is_wrong_before_the_first_tick() -> None:
 @pytest.mark.parametrize("sort", SORTS)
 def test_sorting_loses_no_row(sort: str) -> None:
     listed = rows(clusters.ill())
-    assert sorted(row.name for row in arrange(listed, "", sort)) == sorted(
-        row.name for row in listed
-    )
+    assert sorted(row.name for row in arrange(listed, sort)) == sorted(row.name for row in listed)
 
 
 def test_sorting_by_generation_puts_unknown_last() -> None:
-    order = [row for row in arrange(rows(clusters.ill()), "", "generation") if row.worker]
+    order = [row for row in arrange(rows(clusters.ill()), "generation") if row.worker]
     rates = [row.worker.generation_tokens_per_second for row in order if row.worker]
     known = [rate for rate in rates if rate is not None]
     assert known == sorted(known, reverse=True)
@@ -372,7 +372,7 @@ def test_sorting_by_generation_puts_unknown_last() -> None:
     ],
 )
 def test_the_filter_looks_in_name_model_and_state(needle: str, names: set[str]) -> None:
-    assert {row.name for row in rows(clusters.ill()) if matches(needle, row)} == names
+    assert {row.name for row in select(rows(clusters.ill()), needle)} == names
 
 
 def test_a_plan_shows_every_command_and_every_line_of_its_diff() -> None:

@@ -47,12 +47,6 @@ def test_no_color(snap_compare: Compare, monkeypatch: pytest.MonkeyPatch) -> Non
     assert snap_compare(Stage(clusters.ill()), terminal_size=(80, 24), run_before=settled)
 
 
-def test_fleet_scrolled(snap_compare: Compare) -> None:
-    app = Stage(clusters.fleet(16, 4))
-    act = pressing("pagedown", "pagedown", "j")
-    assert snap_compare(app, terminal_size=(80, 24), run_before=act)
-
-
 def test_filter_sort_and_marks(snap_compare: Compare) -> None:
     app = Stage(clusters.ill())
     act = pressing("o", "space", "space", "slash", *"node", "enter")

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.state import FAULT, worker_state
+from llamatop.app.render.state import FAULT, State, worker_states
 from llamatop.app.render.words import fit, piece, wrap
-from llamatop.model.cluster import ClusterSnapshot, Severity, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, NodeView, Severity, WorkerView
 from llamatop.model.figures import duration
 from llamatop.model.text import plain
 
@@ -28,11 +28,13 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One sentence about one thing."""
+    """One sentence about one thing, or about `count` of them; `next` is what comes by itself."""
 
     severity: Severity
     where: str
     text: str
+    next: str = ""
+    count: int = 1
 
 
 def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Alert]:
@@ -45,17 +47,15 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     found: list[Alert] = []
     silent = set()
     for node in snapshot.nodes:
-        age = f" ({duration(node.age_seconds)} old)" if node.age_seconds is not None else ""
-        if node.fault:
-            severity: Severity = "warning" if node.reachable and not node.stale else "error"
-            found.append(Alert(severity, node.name, node.fault + (age if node.stale else "")))
-        elif not node.reachable or node.stale:
-            found.append(Alert("error", node.name, f"no answer from the node{age}"))
         if not node.reachable or node.stale:
             silent.add(node.name)
-    for worker in snapshot.workers:
-        if worker.node not in silent and worker.name not in changing:
-            found += _worker(worker)
+        if (alert := _node(node)) is not None:
+            found.append(alert)
+    for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
+        if worker.node in silent or worker.name in changing:
+            continue
+        if state.rank == FAULT or worker.fault:
+            found.append(_worker(worker, state))
     found += [
         Alert("error", f"{gpu.node} gpu {gpu.sample.index}", gpu.sample.fault)
         for gpu in snapshot.gpus
@@ -69,12 +69,34 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     return sorted(found, key=lambda alert: alert.severity != "error")
 
 
-def _worker(worker: WorkerView) -> list[Alert]:
-    state = worker_state(worker)
+def _node(node: NodeView) -> Alert | None:
+    lost = not node.reachable or node.stale
+    age = f" ({duration(node.age_seconds)} old)" if lost and node.age_seconds is not None else ""
+    retry = node.next_try_seconds
+    again = f"; next try in {duration(retry)}" if retry is not None else ""
+    if node.fault:
+        return Alert("error" if lost else "warning", node.name, node.fault + age, again)
+    if lost and node.age_seconds is None:
+        return Alert("warning", node.name, "still connecting")
+    return Alert("error", node.name, f"no answer from the node{age}", again) if lost else None
+
+
+def grouped(found: Sequence[Alert]) -> list[Alert]:
+    """The alerts with those that say the same as one: `node7 and 5 more`."""
+    alike: dict[tuple[str, str], list[Alert]] = {}
+    for alert in found:
+        alike.setdefault((alert.severity, alert.text), []).append(alert)
+    return [
+        replace(first, where=f"{first.where} +{len(more)}", count=1 + len(more)) if more else first
+        for first, *more in alike.values()
+    ]
+
+
+def _worker(worker: WorkerView, state: State) -> Alert:
     if state.rank == FAULT:
         text = worker.sample.fault or _SENTENCES.get(state.word, state.word)
-        return [Alert("error", worker.name, text)]
-    return [Alert("warning", worker.name, worker.fault)] if worker.fault else []
+        return Alert("error", worker.name, text)
+    return Alert("warning", worker.name, worker.fault or "")
 
 
 def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:
@@ -97,24 +119,25 @@ def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:
 
 def lines(found: Sequence[Alert], width: int, height: int, palette: Palette) -> list[Text]:
     """At most `height` lines, long sentences wrapped while all fit; the last says what is left."""
+    # No more of them than have room are looked at: a fleet may have hundreds.
+    first = found[: height + 1]
     names = min(
-        max((cell_len(plain(alert.where)) for alert in found), default=0), max(8, width // 3)
+        max((cell_len(plain(alert.where)) for alert in first), default=0), max(8, width // 3)
     )
-    drawn = [part for alert in found for part in _drawn(alert, names, width, palette, True)]
-    if len(drawn) <= height:
-        return drawn
-    drawn = [part for alert in found for part in _drawn(alert, names, width, palette, False)]
-    if len(drawn) <= height:
-        return drawn
+    for whole in (True, False):
+        drawn = [part for alert in first for part in _drawn(alert, names, width, palette, whole)]
+        if len(drawn) <= height and len(first) == len(found):
+            return drawn
     kept = max(0, height - 1)
-    more = f"   and {len(found) - kept} more"
+    more = f"   and {sum(alert.count for alert in found[kept:])} more"
     return [*drawn[:kept], piece(more, palette["event.warning"])][:height]
 
 
 def _drawn(alert: Alert, names: int, width: int, palette: Palette, whole: bool) -> list[Text]:
     role = f"event.{alert.severity}"
     room = max(8, width - names - 6)
-    parts = wrap(alert.text, room) if whole else [fit(alert.text, room)]
+    words = alert.text + alert.next
+    parts = wrap(words, room) if whole else [fit(words, room)]
     drawn = []
     for place, part in enumerate(parts):
         text = Text(" ", no_wrap=True)

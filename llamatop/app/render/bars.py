@@ -28,9 +28,9 @@ def bar(percent: float | None, width: int, palette: Palette) -> Text:
     full, part = divmod(eighths, 8)
     text = Text()
     for cell in range(full):
-        text.append("█", _gradient(palette, (cell + 1) / width))
+        text.append("█", gradient(palette, (cell + 1) / width))
     if part:
-        style = _gradient(palette, (full + 1) / width)
+        style = gradient(palette, (full + 1) / width)
         text.append(_LEFT[part], style + Style(bgcolor=track.color))
         full += 1
     text.append(empty * (width - full), ground)
@@ -38,7 +38,8 @@ def bar(percent: float | None, width: int, palette: Palette) -> Text:
 
 
 @lru_cache(256)
-def _gradient(palette: Palette, share: float) -> Style:
+def gradient(palette: Palette, share: float) -> Style:
+    """The colour of a card that is busy by `share`, 0 to 1."""
     low, high = palette["gpu.low"].color, palette["gpu.busy"].color
     if palette.plain or low is None or high is None or low.is_default or high.is_default:
         return palette["gpu.busy"]

@@ -15,6 +15,7 @@ from llamatop.model.cluster import GpuView
 from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent, watts
 
 HOT_CELSIUS = 85
+_HARMFUL = frozenset({"hardware_slowdown", "hardware_thermal", "software_thermal", "power_brake"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ def line(
         limit = sample.power_limit_watts if parts.power >= 9 else None
         text.append(fit(watts(sample.power_watts, limit), parts.power, True), palette["dim"])
     if parts.temperature:
-        hot = (sample.temperature_celsius or 0) >= HOT_CELSIUS or _throttled(gpu)
-        words = degrees(sample.temperature_celsius) + ("!" if hot else " ")
-        text.append(fit(words, parts.temperature, True), palette["gpu.hot" if hot else "dim"])
+        warm = hot(gpu)
+        words = degrees(sample.temperature_celsius) + ("!" if warm else " ")
+        text.append(fit(words, parts.temperature, True), palette["gpu.hot" if warm else "dim"])
     if parts.card:
         text.append(fit("  " + (sample.name or UNKNOWN), parts.card), palette["faint"])
     return text
@@ -156,6 +157,9 @@ def together(one: GpuView, other: GpuView) -> bool:
     )
 
 
-def _throttled(gpu: GpuView) -> bool:
-    harmful = {"hardware_slowdown", "hardware_thermal", "software_thermal", "power_brake"}
-    return bool(harmful & set(gpu.sample.throttle or ()))
+def hot(gpu: GpuView) -> bool:
+    """Whether the card is too warm, or is slowed down for it."""
+    sample = gpu.sample
+    if (sample.temperature_celsius or 0) >= HOT_CELSIUS:
+        return True
+    return bool(sample.throttle) and not _HARMFUL.isdisjoint(sample.throttle or ())

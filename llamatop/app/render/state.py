@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamatop.model.cluster import WorkerView
@@ -40,6 +41,7 @@ _HEALTH = {
     "unauthorized": _fault("no key"),
     "error": _fault("error"),
 }
+_last: tuple[Sequence[WorkerView], list[State]] = ((), [])
 ASLEEP = State("asleep", "z", "worker.asleep", FINE)
 
 
@@ -72,6 +74,14 @@ def worker_state(worker: WorkerView) -> State:
     if worker.sample.sleeping:
         return ASLEEP
     return _HEALTH.get(worker.sample.health or "", UNKNOWN_STATE)
+
+
+def worker_states(workers: Sequence[WorkerView]) -> list[State]:
+    """The state of each; asked again for the same snapshot's, they are not worked out again."""
+    global _last
+    if _last[0] is not workers:
+        _last = (workers, [worker_state(worker) for worker in workers])
+    return _last[1]
 
 
 def bare_unit_state(unit: UnitState) -> State:

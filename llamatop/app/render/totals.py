@@ -10,7 +10,7 @@ from rich.text import Text
 from llamatop.app.render.bars import BUSY, IDLE, sparkline
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import BUSY as SERVING
-from llamatop.app.render.state import FINE, worker_state
+from llamatop.app.render.state import FINE, worker_states
 from llamatop.app.render.words import piece
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.figures import UNKNOWN, count, duration, number
@@ -40,8 +40,8 @@ def headline(
     up = len(fresh)
     nodes = _share(up, len(snapshot.nodes), "node", snapshot.tick, palette)
     serving = sum(
-        worker.node in fresh and worker_state(worker).rank in (FINE, SERVING)
-        for worker in snapshot.workers
+        worker.node in fresh and state.rank in (FINE, SERVING)
+        for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     )
     workers = _share(serving, len(snapshot.workers), "worker", snapshot.tick, palette)
     if silent_seconds is None:
@@ -76,14 +76,17 @@ def _share(up: int, total: int, noun: str, tick: int, palette: Palette) -> Text:
 def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Palette) -> Text:
     if snapshot.tick == 0:
         return piece("◌ looking", palette["dim"])
-    if errors:
+    connecting = sum(node.age_seconds is None and not node.fault for node in snapshot.nodes)
+    if connecting and not errors:
+        text = piece(f"◌ {connecting} connecting", palette["dim"])
+    elif errors:
         text = piece(f"✗ {errors} fault{'' if errors == 1 else 's'}", palette["health.bad"])
     elif not snapshot.healthy:
         text = piece("✗ unhealthy", palette["health.bad"])
     else:
         text = piece("✓ healthy", palette["health.good"])
-    if warnings:
-        text.append(f"  ▲ {warnings}", palette["event.warning"])
+    if warnings > connecting:
+        text.append(f"  ▲ {warnings - connecting}", palette["event.warning"])
     return text
 
 

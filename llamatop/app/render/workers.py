@@ -1,15 +1,16 @@
-"""The worker table: which columns fit, and one line for each row."""
+"""One line of the worker table for each worker, tunnel and nginx."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from llamatop.app.render import cards
 from llamatop.app.render.bars import slots
+from llamatop.app.render.columns import INDENT, Column, finished, gap
 from llamatop.app.render.inference import model_words
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
@@ -17,92 +18,6 @@ from llamatop.app.render.words import fit, fit_middle, fit_name, piece
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
 from llamatop.model.figures import UNKNOWN, count, duration, number
-
-GUTTER = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column as laid out; `right` aligns figures."""
-
-    key: str
-    title: str
-    width: int
-    right: bool = False
-
-
-# In the order of the screen. The number is the order of leaving: the highest goes first.
-_LEAVES = {
-    "worker": 0,
-    "state": 0,
-    "slots": 1,
-    "generation": 2,
-    "membership": 3,
-    "queue": 4,
-    "prompt": 5,
-    "gpus": 6,
-    "context": 7,
-    "model": 8,
-    "up": 9,
-    "restarts": 10,
-    "topology": 11,
-}
-
-
-def columns(listed: Sequence[Row], width: int) -> list[Column]:
-    """The columns that fit into `width` cells, their widths from what they have to show."""
-    workers = [row.worker for row in listed if row.worker is not None]
-    gap = 2 if width >= 100 else 1
-    named = [row for row in listed if row.worker is not None] if width < 60 and workers else listed
-    names = max((cell_len(row.shown) for row in named), default=6)
-    slot_count = max((worker.slots_total or 0 for worker in workers), default=0)
-    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
-    marks = slot_count + 1 if slot_count <= 8 else 0
-    numbers = 5 if slot_count >= 10 else 3
-    wide = width >= 100
-    columns = [
-        Column("worker", "worker", max(6, min(names, 32 if wide else max(12, width // 4)))),
-        Column("state", "state", 12 if width >= 60 else 11),
-        Column("membership", "member", 8),
-        Column("slots", "slots", max(5, marks + numbers)),
-        Column("generation", "gen/s" if wide else "gen", 5, True),
-        Column("prompt", "prompt/s" if width >= 140 else "prompt", 8 if width >= 140 else 6, True),
-        Column("queue", "queue" if wide else "q", 5 if wide else 2, True),
-        Column("context", "context", 11 if wide else 10, True),
-        Column("gpus", "gpu", 4),
-        Column("model", "model", max(5, min(models, 12))),
-        Column("up", "up", 6, True),
-        Column("restarts", "rst", 3, True),
-        Column("topology", "placement", 12),
-    ]
-    kept = list(columns)
-    while _total(kept, gap) > width and len(kept) > 2:
-        kept.remove(max(kept, key=lambda column: _LEAVES[column.key]))
-    # What is left goes to the names that are cut: the workers' first, then the models'.
-    for key, wanted in (("worker", names), ("model", models)):
-        spare = width - _total(kept, gap)
-        kept = [
-            _grown(column, max(0, min(spare, wanted - column.width)))
-            if column.key == key
-            else column
-            for column in kept
-        ]
-    return kept
-
-
-def _total(kept: Sequence[Column], gap: int) -> int:
-    return GUTTER + sum(column.width + gap for column in kept) - gap
-
-
-def _grown(column: Column, by: int) -> Column:
-    return Column(column.key, column.title, column.width + by, column.right)
-
-
-def titles(kept: Sequence[Column], width: int, palette: Palette) -> Text:
-    """The line of column titles."""
-    gap = " " * (2 if width >= 100 else 1)
-    cells = [fit(column.title, column.width, column.right) for column in kept]
-    return piece(" " * GUTTER + gap.join(cells), palette["faint"])
 
 
 def line(
@@ -114,31 +29,39 @@ def line(
     *,
     selected: bool = False,
     marked: bool = False,
+    below_node: bool = False,
 ) -> Text:
-    """One row; what is stale is dimmed and says its age where its state would be."""
-    gap = " " * (2 if width >= 100 else 1)
+    """One row; what is stale is dimmed and says its age where its state would be.
+
+    `below_node` leaves out the node's name, which stands above.
+    """
+    between = gap(width)
     if row.stale_seconds is not None:
         palette = palette.faded
     text = Text(no_wrap=True)
     text.append("▸" if selected else " ", palette["brand"])
     text.append("◆ " if marked else "  ", palette["marked"])
+    if below_node:
+        text.append(" ")
     for position, column in enumerate(kept):
         if position:
-            text.append(gap)
-        text.append_text(_CELLS[column.key](row, column, palette, now))
-    if cell_len(text.plain) < width:
-        text.append(" " * (width - cell_len(text.plain)))
-    if selected:
-        text.stylize(palette["cursor"])
-    return text
+            text.append(between)
+        cell = _below if below_node and column.key == "worker" else _CELLS[column.key]
+        text.append_text(cell(row, column, palette, now))
+    return finished(text, width, palette, selected)
 
 
 def _worker(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
     name = fit_name(row.shown, column.width)
-    text = piece(name, palette["text"])
-    if name.startswith(f"{row.node}/"):
-        text.stylize(palette["node.name"], 0, len(row.node) + 1)
+    node = len(row.node) + 1 if name.startswith(f"{row.node}/") else 0
+    text = piece(name[:node], palette["node.name"])
+    text.append(name[node:], palette["text"])
     return text
+
+
+def _below(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
+    name = row.shown.removeprefix(f"{row.node}/")
+    return piece(" " * INDENT + fit_middle(name, column.width - INDENT), palette["text"])
 
 
 def _state(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
@@ -232,6 +155,25 @@ def _restarts(row: Row, column: Column, palette: Palette, now: datetime) -> Text
     return piece(fit(count(restarts), column.width, True), palette[role])
 
 
+def _load(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
+    if row.worker is None:
+        return Text(" " * column.width)
+    stale = row.stale_seconds is not None
+    return cards.load(row.cards, column.width, palette, strip=column.strip, stale=stale)
+
+
+def _memory(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
+    if row.worker is None:
+        return Text(" " * column.width)
+    return cards.memory(row.cards, column.width, palette)
+
+
+def _temperature(row: Row, column: Column, palette: Palette, now: datetime) -> Text:
+    if row.worker is None:
+        return Text(" " * column.width)
+    return cards.temperature(row.cards, column.width, palette)
+
+
 _CELLS: dict[str, Callable[[Row, Column, Palette, datetime], Text]] = {
     "worker": _worker,
     "state": _state,
@@ -246,6 +188,9 @@ _CELLS: dict[str, Callable[[Row, Column, Palette, datetime], Text]] = {
     "gpus": _gpus,
     "topology": _topology,
     "model": _model,
+    "load": _load,
+    "memory": _memory,
+    "temperature": _temperature,
     "up": _up,
     "restarts": _restarts,
 }

@@ -1,17 +1,17 @@
-"""One worker, full screen."""
+"""One worker or node, full screen."""
 
 from __future__ import annotations
 
 from textual.app import ComposeResult
 
-from llamatop.app.rows import rows
+from llamatop.app.nodes import NodeRow, find
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.widgets.detail import DetailPane
 from llamatop.app.widgets.status import KeyLine, StatusLine
 
 
 class DetailScreen(ClusterScreen):
-    """Facts, slots, charts and the live journal of one worker or unit; esc goes back."""
+    """Facts, slots, charts and the live journal of one worker or unit, or a node; esc goes back."""
 
     DEFAULT_CSS = """
     DetailScreen { background: $background; layout: vertical; }
@@ -46,10 +46,11 @@ class DetailScreen(ClusterScreen):
         if not self.children:
             return
         snapshot = self.top.snapshot
-        row = next((row for row in rows(snapshot) if row.name == self.worker_name), None)
+        row = find(snapshot, self.worker_name)
         interval = snapshot.cluster.interval_seconds
         self.pane.show(row, self.top.history, snapshot.taken_at, interval)
-        self.pane.journal.watch_unit(self.top.source, self.worker_name)
+        unit = None if isinstance(row, NodeRow) else self.worker_name
+        self.pane.journal.watch_unit(self.top.source, unit)
 
     def show_plan(self) -> None:
         """The status line shows the plan while its dialog is hidden."""

@@ -8,6 +8,7 @@ from rich.text import Text
 from textual.binding import Binding, BindingType
 
 from llamatop.app.actions import keys
+from llamatop.app.needle import HELP as FILTER_WORDS
 from llamatop.app.render.words import piece
 from llamatop.app.screens.dialog import Dialog
 
@@ -15,6 +16,8 @@ _GROUPS = {"change": "change the cluster", "look": "look", "move": "move", "gene
 _LEGEND = (
     ("● ◐ ○", "slot generates · reads its prompt · is idle"),
     ("╮ ╯", "one worker spans these cards"),
+    ("· ▁▃▅█", "a card each: idle to busy; ! is hot, ✗ lost, ? old"),
+    ("+ −", "a node folded, unfolded; what is done to it is done to its workers"),
     ("–", "not known, which is not zero"),
     ("? 14s old", "no news from the node for that long; its figures are dimmed"),
 )
@@ -41,18 +44,19 @@ class HelpScreen(Dialog):
         palette = self.top.palette
         made: list[Text] = []
         for group, title in _GROUPS.items():
-            listed = [key for key in keys(self.top.read_only) if key.group == group]
-            if listed:
+            found = [key for key in keys(self.top.read_only) if key.group == group]
+            if found:
                 made += [Text(), piece(f" {title}", palette["heading"])]
-            for key in listed:
+            for key in found:
                 text = piece(f" {key.shown:<10}", palette["key"])
                 text.append(key.text, palette["text"])
                 made.append(text)
-        made += [Text(), piece(" marks", palette["heading"])]
-        for mark, meaning in _LEGEND:
-            text = piece(f" {mark:<10}", palette["key"])
-            text.append(meaning, palette["text"])
-            made.append(text)
+        for title, listed in (("words of the filter", FILTER_WORDS), ("marks", _LEGEND)):
+            made += [Text(), piece(f" {title}", palette["heading"])]
+            for mark, meaning in listed:
+                text = piece(f" {mark:<10}", palette["key"])
+                text.append(meaning, palette["text"])
+                made.append(text)
         return [*made, Text()]
 
     def footing(self) -> Text:

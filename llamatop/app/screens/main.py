@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -9,19 +10,31 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
-from llamatop.app.messages import RowOpened, RowSelected
-from llamatop.app.render.alerts import alerts
-from llamatop.app.render.layout import share
+from llamatop.app.messages import NodePointed, RowOpened, RowSelected
+from llamatop.app.render import heat
+from llamatop.app.render.alerts import alerts, grouped
+from llamatop.app.render.layout import (
+    SPACED,
+    TALL,
+    Layout,
+    detail_width,
+    many_cards,
+    share,
+    tiny,
+)
+from llamatop.app.rows import Row
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.widgets.chart import ChartPanel
 from llamatop.app.widgets.detail import DetailPane
 from llamatop.app.widgets.events import EventPanel
-from llamatop.app.widgets.gpus import GpuPanel
+from llamatop.app.widgets.gpus import GpuPanel, with_cards
+from llamatop.app.widgets.models import ModelPanel
 from llamatop.app.widgets.status import KeyLine, StatusLine
 from llamatop.app.widgets.totals import Alerts, Totals
 from llamatop.app.widgets.workers import WorkerTable
+from llamatop.model.figures import UNKNOWN
 
-FILTER_HINT = "filter by node, name, model or state"
+FILTER_HINT = "filter: words, or state: node: model: engine:"
 
 
 class FilterBar(Input):
@@ -48,12 +61,17 @@ class MainScreen(ClusterScreen):
     #filter { height: 1; border: none; padding: 0 1; background: $surface; }
     """
 
+    # None shows the totals by model where they are worth it, else the person has decided.
+    _models: bool | None = None
+    _follows = False
+
     def compose(self) -> ComposeResult:
         """Totals, faults, cards, workers, events, detail, status, keys."""
         palette = self.top.palette
         self.totals = Totals(palette, id="totals")
         self.alerts = Alerts(palette, id="alerts")
         self.chart = ChartPanel(palette, id="chart")
+        self.models = ModelPanel(palette, id="models")
         self.gpus = GpuPanel(palette, id="gpus")
         self.table = WorkerTable(palette, id="workers")
         self.events = EventPanel(palette, id="events")
@@ -66,7 +84,15 @@ class MainScreen(ClusterScreen):
         self.totals.read_only = self.keys.read_only = self.read_only
         self.totals.snapshot = self.top.snapshot
         self.body = Container(
-            Container(self.chart, self.gpus, self.table, self.filter, self.events, id="left"),
+            Container(
+                self.chart,
+                self.gpus,
+                self.models,
+                self.table,
+                self.filter,
+                self.events,
+                id="left",
+            ),
             self.detail,
             id="body",
         )
@@ -92,49 +118,86 @@ class MainScreen(ClusterScreen):
         top = self.top
         snapshot = top.snapshot
         found = alerts(snapshot, top.changing())
-        self.totals.snapshot, self.alerts.found = snapshot, found
-        self.totals.found = found
-        self.keys.wanted = frozenset({"faults"} if found else ())
+        self.totals.snapshot = snapshot
+        self.totals.found, self.alerts.found = found, grouped(found)
         self.totals.history = top.history.total_generation() if top.history else ()
         self.totals.silent_seconds = top.silent_seconds
+        if tiny(*self.size):
+            # The rest is out of sight, and drawn when there is room for it.
+            self._place(Layout(tiny=True, totals=self.size.height, keys=0))
+            self.totals.redraw()
+            return
+        self.keys.wanted = frozenset({"faults"} if found else ())
         self.table.show(snapshot)
-        self._share(self.alerts.wanted(self.size.width))
-        self.totals.redraw()
-        self.keys.redraw()
-        self.alerts.redraw()
-        self.table.redraw()
+        self.models.take(snapshot)
+        self._share()
+        for panel in (self.table, self.totals, self.alerts, self.models):
+            panel.redraw_soon()
         self.chart.show(snapshot, top.history)
-        self.gpus.show(snapshot, top.history)
+        self.gpus.show(snapshot, top.history, self.table.order(), self._node())
         self.events.show(snapshot)
-        self._show_detail()
+        self._follow_soon()
 
-    def _share(self, found: int) -> None:
+    def _node(self) -> str | None:
+        row = self.table.selected()
+        return row.node if row is not None and self.table.by_node else None
+
+    def _share(self) -> None:
+        """Fold what does not fit, then give every panel its lines."""
         width, height = self.size
         snapshot = self.top.snapshot
-        parts = share(
+        left = width - detail_width(width, height)
+        cards, most = len(snapshot.gpus), None
+        self.gpus.heat = None
+        if many_cards(cards, height):
+            nodes = with_cards(self.table.order())
+            # One cell less, for the scrollbar that may be needed.
+            self.gpus.heat = heat.layout(nodes, left - 1, max(3, height // 4))
+            cards, most = self.gpus.heat.lines(len(nodes)), max(3, height // 3)
+        share_out = partial(
+            share,
             width,
             height,
-            gpus=len(snapshot.gpus),
-            workers=self.table.count(),
-            alerts=found,
-            events=len(snapshot.events),
+            gpus=cards,
+            most_gpus=most,
             below=int(self.filter.display) + int(self.status.display),
         )
+        # Folding must not come and go with faults and events.
+        unfolded = share_out(workers=self.table.wanted(), alerts=0, events=0)
+        self.table.suit(unfolded.workers - 2 - (height >= SPACED))
+        models = len(self.models.listed)
+        shown = self._models if self._models is not None else self.table.large and height >= TALL
+        parts = share_out(
+            workers=self.table.count(),
+            alerts=self.alerts.wanted(width, height),
+            events=len(snapshot.events),
+            models=models if shown and models > 1 else 0,
+        )
+        out = set() if self.table.large or self.table.by_node else {"fold"}
+        if models < 2 or not self.table.large:
+            out.add("models")
+        self.keys.left_out = frozenset({"back", *out})
+        self._place(parts)
+        self.keys.redraw_soon()
+
+    def _place(self, parts: Layout) -> None:
+        height = self.size.height
         self.totals.tiny = parts.tiny
         self.totals.styles.height = parts.totals
         self.body.display = not parts.tiny
         self.keys.display = parts.keys > 0
-        spaced = height >= 20
         for panel, lines in (
             (self.alerts, parts.alerts),
             (self.chart, parts.chart),
             (self.gpus, parts.gpus),
+            (self.models, parts.models),
             (self.table, parts.workers),
             (self.events, parts.events),
         ):
             panel.display = lines > 0
             panel.styles.height = lines
-        self.gpus.spaced = self.table.spaced = self.events.spaced = spaced
+        spaced = height >= SPACED
+        self.gpus.spaced = self.models.spaced = self.table.spaced = self.events.spaced = spaced
         self.body.set_class(bool(parts.detail_width), "wide")
         self.detail.display = bool(parts.detail_width or parts.detail_height)
         self.detail.styles.width = parts.detail_width or "1fr"
@@ -148,7 +211,8 @@ class MainScreen(ClusterScreen):
         snapshot = self.top.snapshot
         interval = snapshot.cluster.interval_seconds
         self.detail.show(row, self.top.history, snapshot.taken_at, interval)
-        self.detail.journal.watch_unit(self.top.source, row.name if row else None)
+        name = row.name if isinstance(row, Row) else None
+        self.detail.journal.watch_unit(self.top.source, name)
 
     def show_plan(self) -> None:
         """The status line shows the plan while its dialog is hidden."""
@@ -168,8 +232,22 @@ class MainScreen(ClusterScreen):
         return self.table.targets() if self.table.marked else []
 
     def on_row_selected(self, message: RowSelected) -> None:
-        """The detail follows the cursor."""
+        """The detail follows the cursor, once that has been painted."""
+        self.gpus.point(self._node())
+        self._follow_soon()
+
+    def _follow_soon(self) -> None:
+        if not self._follows:
+            self._follows = True
+            self.call_after_refresh(self._follow)
+
+    def _follow(self) -> None:
+        self._follows = False
         self._show_detail()
+
+    def on_node_pointed(self, message: NodePointed) -> None:
+        """A click on a node's cards."""
+        self.table.select_node(message.node)
 
     def on_row_opened(self, message: RowOpened) -> None:
         """A click on the selected row."""
@@ -178,7 +256,7 @@ class MainScreen(ClusterScreen):
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter as one types."""
         self.table.filter(event.value)
-        self.show()
+        self._rearranged()
 
     def on_input_submitted(self) -> None:
         """Enter keeps the filter and goes back to the table."""
@@ -207,8 +285,36 @@ class MainScreen(ClusterScreen):
         self.show()
 
     def action_sort(self) -> None:
-        """The next order."""
+        """The next order; the heat map has it too."""
         self.table.next_sort()
+        self._rearranged()
+        self.gpus.show(self.top.snapshot, self.top.history, self.table.order(), self._node())
+
+    def action_fold_all(self) -> None:
+        """Fold all nodes, or unfold them."""
+        self.table.fold_all()
+
+    def on_folded(self) -> None:
+        """More lines or fewer."""
+        self._rearranged()
+
+    def action_models(self) -> None:
+        """Show the totals by model, or hide them."""
+        if len(self.models.listed) < 2:
+            names = "".join(row.shown for row in self.models.listed) or UNKNOWN
+            self.top.say(f"all workers serve one model: {names}")
+            return
+        self._models = not self.models.display
+        self._rearranged()
+
+    def _rearranged(self) -> None:
+        """The same snapshot in other lines."""
+        if tiny(*self.size):
+            return
+        self._share()
+        self.models.redraw()
+        self.table.redraw()
+        self.gpus.point(self._node())
 
     def action_detail(self) -> None:
         """The selected row, full screen."""

@@ -8,9 +8,10 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Container
 
+from llamatop.app.nodes import Line, NodeRow
 from llamatop.app.render import detail as render
+from llamatop.app.render import node
 from llamatop.app.render.palette import Palette
-from llamatop.app.rows import Row
 from llamatop.app.widgets.journal import JournalView
 from llamatop.app.widgets.lines import Lines
 from llamatop.collect.source import History
@@ -21,7 +22,7 @@ class Facts(Lines, can_focus=True):
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
-        self._row: Row | None = None
+        self._row: Line | None = None
         self._history: History | None = None
         self._now: datetime | None = None
         self._interval = 1.0
@@ -29,7 +30,11 @@ class Facts(Lines, can_focus=True):
         self.chart_height = 9
 
     def show(
-        self, row: Row | None, history: History | None, now: datetime, interval_seconds: float
+        self,
+        row: Line | None,
+        history: History | None,
+        now: datetime,
+        interval_seconds: float,
     ) -> None:
         """Take the row as it is now; None empties the pane."""
         self._row, self._history, self._now = row, history, now
@@ -66,6 +71,11 @@ class Facts(Lines, can_focus=True):
         row, width, palette = self._row, self.drawn_width, self.palette
         self._made = []
         if row is None or self._now is None or width < 4:
+            return
+        if isinstance(row, NodeRow):
+            blank = [Text()] if self.chart_height > 8 else []
+            self._made = [*blank, node.title(row, width, palette), Text()]
+            self._made += node.lines(row, self._history, width, palette, self._now)
             return
         made = [render.title(row, width, palette), Text()]
         if self.chart_height > 8:
@@ -105,9 +115,14 @@ class DetailPane(Container):
         yield self.journal
 
     def show(
-        self, row: Row | None, history: History | None, now: datetime, interval_seconds: float
+        self,
+        row: Line | None,
+        history: History | None,
+        now: datetime,
+        interval_seconds: float,
     ) -> None:
-        """Take the row as it is now."""
+        """Take the row as it is now; a node has no journal, all is for its facts."""
+        self.journal.display = not isinstance(row, NodeRow)
         self.facts.show(row, history, now, interval_seconds)
         self.share()
 
@@ -117,14 +132,15 @@ class DetailPane(Container):
 
     def share(self) -> None:
         """Divide the height: the facts what they need, the journal the rest."""
-        beside = self.size.width >= 100 and self.size.height < 30
+        alone = not self.journal.display
+        beside = self.size.width >= 100 and self.size.height < 30 and not alone
         self.set_class(beside, "beside")
         height = self.size.height
         charts = 0 if height < 16 else 7 if height < 30 else 12
         if charts != self.facts.chart_height:
             self.facts.chart_height = charts
             self.facts.remake()
-        if beside:
+        if beside or alone:
             self.facts.styles.height = "1fr"
         else:
             self.facts.styles.height = max(3, min(self.facts.count(), height - max(4, height // 3)))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import ClassVar
 
 from rich.cells import cell_len
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -48,6 +49,8 @@ class Lines(ScrollView, can_focus=False):
         self.palette = palette
         self._drawn: dict[int, tuple[Text, Strip]] = {}
         self._top: list[Text] | None = None
+        self._ground: Style | None = None
+        self._due = False
 
     @property
     def drawn_width(self) -> int:
@@ -74,18 +77,42 @@ class Lines(ScrollView, can_focus=False):
     def forget(self) -> None:
         """Draw everything again, as after a change of colours or of width."""
         self._drawn.clear()
-        self._top = None
+        self._top = self._ground = None
         self.refresh()
+
+    def measure(self) -> None:
+        """Take note of how many lines there are, before scrolling to one that is new."""
+        size = Size(0, self.count() + self._top_lines())
+        if self.is_attached and size != self.virtual_size:
+            self.virtual_size = size
+
+    def repaint(self, *places: int) -> None:
+        """Make these lines alone again, as where the cursor was and is."""
+        top, height = self._top_lines(), self.size.height
+        for place in places:
+            self._drawn.pop(place, None)
+            y = place + top - round(self.scroll_y)
+            if top <= y < height:
+                self.refresh(Region(0, y, self.outer_size.width, 1))
+
+    def redraw_soon(self) -> None:
+        """Redraw in turn with other panels and keys: a tick must not hold these up."""
+        if not self._due:
+            self._due = True
+            self.call_later(self._redraw_now)
+
+    def _redraw_now(self) -> None:
+        if self._due:
+            self.redraw()
 
     def redraw(self) -> None:
         """Make the visible lines again and paint those that changed."""
+        self._due = False
         if not self.is_attached:
             return
         self._top = None
+        self.measure()
         top = self._top_lines()
-        size = Size(0, self.count() + top)
-        if size != self.virtual_size:
-            self.virtual_size = size
         width, height = self.drawn_width, self.size.height
         before, self._drawn = self._drawn, {}
         for y in range(height):
@@ -106,7 +133,13 @@ class Lines(ScrollView, can_focus=False):
         if drawn is None or drawn[1].cell_length != width:
             text = self._text(place, width)
             drawn = self._drawn[place] = (text, self._strip(text, width))
-        return drawn[1].apply_style(self.rich_style)
+        return drawn[1]
+
+    def notify_style_update(self) -> None:
+        """The ground that lines are drawn on may be another."""
+        super().notify_style_update()
+        self._drawn.clear()
+        self._ground = None
 
     def on_resize(self) -> None:
         """Lines are drawn for a width."""
@@ -138,11 +171,29 @@ class Lines(ScrollView, can_focus=False):
         return self.line(place, width) if place < self.count() else Text()
 
     def _strip(self, text: Text, width: int) -> Strip:
-        segments: Iterable[Segment] = text.render(self.app.console, end="")
-        if not text.spans and isinstance(text.style, Style):
-            # Rich leaves the base style out of a text without spans.
-            segments = Segment.apply_style(segments, text.style)
-        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width)
+        if self._ground is None:
+            self._ground = self.rich_style
+        segments = list(_segments(text, self._ground, self.app.console))
+        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width, self._ground)
+
+
+def _segments(text: Text, ground: Style, console: Console) -> Iterator[Segment]:
+    """The text on its ground, as `Text.render` has it: pieces side by side need less."""
+    words = text.plain
+    base = ground + text.style if isinstance(text.style, Style) else ground
+    at, pieces = 0, []
+    for start, end, style in text.spans:
+        if start < at or not isinstance(style, Style):
+            # One style lies over others, as the cursor's does.
+            yield from Segment.apply_style(text.render(console, end=""), base)
+            return
+        if start > at:
+            pieces.append(Segment(words[at:start], base))
+        pieces.append(Segment(words[start:end], base + style))
+        at = end
+    yield from pieces
+    if at < len(words):
+        yield Segment(words[at:], base)
 
 
 def _same(one: Text, other: Text) -> bool:

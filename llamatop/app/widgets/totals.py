@@ -61,9 +61,16 @@ class Alerts(Lines):
         """A click tells all of it."""
         await self.app.run_action("app.faults")
 
-    def wanted(self, width: int) -> int:
-        """How many lines it would take to say everything."""
-        return len(alert_lines(self.found, width, 1000, self.palette))
+    _made: tuple[int, int, list[Text]] | None = None
+
+    def redraw(self) -> None:
+        """Make the sentences once for all lines."""
+        self._made = None
+        super().redraw()
+
+    def wanted(self, width: int, most: int) -> int:
+        """How many lines it would take to say everything, as far as it matters."""
+        return len(alert_lines(self.found, width, most, self.palette))
 
     def count(self) -> int:
         """As many as the screen gives."""
@@ -71,5 +78,9 @@ class Alerts(Lines):
 
     def line(self, place: int, width: int) -> Text:
         """The sentence at `place`; the last line counts those left out."""
-        drawn = alert_lines(self.found, width, self.size.height, self.palette)
+        height = self.size.height
+        if self._made is None or self._made[:2] != (width, height):
+            drawn = alert_lines(self.found, width, height, self.palette)
+            self._made = (width, height, drawn)
+        drawn = self._made[2]
         return drawn[place] if place < len(drawn) else Text()
