@@ -37,8 +37,10 @@ class Link:
 
     def close(self) -> None:
         """The request is over."""
-        self.generation.links.discard(self)
-        self.nginx.sweep()
+        if self in self.generation.links:
+            self.generation.links.remove(self)
+            self.generation.held[self.address] -= 1
+            self.nginx.sweep()
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +50,7 @@ class Generation:
     upstreams: dict[str, tuple[Member, ...]]
     tasks: list[Task]
     links: set[Link] = field(default_factory=set)
+    held: Counter[str] = field(default_factory=Counter)
     failed: dict[str, float] = field(default_factory=dict)
     turn: int = 0
 
@@ -166,6 +169,7 @@ class Nginx:
             writer.close()
         for generation in self.generations:
             generation.links.clear()
+            generation.held.clear()
             for task in generation.tasks:
                 self.machine.table.remove(task.pid)
         self.generations = []
@@ -189,13 +193,14 @@ class Nginx:
         ready = [member for member in ready if not member.backup] or ready
         if not ready:
             return None
-        held = Counter(link.address for link in generation.links)
+        held = generation.held
         generation.turn += 1
         order = ready[generation.turn % len(ready) :] + ready[: generation.turn % len(ready)]
         member = min(order, key=lambda one: held[one.address] / one.weight)
         task = generation.tasks[generation.turn % len(generation.tasks)]
         link = Link(generation, member.address, task.pid, next(_numbers), self)
         generation.links.add(link)
+        held[member.address] += 1
         return link
 
     def refuse(self, link: Road) -> None:

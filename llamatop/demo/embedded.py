@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from .sshd import Sshd
 
 TICK_SECONDS = 0.05
+# With so many workers the simulation takes larger steps, of several ticks.
+MANY_WORKERS = 64
+MANY_TURNS = 10
+SEASON_SECONDS = 6.0
 TOKEN = "LLAMATOP_DEMO"  # noqa: S105 - the name of a variable
 # At most how long a worker has been up, and how large a part of this machine's own uptime.
 AGES = ((3.1 * 86400, 0.7), (26 * 3600.0, 0.5), (5 * 86400.0, 0.8), (9 * 3600.0, 0.4))
@@ -62,7 +67,9 @@ def free_subnet(count: int) -> tuple[str, list[socket.socket]]:
 class EmbeddedCluster:
     """Everything of one run; files lie in `directory`, sockets of stand-ins in a short path.
 
-    `write` gives the files that llamatop needs; `start` makes everything answer.
+    `write` gives the files that llamatop needs; `start` makes everything answer. Without
+    `real_probes` only the balancer's node runs the probe as a process of its own: by default where
+    there are few nodes.
     """
 
     def __init__(
@@ -72,8 +79,12 @@ class EmbeddedCluster:
         directory: Path,
         fault: Fault | None = None,
         seed: int | None = None,
+        real_probes: bool | None = None,
     ) -> None:
         self.shape = cluster
+        few = len(cluster.nodes) <= shape.FEW_NODES
+        self.real_probes = few if real_probes is None else real_probes
+        self.many = sum(len(node.workers) for node in cluster.nodes) > MANY_WORKERS
         self.directory = directory
         self.fault = fault
         self.random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
@@ -84,9 +95,10 @@ class EmbeddedCluster:
         self.host_keys = {node.name: keys.make() for node in cluster.nodes}
         self.jump_key = keys.make()
         self.machines: dict[str, Machine] = {}
-        self.controls: list[Control] = []
+        self.controls: dict[str, Control] = {}
         self.sshds: dict[str, Sshd] = {}
         self.workload: Workload | None = None
+        self.roads: dict[str, list[tuple[Tunnel | None, Worker]]] = {}
         self.running: list[asyncio.Task[None]] = []
 
     def paths(self) -> list[Path]:
@@ -123,8 +135,13 @@ class EmbeddedCluster:
             )
         for number, machine in enumerate(self.machines.values()):
             control = Control(machine, self.sockets / f"{number}.sock")
-            control.install()
-            self.controls.append(control)
+            if self.has_real_probe(machine):
+                control.install()
+            self.controls[machine.name] = control
+
+    def has_real_probe(self, machine: Machine) -> bool:
+        """Whether what runs the probe there is a process; what edits nginx's files always is."""
+        return self.real_probes or machine.nginx is not None
 
     def _balance(self, front: Machine) -> None:
         """Give one machine nginx, and tunnels to the workers of the others."""
@@ -154,7 +171,9 @@ class EmbeddedCluster:
         slots = sum(
             worker.parallel for node in self.shape.nodes for worker in node.workers if worker.member
         )
-        self.workload = Workload(chooser, self.shape.upstream, slots, self.reach, self.random)
+        self.workload = Workload(
+            chooser, self.shape.upstream, slots, self.reach, self.random, long=self.many
+        )
 
     def environ(self, machine: Machine) -> dict[str, str]:
         """The environment in which commands run on a machine."""
@@ -179,26 +198,30 @@ class EmbeddedCluster:
 
     def reach(self, address: str) -> Worker | None:
         """The worker that a connection from the balancer to this address comes to."""
-        host, _, text = address.rpartition(":")
-        port = int(text)
+        if not self.roads:
+            self._map_roads()
+        for tunnel, worker in self.roads.get(address, ()):
+            if tunnel is None or tunnel.alive:
+                reached = worker.task is not None and worker.machine.reachable
+                return worker if reached else None
+        return None
+
+    def _map_roads(self) -> None:
         for machine in self.machines.values():
-            if machine.address != host:
-                continue
+            for worker in machine.workers:
+                self.roads[f"{machine.address}:{worker.shape.port}"] = [(None, worker)]
+        for machine in self.machines.values():
             for tunnel in machine.tunnels:
                 for forward in tunnel.forwards:
-                    if forward.port == port:
-                        target = f"{forward.host}:{forward.host_port}"
-                        return self.reach(target) if tunnel.alive else None
-            for worker in machine.workers:
-                if worker.shape.port == port and machine.reachable:
-                    return worker if worker.task is not None else None
-        return None
+                    target = f"{forward.host}:{forward.host_port}"
+                    through = self.roads.setdefault(f"{machine.address}:{forward.port}", [])
+                    through += [(tunnel, worker) for _, worker in self.roads.get(target, ())]
 
     # --- running ---------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the machines as if they had been at work for days, then let them be reached."""
-        for control in self.controls:
+        for control in self.controls.values():
             await control.start()
         for machine in self.machines.values():
             for unit in machine.units.values():
@@ -235,14 +258,15 @@ class EmbeddedCluster:
                 totals.prompt_seconds = SERVICE_SECONDS * 0.2
                 totals.decodes = int(totals.generated_tokens / 2.2)
                 totals.busy_slots = int(totals.decodes * 2.3)
-                engine.clock = now - 6.0
+                engine.clock = now - SEASON_SECONDS
         if self.workload is not None:
-            self.workload.started = now - 6.0
-            for step in range(60):
-                moment = now - 6.0 + step * 0.1
+            self.workload.started = now - SEASON_SECONDS
+            pause = 0.5 if self.many else 0.1
+            for step in range(int(SEASON_SECONDS / pause)):
+                moment = now - SEASON_SECONDS + step * pause
                 self.workload.advance(moment)
                 for machine in self.machines.values():
-                    machine.advance(moment, 0.1)
+                    machine.advance(moment, pause)
         for machine in self.machines.values():
             for card in machine.cards:
                 card.settle()
@@ -285,6 +309,8 @@ class EmbeddedCluster:
                 self.environ(machine),
                 str(machine.root / "home"),
                 lambda host, port: False,
+                self.controls[name].install,
+                None if self.has_real_probe(machine) else machine,
             )
             sshd.start()
         if self.shape.jump and self.jump_listener is not None:
@@ -296,20 +322,22 @@ class EmbeddedCluster:
                 self.environ(first),
                 str(self.sockets),
                 lambda host, port: host in addresses and port == SSH_PORT,
+                self.controls[first.name].install,
             )
             sshd.start()
 
     async def _live(self) -> None:
-        """The simulation's clock."""
-        last = time.monotonic()
-        while True:
+        """The simulation's clock; in a fleet each machine has its turn now and then."""
+        machines = list(self.machines.values())
+        turns = MANY_TURNS if self.many else 1
+        for turn in count():
             await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            for machine in self.machines.values():
-                machine.advance(now, now - last)
+            for place, machine in enumerate(machines):
+                # Tokens that somebody takes one by one come as they are made.
+                if place % turns == turn % turns or machine.streams:
+                    machine.catch_up()
             if self.workload is not None:
-                self.workload.advance(now)
-            last = now
+                self.workload.advance(time.monotonic())
 
     async def _show(self) -> None:
         while True:
@@ -323,7 +351,7 @@ class EmbeddedCluster:
             task.cancel()
         for sshd in self.sshds.values():
             sshd.stop()
-        for control in self.controls:
+        for control in self.controls.values():
             control.stop()
         for machine in self.machines.values():
             machine.stop()

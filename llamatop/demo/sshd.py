@@ -13,16 +13,21 @@ import paramiko
 from paramiko import common
 
 from .keys import Key
+from .machine import Machine
+from .probe_session import ProbeSession, payload_bytes
+from .reading import Reading
 from .session import Session, carry
 
 AUTH_SECONDS = 30.0
+PREPARE_SECONDS = 30.0
 
 
 class Sshd:
     """Listens on one address; every session runs in the environment of its machine.
 
-    `may_forward(host, port)` says where a jump may lead to. While `frozen` is set nobody gets in
-    and nothing moves.
+    `may_forward(host, port)` says where a jump may lead to; `prepare` is called in the event loop
+    before anything real runs. With a `machine` the probe runs within
+    this process. A cleared `moving` is a partition: nobody gets in and nothing moves.
     """
 
     def __init__(
@@ -33,6 +38,8 @@ class Sshd:
         environ: dict[str, str],
         home: str,
         may_forward: Callable[[str, int], bool],
+        prepare: Callable[[], None],
+        machine: Machine | None = None,
     ) -> None:
         self.listener = listener
         self.host_key = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.private))
@@ -40,15 +47,19 @@ class Sshd:
         self.environ = environ
         self.home = home
         self.may_forward = may_forward
+        self.prepare = prepare
+        self.machine = machine
         self.moving = threading.Event()
         self.moving.set()
         self.transports: set[paramiko.Transport] = set()
         self.accepting: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to accept; the listener has been bound before, early callers wait in its queue."""
         self.listener.setblocking(False)
-        self.accepting = asyncio.get_running_loop().create_task(self._accept())
+        self.loop = asyncio.get_running_loop()
+        self.accepting = self.loop.create_task(self._accept())
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -75,6 +86,25 @@ class Sshd:
             threading.Thread(target=guest.host, args=(transport,), daemon=True).start()
         except (paramiko.SSHException, OSError, EOFError):
             connection.close()
+
+    def prepared(self) -> None:
+        """Wait until the machine is ready for something real; not called in the event loop."""
+
+        async def prepare() -> None:
+            self.prepare()
+
+        if self.loop is not None:
+            asyncio.run_coroutine_threadsafe(prepare(), self.loop).result(PREPARE_SECONDS)
+
+    def begin_probe(self, channel: paramiko.Channel, payload: int) -> None:
+        """Run a probe in the event loop; called from a transport's thread."""
+
+        def begin() -> None:
+            if self.machine is not None:
+                ProbeSession(channel, payload, Reading(self.machine), self.moving)
+
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(begin)
 
     def freeze(self) -> None:
         """A partition: connections stay open and nothing moves on them."""
@@ -129,7 +159,9 @@ class _Guest(paramiko.ServerInterface):
         number = channel.get_id()
         if number not in self.sessions:
             sshd = self.sshd
-            self.sessions[number] = Session(channel, sshd.environ, sshd.home, sshd.moving)
+            self.sessions[number] = Session(
+                channel, sshd.environ, sshd.home, sshd.moving, sshd.prepared
+            )
         return self.sessions[number]
 
     def check_channel_pty_request(
@@ -156,7 +188,11 @@ class _Guest(paramiko.ServerInterface):
         return True
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self._session(channel).begin(command)
+        payload = payload_bytes(command) if self.sshd.machine is not None else None
+        if payload is None:
+            self._session(channel).begin(command)
+        else:
+            self.sshd.begin_probe(channel, payload)
         return True
 
     def check_channel_direct_tcpip_request(
