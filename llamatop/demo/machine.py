@@ -147,7 +147,8 @@ class Machine:
     def refresh(self) -> None:
         """Bring what lies in files up to date."""
         if self.nginx is not None:
-            self.table.connections = self.nginx.connections()
+            # Nobody asks who holds what but to see how a drain goes on.
+            self.table.connections = self.nginx.connections(draining=True)
         self.table.refresh()
 
     def stop(self) -> None:
