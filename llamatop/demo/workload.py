@@ -112,7 +112,7 @@ class Workload:
             if not self.send():
                 self.next_at = now + 0.5
                 return
-            self.next_at = max(self.next_at, now - 0.2) + self.random.expovariate(self.pace)
+            self.next_at = max(self.next_at, now - 2.0) + self.random.expovariate(self.pace)
 
     def request(self) -> Request:
         """One of the sizes that people send: a question, sometimes a document."""
