@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,12 +17,12 @@ from typing import TYPE_CHECKING
 from . import files, keys, shape
 from .balancer import Nginx
 from .control import PATH_HERE, Control
-from .faults import Fault
+from .listening import ssh_listener
 from .machine import Machine
 from .nginx_files import configure
+from .roads import Roads
 from .shape import SSH_PORT, ClusterShape
 from .tunnel import Forward, Tunnel
-from .worker import Worker
 from .workload import Chooser, Nobody, Workload
 
 if TYPE_CHECKING:
@@ -38,32 +39,6 @@ AGES = ((3.1 * 86400, 0.7), (26 * 3600.0, 0.5), (5 * 86400.0, 0.8), (9 * 3600.0,
 SERVICE_SECONDS = 3 * 86400.0
 
 
-def free_subnet(count: int) -> tuple[str, list[socket.socket]]:
-    """A part of the loopback network that nobody uses, with an SSH listener bound on each address.
-
-    Raises OSError where none can be had.
-    """
-    picks = random.SystemRandom()
-    error: OSError | None = None
-    for _ in range(20):
-        subnet = f"127.{picks.randrange(16, 250)}.{picks.randrange(1, 250)}"
-        listeners: list[socket.socket] = []
-        try:
-            for index in range(count):
-                listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-                listeners.append(listener)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((shape.address(subnet, index), SSH_PORT))
-                listener.listen(32)
-        except OSError as refused:
-            error = refused
-            for listener in listeners:
-                listener.close()
-            continue
-        return subnet, listeners
-    raise error or OSError("no free loopback address")
-
-
 class EmbeddedCluster:
     """Everything of one run; files lie in `directory`, sockets of stand-ins in a short path.
 
@@ -77,7 +52,6 @@ class EmbeddedCluster:
         cluster: ClusterShape,
         listeners: list[socket.socket],
         directory: Path,
-        fault: Fault | None = None,
         seed: int | None = None,
         real_probes: bool | None = None,
     ) -> None:
@@ -86,7 +60,6 @@ class EmbeddedCluster:
         self.real_probes = few if real_probes is None else real_probes
         self.many = sum(len(node.workers) for node in cluster.nodes) > MANY_WORKERS
         self.directory = directory
-        self.fault = fault
         self.random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self.sockets = Path(tempfile.mkdtemp(prefix="llamatop-"))
         self.listeners = dict(zip((node.name for node in cluster.nodes), listeners, strict=False))
@@ -98,7 +71,7 @@ class EmbeddedCluster:
         self.controls: dict[str, Control] = {}
         self.sshds: dict[str, Sshd] = {}
         self.workload: Workload | None = None
-        self.roads: dict[str, list[tuple[Tunnel | None, Worker]]] = {}
+        self.roads = Roads(self.machines)
         self.running: list[asyncio.Task[None]] = []
 
     def paths(self) -> list[Path]:
@@ -172,7 +145,7 @@ class EmbeddedCluster:
             worker.parallel for node in self.shape.nodes for worker in node.workers if worker.member
         )
         self.workload = Workload(
-            chooser, self.shape.upstream, slots, self.reach, self.random, long=self.many
+            chooser, self.shape.upstream, slots, self.roads.reach, self.random, long=self.many
         )
 
     def environ(self, machine: Machine) -> dict[str, str]:
@@ -196,27 +169,6 @@ class EmbeddedCluster:
             "PS1": f"{machine.shape.user}@{machine.name}:\\w\\$ ",
         }
 
-    def reach(self, address: str) -> Worker | None:
-        """The worker that a connection from the balancer to this address comes to."""
-        if not self.roads:
-            self._map_roads()
-        for tunnel, worker in self.roads.get(address, ()):
-            if tunnel is None or tunnel.alive:
-                reached = worker.task is not None and worker.machine.reachable
-                return worker if reached else None
-        return None
-
-    def _map_roads(self) -> None:
-        for machine in self.machines.values():
-            for worker in machine.workers:
-                self.roads[f"{machine.address}:{worker.shape.port}"] = [(None, worker)]
-        for machine in self.machines.values():
-            for tunnel in machine.tunnels:
-                for forward in tunnel.forwards:
-                    target = f"{forward.host}:{forward.host_port}"
-                    through = self.roads.setdefault(f"{machine.address}:{forward.port}", [])
-                    through += [(tunnel, worker) for _, worker in self.roads.get(target, ())]
-
     # --- running ---------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -227,8 +179,6 @@ class EmbeddedCluster:
             for unit in machine.units.values():
                 await unit.start()
         self._season()
-        if self.fault is not None:
-            self.fault.begin(self)
         loop = asyncio.get_running_loop()
         self.running = [loop.create_task(self._live()), loop.create_task(self._show())]
         self._listen()
@@ -285,46 +235,50 @@ class EmbeddedCluster:
         """The machine's power is gone: nobody answers there any more."""
         self.sshds[name].stop()
 
-    def freeze(self, name: str) -> None:
-        """Nothing that goes to or comes from the machine arrives."""
-        self.sshds[name].freeze()
-        for machine in self.machines.values():
-            for tunnel in machine.tunnels:
-                if tunnel.destination == name:
-                    tunnel.broken = True
+    def plug_in(self, name: str) -> None:
+        """It answers again."""
+        self.listeners[name] = ssh_listener(self.machines[name].address)
+        self._serve_ssh(name)
+
+    def cut_off(self, machine: Machine, off: bool) -> None:
+        """No request reaches it, directly or through a tunnel; or they do again."""
+        machine.reachable = not off
+        for other in self.machines.values():
+            for tunnel in other.tunnels:
+                if tunnel.destination == machine.name:
+                    tunnel.broken = off
 
     def _listen(self) -> None:
+        for name, machine in self.machines.items():
+            if machine.shape.ssh:
+                self._serve_ssh(name)
+            else:
+                self.listeners[name].close()
+        if self.jump_listener is not None:
+            addresses = {node.address for node in self.shape.nodes}
+            self._serve_ssh(
+                next(iter(self.machines)),
+                lambda host, port: host in addresses and port == SSH_PORT,
+            )
+
+    def _serve_ssh(self, name: str, may_forward: Callable[[str, int], bool] | None = None) -> None:
+        """Answer for a machine, or with `may_forward` for the jump host in front of it."""
         # paramiko takes a moment to load; by now the files are written and the sockets listen.
         from .sshd import Sshd
 
-        addresses = {node.address for node in self.shape.nodes}
-        for name, machine in self.machines.items():
-            if not machine.shape.ssh:
-                self.listeners[name].close()
-                continue
-            self.sshds[name] = sshd = Sshd(
-                self.listeners[name],
-                self.host_keys[name],
-                self.client_key,
-                self.environ(machine),
-                str(machine.root / "home"),
-                lambda host, port: False,
-                self.controls[name].install,
-                None if self.has_real_probe(machine) else machine,
-            )
-            sshd.start()
-        if self.shape.jump and self.jump_listener is not None:
-            first = next(iter(self.machines.values()))
-            self.sshds["jump"] = sshd = Sshd(
-                self.jump_listener,
-                self.jump_key,
-                self.client_key,
-                self.environ(first),
-                str(self.sockets),
-                lambda host, port: host in addresses and port == SSH_PORT,
-                self.controls[first.name].install,
-            )
-            sshd.start()
+        machine, jump = self.machines[name], self.jump_listener
+        forwards = may_forward is not None and jump is not None
+        self.sshds["jump" if forwards else name] = sshd = Sshd(
+            jump if forwards and jump is not None else self.listeners[name],
+            self.jump_key if forwards else self.host_keys[name],
+            self.client_key,
+            self.environ(machine),
+            str(self.sockets if forwards else machine.root / "home"),
+            may_forward or (lambda host, port: False),
+            self.controls[name].install,
+            None if forwards or self.has_real_probe(machine) else machine,
+        )
+        sshd.start()
 
     async def _live(self) -> None:
         """The simulation's clock; in a fleet each machine has its turn now and then."""

@@ -171,6 +171,7 @@ class Session:
         for reader in readers:
             # A child that went into the background may hold the stream open for ever.
             reader.join(1.0)
+        self.moving.wait()
         with contextlib.suppress(OSError, EOFError):
             self.channel.send_exit_status(status if status >= 0 else 128 - status)
             self.channel.close()

@@ -8,6 +8,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import paramiko
 from paramiko import common
@@ -20,6 +21,7 @@ from .session import Session, carry
 
 AUTH_SECONDS = 30.0
 PREPARE_SECONDS = 30.0
+GATE_SECONDS = 0.1
 
 
 class Sshd:
@@ -74,7 +76,7 @@ class Sshd:
 
     def _greet(self, connection: socket.socket) -> None:
         try:
-            transport = paramiko.Transport(connection)
+            transport = paramiko.Transport(_Gate(connection, self.moving))  # type: ignore[arg-type]
             transport.local_version = "SSH-2.0-llamatop-demo"
             transport.auth_timeout = AUTH_SECONDS
             transport.add_server_key(self.host_key)
@@ -113,6 +115,11 @@ class Sshd:
         if self.accepting is not None:
             self.accepting.cancel()
 
+    def thaw(self) -> None:
+        """The partition is over."""
+        self.moving.set()
+        self.start()
+
     def stop(self) -> None:
         """Close everything; sessions see a hang-up."""
         if self.accepting is not None:
@@ -121,6 +128,23 @@ class Sshd:
         self.moving.set()
         for transport in self.transports:
             transport.close()
+
+
+class _Gate:
+    """A socket from which nothing comes while `moving` is cleared."""
+
+    def __init__(self, inner: socket.socket, moving: threading.Event) -> None:
+        self._inner = inner
+        self._moving = moving
+
+    def recv(self, size: int) -> bytes:
+        """What came; raises TimeoutError where nothing did."""
+        if not self._moving.wait(GATE_SECONDS):
+            raise TimeoutError
+        return self._inner.recv(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class _Guest(paramiko.ServerInterface):
