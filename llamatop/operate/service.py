@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -79,7 +80,8 @@ class ClusterOperator:
             timeout_seconds=timeout_seconds,
         )
         draft.now, draft.at_once, draft.keep = now, at_once, keep
-        plan = draft.plan(found)
+        # Over hundreds of workers this takes seconds, while keys have to be answered.
+        plan = await asyncio.to_thread(draft.plan, found)
         await self._check_rights(plan)
         return plan
 
@@ -174,15 +176,15 @@ class ClusterOperator:
         self, plan: Plan, control: Control | None = None
     ) -> AsyncGenerator[StepResult, None]:
         """Run the steps in order; see Operator. Every result goes into the audit log too."""
-        title = f"{plan.action} {' '.join(plan.targets)}"
+        title = plan.title
         identity = self._log_begin(plan)
         execution = Execution(
             plan, self._source, self._machines, self._privileges, control, identity
         )
-        journal = NodeJournal(self._machines, who(), identity, title)
+        journal = NodeJournal(self._machines, who(), identity, plan.explained)
         nodes = [step.node for step in plan.steps]
         journal.say(nodes, "begun")
-        self._announce("info", f"{title}: begun", plan)
+        self._announce("info", f"{plan.explained}: begun", plan)
         self._source.expect(plan)
         ok, error = False, "interrupted"
         try:

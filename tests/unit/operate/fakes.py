@@ -103,6 +103,8 @@ class FakeCluster:
     events: list[Event] = field(default_factory=list)
     expected: list[Plan | None] = field(default_factory=list)
     ticks: list[Callable[[], None]] = field(default_factory=list)
+    looked: Callable[[], None] = lambda: None
+    ages: dict[str, float] = field(default_factory=dict)
     root: bool = True
     noise: bytes = b""
     sudo_refuses: str = ""
@@ -258,6 +260,7 @@ class FakeCluster:
             reachable=name not in self.silent,
             received_at=heard,
             units=units,
+            ages={k: v for k, v in self.ages.items() if name == "node1"},
             tunnels=self.tunnels.get(name, ()),
         )
         fault = "no answer for 9 s" if name in self.silent else None
@@ -297,6 +300,7 @@ class FakeSource:
         await asyncio.sleep(0)
         if node in self._fake.silent:
             raise Unreachable(node, "no answer")
+        self._fake.looked()
         return self.latest.node(node).snapshot
 
     def announce(self, event: Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -401,6 +402,22 @@ async def test_the_audit_log_holds_everything_and_is_private(
     assert f", plan {lines[0]['id']}: drain node1/gpu0: begun'" in begun
     assert "step 2 (wait until nothing runs on node1/gpu0) done after 0.0 s" in waited
     assert done.endswith(": done'")
+
+
+async def test_why_is_told_wherever_the_plan_is(
+    cluster: FakeCluster, operator: ClusterOperator, audit: Path
+) -> None:
+    plan = replace(await operator.plan("drain", ["node1/gpu0"]), reason="new fan")
+    assert "\n  why: new fan\n" in plan.text()
+    await carry_out(operator, plan, [])
+    assert json.loads(audit.read_text().splitlines()[0])["plan"]["reason"] == "new fan"
+    assert cluster.events[0].text == "drain node1/gpu0 (new fan): begun"
+    assert cluster.events[-1].text == "drain node1/gpu0: done"
+    journal = [words for _, words in cluster.ran if words.startswith("logger ")]
+    assert all("drain node1/gpu0 (new fan): " in words for words in journal)
+    assert (await operator.plan("undo", [])).about.startswith(
+        "takes back: drain node1/gpu0 (new fan), by "
+    )
 
 
 async def test_an_audit_log_that_cannot_be_written_is_said(
