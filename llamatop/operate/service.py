@@ -82,8 +82,7 @@ class ClusterOperator:
         draft.now, draft.at_once, draft.keep = now, at_once, keep
         # Over hundreds of workers this takes seconds, while keys have to be answered.
         plan = await asyncio.to_thread(draft.plan, found)
-        await self._check_rights(plan)
-        return plan
+        return await self._allowed(plan)
 
     async def _undo(
         self, snapshot: ClusterSnapshot, force: bool, timeout_seconds: float | None
@@ -108,8 +107,7 @@ class ClusterOperator:
             timeout_seconds=timeout_seconds,
         )
         plan = undo(draft, change)
-        await self._check_rights(plan)
-        return plan
+        return await self._allowed(plan)
 
     async def _recover(
         self,
@@ -142,8 +140,7 @@ class ClusterOperator:
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
         plan = recover(draft, left, beside, {target.name for target in found})
-        await self._check_rights(plan)
-        return plan
+        return await self._allowed(plan)
 
     async def _draft(
         self,
@@ -233,7 +230,7 @@ class ClusterOperator:
         ]
         return await BalancerFiles.read(self._machines, node, paths, prefixes[node])
 
-    async def _check_rights(self, plan: Plan) -> None:
+    async def _allowed(self, plan: Plan) -> Plan:
         """Find a missing right before the first step, those of the way back included."""
         needed: dict[str, list[Command]] = {}
         for step in plan.steps:
@@ -243,8 +240,12 @@ class ClusterOperator:
                 if any(command.argv[:2] == SUDO for command in step.commands):
                     commands.append(Command((*SUDO, *back)))
             needed.setdefault(step.node, []).extend(commands)
+        warnings = list(plan.warnings)
         for node, commands in needed.items():
             await self._privileges.check(node, commands)
+            if commands and self._privileges.by_polkit(node):
+                warnings.append(f"{node} has no sudo: whether polkit allows it shows at its step")
+        return replace(plan, warnings=tuple(warnings))
 
     def _announce(self, severity: Severity, text: str, plan: Plan) -> None:
         worker = plan.targets[0] if len(plan.targets) == 1 else None
