@@ -118,7 +118,7 @@ class EmbeddedCluster:
 
     def _balance(self, front: Machine) -> None:
         """Give one machine nginx, and tunnels to the workers of the others."""
-        members: list[tuple[str, str]] = []
+        members: list[tuple[str, str, int]] = []
         port = shape.WORKER_PORT + len(front.shape.workers)
         for machine in self.machines.values():
             forwards = []
@@ -126,11 +126,12 @@ class EmbeddedCluster:
                 if not worker.member:
                     continue
                 name = f"{machine.name} {worker.unit.removesuffix('.service')}"
+                weight = len(worker.cards) if self.shape.weighted else 1
                 if machine is front or not machine.shape.ssh:
-                    members.append((f"{machine.address}:{worker.port}", name))
+                    members.append((f"{machine.address}:{worker.port}", name, weight))
                 else:
                     forwards.append(Forward(port, machine.address, worker.port))
-                    members.append((f"{front.address}:{port}", name))
+                    members.append((f"{front.address}:{port}", name, weight))
                     port += 1
             if forwards:
                 tunnel = Tunnel(front, machine.name, tuple(forwards))
