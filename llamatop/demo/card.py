@@ -113,11 +113,13 @@ class Card:
         slowed = 0.55 if self.throttled else 1.0
         aim = held + self.utilization * (limit * 0.69 - held) * slowed + self.random.gauss(0, 2.0)
         self.power += (aim - self.power) * (1 - math.exp(-seconds / 0.6))
-        rise = 0.40 if self.overheating else 0.235
         # Sized to what it takes: a larger one has the larger cooler. In a full chassis warm air
         # comes round again.
         warmth = self.power * P40.power_limit / limit
-        rest = AMBIENT + self.index % 8 * 2.0 + warmth * rise + (14 if self.overheating else 0)
+        rest = AMBIENT + self.index % 8 * 2.0 + warmth * 0.235
+        if self.overheating:
+            # Its air stands still, whatever it does.
+            rest = SLOWDOWN_CELSIUS + 1
         pace = 8.0 if self.overheating else 45.0
         self.temperature += (rest - self.temperature) * (1 - math.exp(-seconds / pace))
         self.temperature = min(self.temperature, SLOWDOWN_CELSIUS + 2)
