@@ -62,7 +62,7 @@ async def test_the_key_lists_them_and_space_turns_the_selected_one() -> None:
 
 async def test_a_demo_that_has_ended_is_told() -> None:
     app = stage(Lamps(deaf=True))
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await pilot.press("F")
         await until(pilot, lambda: "the light is off" in app.shown(), "the list")
         await pilot.press("space")
