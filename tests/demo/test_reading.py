@@ -140,7 +140,7 @@ async def test_the_two_give_the_same_snapshot(
     assert {worker["health"] for worker in real["workers"].values()} == {
         "ok", "busy", "loading", "unauthorized", "unreachable", None,
     }  # fmt: skip
-    # How often nvidia-smi can be afforded depends on this computer.
-    assert within["ages"].keys() == real["ages"].keys() - {"gpus"}
+    # What else is late on a busy computer is late for the process alone.
+    assert within["ages"].keys() == {f"workers/{HANGS}"} <= real["ages"].keys()
     for part in ("host", "gpus", "units", "workers", "tunnels", "faults"):
         assert differing(still(within[part]), still(real[part])) == {}, part
