@@ -223,7 +223,8 @@ def gpu(card: Card) -> Document:
         "utilization_percent": card.utilization_percent,
         "memory_used_bytes": card.memory_bytes // MIB * MIB,
         "memory_total_bytes": card.kind.memory_bytes,
-        "power_watts": round(card.power, 1),
+        # As nvidia-smi prints it, and as the probe then rounds that.
+        "power_watts": round(round(card.power, 2), 1),
         "power_limit_watts": card.kind.power_limit,
         "temperature_celsius": round(card.temperature),
         "sm_clock_mhz": card.sm_clock,
