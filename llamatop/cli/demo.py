@@ -27,7 +27,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "demo",
         help="the dashboard over an embedded cluster",
-        description="The dashboard over an embedded cluster: real sockets, simulated machines.",
+        description="The dashboard over an embedded cluster: real sockets, simulated machines. "
+        "F in the dashboard brings trouble on and takes it back; with --write the file DIR/faults "
+        "does.",
         epilog=f"kinds of trouble for --fault:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,7 +43,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--like", metavar="FILE", type=Path, help="take the shape of this cluster file instead"
     )
     parser.add_argument(
-        "--fault", metavar="KIND", choices=list(KINDS), help="let something go wrong"
+        "--fault",
+        metavar="KIND",
+        dest="faults",
+        action="append",
+        default=[],
+        choices=list(KINDS),
+        help="let something go wrong; may be given several times",
     )
     parser.add_argument(
         "--write",
@@ -68,7 +76,7 @@ def _headless(args: argparse.Namespace) -> int:
     from llamatop.demo.serve import Wish, serve
 
     directory = args.write.resolve()
-    wish = Wish(directory, args.nodes or 2, args.gpus or 2, args.like, args.fault)
+    wish = Wish(directory, args.nodes or 2, args.gpus or 2, args.like, tuple(args.faults))
 
     def ready() -> None:
         import shlex
@@ -97,8 +105,8 @@ def _dashboard(args: argparse.Namespace) -> int:
     words += ["--nodes", str(args.nodes or 2), "--gpus", str(args.gpus or 2)]
     if args.like is not None:
         words += ["--like", str(args.like)]
-    if args.fault is not None:
-        words += ["--fault", args.fault]
+    for kind in args.faults:
+        words += ["--fault", kind]
     log = directory / "demo.log"
     with undoing(lambda: shutil.rmtree(directory, ignore_errors=True)):
         with log.open("wb") as errors:
@@ -113,11 +121,12 @@ def _dashboard(args: argparse.Namespace) -> int:
         with undoing(lambda: _end(process)):
             # The dashboard's modules load while the cluster writes its files.
             from llamatop.cli import dashboard
+            from llamatop.demo.switches import Switches
 
             _await_files(process, log)
             args.cluster, args.hosts = directory / "cluster.toml", []
             os.environ.update(_keys(args))
-            return dashboard.run(args)
+            return dashboard.run(args, Switches(directory))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

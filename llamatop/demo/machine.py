@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from .balancer import Nginx
-from .card import Card
+from .card import Card, kind_of
 from .journal import Journal
 from .other_engines import KINDS
 from .shape import NodeShape, WorkerShape
@@ -41,12 +41,15 @@ class Machine:
         # The monotonic clock is this machine's own, and so then is the moment of boot.
         booted = time.time() - time.monotonic()
         self.table = TaskTable(root / "proc", self.name, booted)
-        self.cards = [Card.make(index, random) for index in range(shape.cards)]
+        self.cards = [Card.make(index, random, kind_of(shape.name)) for index in range(shape.cards)]
         self.units: dict[str, Unit] = {}
         self.workers: list[Worker] = []
         self.tunnels: list[Tunnel] = []
         self.nginx: Nginx | None = None
         self.background: set[asyncio.Task[Any]] = set()
+        self.advanced = time.monotonic()
+        # Clients who take tokens one by one.
+        self.streams = 0
 
     def add_worker(self, shape: WorkerShape) -> Worker:
         """Install a worker's unit."""
@@ -122,23 +125,33 @@ class Machine:
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
+    def catch_up(self) -> None:
+        """Let the time pass that has passed since it last did."""
+        now = time.monotonic()
+        self.advance(now, now - self.advanced)
+
     def advance(self, now: float, seconds: float) -> None:
-        """Let time pass: engines compute, cards follow."""
+        """Let time pass until `now`: engines compute, cards follow for so many `seconds`."""
+        self.advanced = now
         for worker in self.workers:
             worker.advance(now)
         for card in self.cards:
-            card.load = 0.0
+            card.load, card.sharers = 0.0, 0
         for worker in self.workers:
             for place, number in enumerate(worker.shape.cards):
                 card = self.cards[number]
-                card.load = min(1.0, card.load + worker.load_on(place))
+                load = worker.load_on(place)
+                card.load = min(1.0, card.load + load)
+                card.sharers += load > 0
         for card in self.cards:
+            card.sharers = max(card.sharers, 1)
             card.advance(seconds)
 
     def refresh(self) -> None:
         """Bring what lies in files up to date."""
         if self.nginx is not None:
-            self.table.connections = self.nginx.connections()
+            # Nobody asks who holds what but to see how a drain goes on.
+            self.table.connections = self.nginx.connections(draining=True)
         self.table.refresh()
 
     def stop(self) -> None:
