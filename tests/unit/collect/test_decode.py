@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamatop.collect import merge
-from llamatop.collect.decode import Decoder, decode
+from llamatop.collect.decode import Decoder
+from llamatop.collect.readers import decode
 from llamatop.collect.rates import RateMeter
 from llamatop.engines import slots
 from llamatop.model.observed import NodeSnapshot, Slot, Tunnel, WorkerSample
