@@ -91,9 +91,7 @@ class Decoder:
             faults.setdefault(part, f"{part}: expected an object, got {shown(value)}")
         before, known = self._parts.get(part, (None, {}))
         if before is not value or value is None:
-            known = {
-                key: _read(kind, key, item, known.get(key)) for key, item in _pairs(value)
-            }
+            known = {key: _read(kind, key, item, known.get(key)) for key, item in _pairs(value)}
             self._parts[part] = (value, known)
         found = {}
         for key, read in known.items():

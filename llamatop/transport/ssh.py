@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import shlex
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import paramiko
 
@@ -21,14 +20,13 @@ from .ssh_config import SshOptions, route, target
 from .ssh_connect import connect
 from .ssh_link import Link
 from .streams import command_bytes, complete, shortened
+from .threads import in_thread
 
 OPEN_TIMEOUT_SECONDS: Final = 15.0
 ALIVE_SECONDS: Final = 2.0
 ALIVE_COUNT: Final = 3
 # sshd allows ten sessions; the probe and the journals that are read take some of them.
 RUNS_AT_ONCE: Final = 5
-
-Result = TypeVar("Result")
 
 
 class SshMachine:
@@ -193,36 +191,6 @@ class SshMachine:
 
     def __repr__(self) -> str:
         return f"SshMachine({self._name!r}, {shlex.quote(self._host)})"
-
-
-async def in_thread(function: Callable[[], Result]) -> Result:
-    """Run something that blocks in a thread of its own, which never holds up the exit.
-
-    Unlike the loop's executor: leaving llamatop does not wait for a host that does not answer.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def succeed(result: Result) -> None:
-        if not future.done():
-            future.set_result(result)
-
-    def fail(error: BaseException) -> None:
-        if not future.done():
-            future.set_exception(error)
-
-    def work() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(fail, error)
-        else:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(succeed, result)
-
-    threading.Thread(target=work, daemon=True, name="llamatop-ssh").start()
-    return await future
 
 
 def _mark_seen(task: asyncio.Task[Link]) -> None:

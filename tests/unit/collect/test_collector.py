@@ -45,8 +45,9 @@ upstream llama_cluster {
 
 @pytest.fixture(autouse=True)
 def _names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def addresses(cluster: Cluster) -> dict[str, frozenset[str]]:
-        return {node.name: resolve.names(node) for node in cluster.nodes}
+    async def addresses(cluster: Cluster) -> AsyncIterator[tuple[str, frozenset[str]]]:
+        for node in cluster.nodes:
+            yield node.name, resolve.names(node)
 
     monkeypatch.setattr(resolve, "addresses", addresses)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llamatop.collect import merge
 from llamatop.collect.decode import Decoder
-from llamatop.collect.readers import decode
 from llamatop.collect.rates import RateMeter
+from llamatop.collect.readers import decode
 from llamatop.engines import slots
 from llamatop.model.observed import NodeSnapshot, Slot, Tunnel, WorkerSample
 
