@@ -107,9 +107,8 @@ class Composer:
             state.views.stand(balance.standings)
         self._tell(balance, whole)
         balancer = balance.balancer
-        if balancer is not None and (link := links.get(balancer.node)) is not None:
-            if balance.sample is not None:
-                link.ask_members(balance.ask)
+        if balancer is not None and balance.sample is not None and balancer.node in links:
+            links[balancer.node].ask_members(balance.ask)
         self._balancer_node = balancer.node if balancer is not None else ""
         cluster = self._cluster
         if self.searching and balancer is not None:
