@@ -41,7 +41,13 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "--like", metavar="FILE", type=Path, help="take the shape of this cluster file instead"
     )
     parser.add_argument(
-        "--fault", metavar="KIND", choices=list(KINDS), help="let something go wrong"
+        "--fault",
+        metavar="KIND",
+        dest="faults",
+        action="append",
+        default=[],
+        choices=list(KINDS),
+        help="let something go wrong; may be given several times",
     )
     parser.add_argument(
         "--write",
@@ -68,7 +74,7 @@ def _headless(args: argparse.Namespace) -> int:
     from llamatop.demo.serve import Wish, serve
 
     directory = args.write.resolve()
-    wish = Wish(directory, args.nodes or 2, args.gpus or 2, args.like, args.fault)
+    wish = Wish(directory, args.nodes or 2, args.gpus or 2, args.like, tuple(args.faults))
 
     def ready() -> None:
         import shlex
@@ -97,8 +103,8 @@ def _dashboard(args: argparse.Namespace) -> int:
     words += ["--nodes", str(args.nodes or 2), "--gpus", str(args.gpus or 2)]
     if args.like is not None:
         words += ["--like", str(args.like)]
-    if args.fault is not None:
-        words += ["--fault", args.fault]
+    for kind in args.faults:
+        words += ["--fault", kind]
     log = directory / "demo.log"
     with undoing(lambda: shutil.rmtree(directory, ignore_errors=True)):
         with log.open("wb") as errors:

@@ -22,9 +22,17 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--gpus", type=int, default=2)
     parser.add_argument("--like", type=Path)
-    parser.add_argument("--fault")
+    parser.add_argument("--fault", dest="faults", action="append", default=[])
+    parser.add_argument(
+        "--probes",
+        choices=("real", "within"),
+        help="a process for every node's probe, or none but the balancer's (default: by number)",
+    )
     parser.add_argument("--seed", type=int)
-    wish = Wish(**vars(parser.parse_args()))
+    asked = vars(parser.parse_args())
+    probes = asked.pop("probes")
+    asked["faults"] = tuple(asked["faults"])
+    wish = Wish(**asked, real_probes=None if probes is None else probes == "real")
     try:
         serve(wish, lambda: _tell("written"), lambda: _tell("ready"), until_input_ends=True)
     except LlamatopError as error:

@@ -33,8 +33,11 @@ def error(status: int, kind: str, message: str) -> dict[str, Any]:
     return {"error": {"message": message, "type": kind, "code": status}}
 
 
-def slot(state: Slot, context: int) -> dict[str, Any]:
-    """One element of /slots; a slot that was never used shows four fields only."""
+def slot(state: Slot, context: int, brief: bool = False) -> dict[str, Any]:
+    """One element of /slots; a slot that was never used shows four fields only.
+
+    A `brief` one is without the sampling parameters.
+    """
     shown: dict[str, Any] = {
         "id": state.id,
         "n_ctx": context,
@@ -51,7 +54,7 @@ def slot(state: Slot, context: int) -> dict[str, Any]:
         "n_prompt_tokens": request.prompt + request.generated,
         "n_prompt_tokens_processed": request.prompt - request.cached if prompt_over else 0,
         "n_prompt_tokens_cache": request.cached if running else 0,
-        "params": SAMPLING | {"max_tokens": request.generate, "n_predict": request.generate},
+        "params": {} if brief else _parameters(request),
         "next_token": [
             {
                 "has_next_token": running,
@@ -61,6 +64,10 @@ def slot(state: Slot, context: int) -> dict[str, Any]:
             }
         ],
     }
+
+
+def _parameters(request: Request) -> dict[str, Any]:
+    return SAMPLING | {"max_tokens": request.generate, "n_predict": request.generate}
 
 
 def metrics(engine: SimulatedEngine) -> str:
@@ -100,7 +107,7 @@ def metrics(engine: SimulatedEngine) -> str:
     )
 
 
-def props(worker: WorkerShape, slot_context: int) -> dict[str, Any]:
+def props(worker: WorkerShape, slot_context: int, metrics: bool) -> dict[str, Any]:
     """The body of /props."""
     return {
         "default_generation_settings": {"params": SAMPLING, "n_ctx": slot_context},
@@ -111,7 +118,7 @@ def props(worker: WorkerShape, slot_context: int) -> dict[str, Any]:
         "modalities": {"vision": False, "video": False, "audio": False},
         "endpoint_slots": True,
         "endpoint_props": False,
-        "endpoint_metrics": worker.metrics,
+        "endpoint_metrics": metrics,
         "ui": True,
         "ui_settings": {},
         "chat_template": "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}",

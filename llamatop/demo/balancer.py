@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .listening import both_ways, listen
-from .nginx_files import WORKER_PROCESSES, Member, members, read
+from .nginx_files import WORKER_PROCESSES, members, read
 from .shape import FRONT_PORT
+from .spreading import Spread
 from .tasks import Connection, Task
 from .unit import LaunchError, Unit
 
@@ -30,6 +30,7 @@ class Link:
     """One proxied request: the generation that serves it and the member that it went to."""
 
     generation: Generation
+    spread: Spread
     address: str
     pid: int
     number: int
@@ -37,15 +38,17 @@ class Link:
 
     def close(self) -> None:
         """The request is over."""
-        self.generation.links.discard(self)
-        self.nginx.sweep()
+        if self in self.generation.links:
+            self.generation.links.remove(self)
+            self.spread.give_back(self.address)
+            self.nginx.sweep()
 
 
 @dataclass(slots=True, eq=False)
 class Generation:
     """The workers that one start or reload made, and what they read in the configuration."""
 
-    upstreams: dict[str, tuple[Member, ...]]
+    upstreams: dict[str, Spread]
     tasks: list[Task]
     links: set[Link] = field(default_factory=set)
     failed: dict[str, float] = field(default_factory=dict)
@@ -123,7 +126,10 @@ class Nginx:
             )
             for _ in range(WORKER_PROCESSES)
         ]
-        self.generations.append(Generation(members(files), tasks))
+        spreads = {
+            name: Spread(found, least_conn) for name, (found, least_conn) in members(files).items()
+        }
+        self.generations.append(Generation(spreads, tasks))
 
     async def reload(self) -> bool:
         """HUP: new workers on a valid configuration; the old ones finish their streams."""
@@ -136,6 +142,8 @@ class Nginx:
             return False
         await asyncio.sleep(0.04)
         self._hatch(files)
+        # Whoever sees that they shut down must see what they still hold.
+        self.machine.refresh()
         for generation in self.generations[:-1]:
             for task in generation.tasks:
                 self.machine.table.retitle(task, ("nginx: worker process is shutting down",))
@@ -176,25 +184,17 @@ class Nginx:
     # --- traffic ---------------------------------------------------------------------------
 
     def choose(self, upstream: str) -> Link | None:
-        """A link to the member with the fewest connections of the newest generation."""
+        """A link to the member whose turn it is in the newest generation."""
         if not self.generations:
             return None
         generation = self.generations[-1]
-        now = time.monotonic()
-        ready = [
-            member
-            for member in generation.upstreams.get(upstream, ())
-            if not member.down and generation.failed.get(member.address, 0.0) < now
-        ]
-        ready = [member for member in ready if not member.backup] or ready
-        if not ready:
+        spread = generation.upstreams.get(upstream)
+        member = spread.take(generation.failed, time.monotonic()) if spread is not None else None
+        if spread is None or member is None:
             return None
-        held = Counter(link.address for link in generation.links)
         generation.turn += 1
-        order = ready[generation.turn % len(ready) :] + ready[: generation.turn % len(ready)]
-        member = min(order, key=lambda one: held[one.address] / one.weight)
         task = generation.tasks[generation.turn % len(generation.tasks)]
-        link = Link(generation, member.address, task.pid, next(_numbers), self)
+        link = Link(generation, spread, member.address, task.pid, next(_numbers), self)
         generation.links.add(link)
         return link
 
@@ -204,10 +204,10 @@ class Nginx:
             link.generation.failed[link.address] = time.monotonic() + FAIL_SECONDS
         link.close()
 
-    def connections(self) -> list[Connection]:
-        """The upstream connections of all workers, as the kernel lists them."""
+    def connections(self, draining: bool = False) -> list[Connection]:
+        """The upstream connections of the workers, or of those alone that shut down."""
         found = []
-        for generation in self.generations:
+        for generation in self.generations[:-1] if draining else self.generations:
             for link in generation.links:
                 host, _, port = link.address.rpartition(":")
                 local = (self.machine.address, 32768 + link.number % 28000)

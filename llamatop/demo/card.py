@@ -93,8 +93,8 @@ class Card:
 
     def settle(self) -> None:
         """Take the state that the present load leads to, as after hours of it."""
-        for _ in range(120):
-            self.advance(5.0)
+        for _ in range(12):
+            self.advance(60.0)
 
     @property
     def utilization_percent(self) -> int:

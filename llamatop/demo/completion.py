@@ -33,16 +33,18 @@ async def complete(worker: Worker, exchange: Exchange, chat: bool) -> None:
         await exchange.json(400, body)
         return
     happenings: asyncio.Queue[Happening] = asyncio.Queue()
-    request = Request(max(1, len(text) // 4), limit if limit > 0 else 512)
+    request = Request(max(1, len(text) // 4), limit if limit > 0 else 512, streamed=True)
     request.listener = lambda _, happening: happenings.put_nowait(happening)
     engine = worker.engine
     if engine is None or not worker.submit(request):
         await exchange.json(503, answers.error(503, "unavailable_error", "Loading model"))
         return
     reply = Reply(worker.shape.model.name, worker.token, request, chat, stream)
+    worker.machine.streams += 1
     try:
         await reply.send(exchange, happenings)
     finally:
+        worker.machine.streams -= 1
         # A client that is gone frees its slot at once.
         engine.cancel(request)
 

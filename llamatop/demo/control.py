@@ -214,9 +214,17 @@ class Control:
         self.machine = machine
         self.path = path
         self.server: asyncio.Server | None = None
+        self.installed = False
 
     def install(self) -> None:
-        """Write the stand-ins into the machine's `bin`, and the library that is none into `lib`."""
+        """Write the stand-ins into the machine's `bin`, and the library that is none into `lib`.
+
+        From then on its processes show in files too.
+        """
+        if self.installed:
+            return
+        self.installed = True
+        self.machine.table.show()
         place = self.machine.root / "bin"
         python = os.path.realpath(sys.executable)
         client = CLIENT.format(python=python, socket=str(self.path))

@@ -9,60 +9,42 @@ import shutil
 import socket
 import tempfile
 import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import files, keys, shape
 from .balancer import Nginx
 from .control import PATH_HERE, Control
-from .faults import Fault
+from .listening import ssh_listener
 from .machine import Machine
 from .nginx_files import configure
+from .roads import Roads
 from .shape import SSH_PORT, ClusterShape
 from .tunnel import Forward, Tunnel
-from .worker import Worker
 from .workload import Chooser, Nobody, Workload
 
 if TYPE_CHECKING:
     from .sshd import Sshd
 
 TICK_SECONDS = 0.05
+# With so many workers the simulation takes larger steps, of several ticks.
+MANY_WORKERS = 64
+MANY_TURNS = 10
+SEASON_SECONDS = 6.0
 TOKEN = "LLAMATOP_DEMO"  # noqa: S105 - the name of a variable
 # At most how long a worker has been up, and how large a part of this machine's own uptime.
 AGES = ((3.1 * 86400, 0.7), (26 * 3600.0, 0.5), (5 * 86400.0, 0.8), (9 * 3600.0, 0.4))
 SERVICE_SECONDS = 3 * 86400.0
 
 
-def free_subnet(count: int) -> tuple[str, list[socket.socket]]:
-    """A part of the loopback network that nobody uses, with an SSH listener bound on each address.
-
-    Raises OSError where none can be had.
-    """
-    picks = random.SystemRandom()
-    error: OSError | None = None
-    for _ in range(20):
-        subnet = f"127.{picks.randrange(16, 250)}.{picks.randrange(1, 250)}"
-        listeners: list[socket.socket] = []
-        try:
-            for index in range(count):
-                listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-                listeners.append(listener)
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((shape.address(subnet, index), SSH_PORT))
-                listener.listen(32)
-        except OSError as refused:
-            error = refused
-            for listener in listeners:
-                listener.close()
-            continue
-        return subnet, listeners
-    raise error or OSError("no free loopback address")
-
-
 class EmbeddedCluster:
     """Everything of one run; files lie in `directory`, sockets of stand-ins in a short path.
 
-    `write` gives the files that llamatop needs; `start` makes everything answer.
+    `write` gives the files that llamatop needs; `start` makes everything answer. Without
+    `real_probes` only the balancer's node runs the probe as a process of its own: by default where
+    there are few nodes.
     """
 
     def __init__(
@@ -70,12 +52,14 @@ class EmbeddedCluster:
         cluster: ClusterShape,
         listeners: list[socket.socket],
         directory: Path,
-        fault: Fault | None = None,
         seed: int | None = None,
+        real_probes: bool | None = None,
     ) -> None:
         self.shape = cluster
+        few = len(cluster.nodes) <= shape.FEW_NODES
+        self.real_probes = few if real_probes is None else real_probes
+        self.many = sum(len(node.workers) for node in cluster.nodes) > MANY_WORKERS
         self.directory = directory
-        self.fault = fault
         self.random = random.Random(seed)  # noqa: S311 - a simulation, not a secret
         self.sockets = Path(tempfile.mkdtemp(prefix="llamatop-"))
         self.listeners = dict(zip((node.name for node in cluster.nodes), listeners, strict=False))
@@ -84,9 +68,10 @@ class EmbeddedCluster:
         self.host_keys = {node.name: keys.make() for node in cluster.nodes}
         self.jump_key = keys.make()
         self.machines: dict[str, Machine] = {}
-        self.controls: list[Control] = []
+        self.controls: dict[str, Control] = {}
         self.sshds: dict[str, Sshd] = {}
         self.workload: Workload | None = None
+        self.roads = Roads(self.machines)
         self.running: list[asyncio.Task[None]] = []
 
     def paths(self) -> list[Path]:
@@ -123,8 +108,13 @@ class EmbeddedCluster:
             )
         for number, machine in enumerate(self.machines.values()):
             control = Control(machine, self.sockets / f"{number}.sock")
-            control.install()
-            self.controls.append(control)
+            if self.has_real_probe(machine):
+                control.install()
+            self.controls[machine.name] = control
+
+    def has_real_probe(self, machine: Machine) -> bool:
+        """Whether what runs the probe there is a process; what edits nginx's files always is."""
+        return self.real_probes or machine.nginx is not None
 
     def _balance(self, front: Machine) -> None:
         """Give one machine nginx, and tunnels to the workers of the others."""
@@ -154,7 +144,9 @@ class EmbeddedCluster:
         slots = sum(
             worker.parallel for node in self.shape.nodes for worker in node.workers if worker.member
         )
-        self.workload = Workload(chooser, self.shape.upstream, slots, self.reach, self.random)
+        self.workload = Workload(
+            chooser, self.shape.upstream, slots, self.roads.reach, self.random, long=self.many
+        )
 
     def environ(self, machine: Machine) -> dict[str, str]:
         """The environment in which commands run on a machine."""
@@ -177,35 +169,16 @@ class EmbeddedCluster:
             "PS1": f"{machine.shape.user}@{machine.name}:\\w\\$ ",
         }
 
-    def reach(self, address: str) -> Worker | None:
-        """The worker that a connection from the balancer to this address comes to."""
-        host, _, text = address.rpartition(":")
-        port = int(text)
-        for machine in self.machines.values():
-            if machine.address != host:
-                continue
-            for tunnel in machine.tunnels:
-                for forward in tunnel.forwards:
-                    if forward.port == port:
-                        target = f"{forward.host}:{forward.host_port}"
-                        return self.reach(target) if tunnel.alive else None
-            for worker in machine.workers:
-                if worker.shape.port == port and machine.reachable:
-                    return worker if worker.task is not None else None
-        return None
-
     # --- running ---------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Start the machines as if they had been at work for days, then let them be reached."""
-        for control in self.controls:
+        for control in self.controls.values():
             await control.start()
         for machine in self.machines.values():
             for unit in machine.units.values():
                 await unit.start()
         self._season()
-        if self.fault is not None:
-            self.fault.begin(self)
         loop = asyncio.get_running_loop()
         self.running = [loop.create_task(self._live()), loop.create_task(self._show())]
         self._listen()
@@ -235,14 +208,15 @@ class EmbeddedCluster:
                 totals.prompt_seconds = SERVICE_SECONDS * 0.2
                 totals.decodes = int(totals.generated_tokens / 2.2)
                 totals.busy_slots = int(totals.decodes * 2.3)
-                engine.clock = now - 6.0
+                engine.clock = now - SEASON_SECONDS
         if self.workload is not None:
-            self.workload.started = now - 6.0
-            for step in range(60):
-                moment = now - 6.0 + step * 0.1
+            self.workload.started = now - SEASON_SECONDS
+            pause = 0.5 if self.many else 0.1
+            for step in range(int(SEASON_SECONDS / pause)):
+                moment = now - SEASON_SECONDS + step * pause
                 self.workload.advance(moment)
                 for machine in self.machines.values():
-                    machine.advance(moment, 0.1)
+                    machine.advance(moment, pause)
         for machine in self.machines.values():
             for card in machine.cards:
                 card.settle()
@@ -261,55 +235,63 @@ class EmbeddedCluster:
         """The machine's power is gone: nobody answers there any more."""
         self.sshds[name].stop()
 
-    def freeze(self, name: str) -> None:
-        """Nothing that goes to or comes from the machine arrives."""
-        self.sshds[name].freeze()
-        for machine in self.machines.values():
-            for tunnel in machine.tunnels:
-                if tunnel.destination == name:
-                    tunnel.broken = True
+    def plug_in(self, name: str) -> None:
+        """It answers again."""
+        self.listeners[name] = ssh_listener(self.machines[name].address)
+        self._serve_ssh(name)
+
+    def cut_off(self, machine: Machine, off: bool) -> None:
+        """No request reaches it, directly or through a tunnel; or they do again."""
+        machine.reachable = not off
+        for other in self.machines.values():
+            for tunnel in other.tunnels:
+                if tunnel.destination == machine.name:
+                    tunnel.broken = off
 
     def _listen(self) -> None:
+        for name, machine in self.machines.items():
+            if machine.shape.ssh:
+                self._serve_ssh(name)
+            else:
+                self.listeners[name].close()
+        if self.jump_listener is not None:
+            addresses = {node.address for node in self.shape.nodes}
+            self._serve_ssh(
+                next(iter(self.machines)),
+                lambda host, port: host in addresses and port == SSH_PORT,
+            )
+
+    def _serve_ssh(self, name: str, may_forward: Callable[[str, int], bool] | None = None) -> None:
+        """Answer for a machine, or with `may_forward` for the jump host in front of it."""
         # paramiko takes a moment to load; by now the files are written and the sockets listen.
         from .sshd import Sshd
 
-        addresses = {node.address for node in self.shape.nodes}
-        for name, machine in self.machines.items():
-            if not machine.shape.ssh:
-                self.listeners[name].close()
-                continue
-            self.sshds[name] = sshd = Sshd(
-                self.listeners[name],
-                self.host_keys[name],
-                self.client_key,
-                self.environ(machine),
-                str(machine.root / "home"),
-                lambda host, port: False,
-            )
-            sshd.start()
-        if self.shape.jump and self.jump_listener is not None:
-            first = next(iter(self.machines.values()))
-            self.sshds["jump"] = sshd = Sshd(
-                self.jump_listener,
-                self.jump_key,
-                self.client_key,
-                self.environ(first),
-                str(self.sockets),
-                lambda host, port: host in addresses and port == SSH_PORT,
-            )
-            sshd.start()
+        machine, jump = self.machines[name], self.jump_listener
+        forwards = may_forward is not None and jump is not None
+        self.sshds["jump" if forwards else name] = sshd = Sshd(
+            jump if forwards and jump is not None else self.listeners[name],
+            self.jump_key if forwards else self.host_keys[name],
+            self.client_key,
+            self.environ(machine),
+            str(self.sockets if forwards else machine.root / "home"),
+            may_forward or (lambda host, port: False),
+            self.controls[name].install,
+            None if forwards or self.has_real_probe(machine) else machine,
+        )
+        sshd.start()
 
     async def _live(self) -> None:
-        """The simulation's clock."""
-        last = time.monotonic()
-        while True:
+        """The simulation's clock; in a fleet each machine has its turn now and then."""
+        machines = list(self.machines.values())
+        turns = MANY_TURNS if self.many else 1
+        for turn in count():
             await asyncio.sleep(TICK_SECONDS)
-            now = time.monotonic()
-            for machine in self.machines.values():
-                machine.advance(now, now - last)
+            for place, machine in enumerate(machines):
+                # Tokens that somebody takes one by one come as they are made.
+                if place % turns == turn % turns or machine.streams:
+                    machine.catch_up()
             if self.workload is not None:
-                self.workload.advance(now)
-            last = now
+                self.workload.advance(time.monotonic())
 
     async def _show(self) -> None:
         while True:
@@ -323,7 +305,7 @@ class EmbeddedCluster:
             task.cancel()
         for sshd in self.sshds.values():
             sshd.stop()
-        for control in self.controls:
+        for control in self.controls.values():
             control.stop()
         for machine in self.machines.values():
             machine.stop()

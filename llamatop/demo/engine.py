@@ -23,13 +23,15 @@ PROMPT_PARAMETERS_PER_SECOND = 9.0e12
 class Request:
     """One completion: token counts, and when (engine seconds) its prompt and its answer began.
 
-    `generate` is the most tokens it may produce; `cached` prompt tokens need no computing.
+    `generate` is the most tokens it may produce; `cached` prompt tokens need no computing. Only a
+    `streamed` one tells its listener of every token.
     """
 
     prompt: int
     generate: int
     cached: int = 0
     listener: Listener | None = None
+    streamed: bool = False
     task: int = -1
     slot: int = -1
     evaluated: int = 0
@@ -108,6 +110,7 @@ class SimulatedEngine:
     next_task: int = 0
     clock: float = 0.0
     step_ends: float | None = None
+    steps: int = 1
     in_batch: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -116,7 +119,7 @@ class SimulatedEngine:
     @property
     def busy(self) -> int:
         """How many slots hold a request."""
-        return sum(slot.request is not None for slot in self.slots)
+        return sum([slot.request is not None for slot in self.slots])
 
     @property
     def open_requests(self) -> int:
@@ -163,7 +166,9 @@ class SimulatedEngine:
                 if not self.busy:
                     self.clock = now
                     return
-                self.step_ends = self.clock + self._begin_step()
+                seconds = self._begin_step()
+                self.steps = self._alike(int((now - self.clock) / seconds))
+                self.step_ends = self.clock + self.steps * seconds
             if self.step_ends > now:
                 return
             self.clock = self.step_ends
@@ -207,9 +212,25 @@ class SimulatedEngine:
         seconds *= 1 + 0.02 * (self.cards - 1)
         return seconds * self.random.uniform(0.97, 1.03) / self.speed
 
+    @property
+    def streams(self) -> bool:
+        """Whether somebody waits for every single token."""
+        return any(slot.request is not None and slot.request.streamed for slot in self.slots)
+
+    def _alike(self, most: int) -> int:
+        """How many steps from here on do the same and can be taken at once, up to `most`."""
+        if most <= 1 or self.in_batch or self.streams:
+            return 1
+        for slot in self.slots:
+            request = slot.request
+            if request is not None:
+                room = self.slot_context - request.prompt
+                most = min(most, min(request.generate, room) - request.generated)
+        return max(most, 1)
+
     def _end_step(self) -> None:
-        self.totals.decodes += 1
-        self.totals.busy_slots += self.busy
+        self.totals.decodes += self.steps
+        self.totals.busy_slots += self.busy * self.steps
         for slot in self.slots:
             request = slot.request
             if request is None:
@@ -224,8 +245,9 @@ class SimulatedEngine:
                 request.tell("prompt")
             elif request.evaluated < request.prompt:
                 continue
-            request.generated += 1
-            request.tell("token")
+            request.generated += self.steps
+            if request.streamed:
+                request.tell("token")
             full = request.prompt + request.generated >= self.slot_context
             if not request.over and (request.generated >= request.generate or full):
                 self._release(request, "end")

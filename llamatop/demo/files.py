@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from . import switches
 from .keys import Key
 from .shape import SSH_PORT, ClusterShape
 
-NAMES = ("cluster.toml", "ssh_config", "key", "known_hosts")
+NAMES = ("cluster.toml", "ssh_config", "key", "known_hosts", switches.NAME)
 
 
 def write(

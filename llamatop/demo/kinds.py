@@ -1,13 +1,15 @@
 """The kinds of trouble that the embedded cluster can show; light, for --help."""
 
 KINDS = {
-    "hang-worker": "a worker's engine hangs while its /health still says ok",
+    "dead-node": "a node loses power",
+    "partition": "a node's network goes silent; connections to it hang",
+    "loading": "a worker takes ten minutes to load its model",
     "crash-loop": "a worker fails to load its model and is restarted for ever",
+    "hang-worker": "a worker's engine hangs while its /health still says ok",
+    "no-metrics": "a worker was started without --metrics",
+    "unauthorized": "a worker wants an API key that nobody has",
     "lost-gpu": "a card falls off the bus and its worker cannot start",
     "hot-gpu": "a card reaches its slowdown temperature and is throttled",
-    "dead-node": "the last node loses power after a few seconds",
     "nginx-broken": "somebody left an invalid nginx file behind",
-    "loading": "a worker takes ten minutes to load its model",
-    "unauthorized": "a worker wants an API key that nobody has",
-    "partition": "the last node's network goes silent after a few seconds",
+    "stale-tunnel": "a tunnel still leads to the ports that its workers had before",
 }

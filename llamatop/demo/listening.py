@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+from . import shape
+from .shape import SSH_PORT
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -59,3 +64,38 @@ async def both_ways(
     for one in rest:
         one.cancel()
     await asyncio.wait(pumps)
+
+
+def ssh_listener(address: str) -> socket.socket:
+    """A bound SSH port; raises OSError where the address is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, SSH_PORT))
+        listener.listen(32)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def free_subnet(count: int) -> tuple[str, list[socket.socket]]:
+    """A part of the loopback network that nobody uses, with an SSH listener bound on each address.
+
+    Raises OSError where none can be had.
+    """
+    picks = random.SystemRandom()
+    error: OSError | None = None
+    for _ in range(20):
+        subnet = f"127.{picks.randrange(16, 250)}.{picks.randrange(1, 250)}"
+        listeners: list[socket.socket] = []
+        try:
+            for index in range(count):
+                listeners.append(ssh_listener(shape.address(subnet, index)))
+        except OSError as refused:
+            error = refused
+            for listener in listeners:
+                listener.close()
+            continue
+        return subnet, listeners
+    raise error or OSError("no free loopback address")

@@ -47,6 +47,9 @@ class Machine:
         self.tunnels: list[Tunnel] = []
         self.nginx: Nginx | None = None
         self.background: set[asyncio.Task[Any]] = set()
+        self.advanced = time.monotonic()
+        # Clients who take tokens one by one.
+        self.streams = 0
 
     def add_worker(self, shape: WorkerShape) -> Worker:
         """Install a worker's unit."""
@@ -122,8 +125,14 @@ class Machine:
         self.background.add(task)
         task.add_done_callback(self.background.discard)
 
+    def catch_up(self) -> None:
+        """Let the time pass that has passed since it last did."""
+        now = time.monotonic()
+        self.advance(now, now - self.advanced)
+
     def advance(self, now: float, seconds: float) -> None:
-        """Let time pass: engines compute, cards follow."""
+        """Let time pass until `now`: engines compute, cards follow for so many `seconds`."""
+        self.advanced = now
         for worker in self.workers:
             worker.advance(now)
         for card in self.cards:
@@ -138,7 +147,8 @@ class Machine:
     def refresh(self) -> None:
         """Bring what lies in files up to date."""
         if self.nginx is not None:
-            self.table.connections = self.nginx.connections()
+            # Nobody asks who holds what but to see how a drain goes on.
+            self.table.connections = self.nginx.connections(draining=True)
         self.table.refresh()
 
     def stop(self) -> None:

@@ -84,12 +84,13 @@ def read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return result["config"], problems
 
 
-def members(files: list[dict[str, Any]]) -> dict[str, tuple[Member, ...]]:
-    """Each upstream's server lines."""
+def members(files: list[dict[str, Any]]) -> dict[str, tuple[tuple[Member, ...], bool]]:
+    """Each upstream's server lines, and whether the fewest connections decide (least_conn)."""
     found = {}
     for _, block in _upstreams(files):
         lines = [line["args"] for line in block["block"] if line["directive"] == "server"]
-        found[block["args"][0]] = tuple(
+        least_conn = any(line["directive"] == "least_conn" for line in block["block"])
+        servers = tuple(
             Member(
                 args[0],
                 "down" in args,
@@ -98,6 +99,7 @@ def members(files: list[dict[str, Any]]) -> dict[str, tuple[Member, ...]]:
             )
             for args in lines
         )
+        found[block["args"][0]] = (servers, least_conn)
     return found
 
 

@@ -16,8 +16,10 @@ from pathlib import Path
 from llamatop.errors import UsageError
 
 from . import shape
-from .embedded import EmbeddedCluster, environment_token, free_subnet
-from .faults import FAULTS
+from .embedded import EmbeddedCluster, environment_token
+from .listening import free_subnet
+from .switches import Switches
+from .trouble import Trouble
 
 MARK = ".llamatop-demo"
 
@@ -57,8 +59,9 @@ class Wish:
     nodes: int = 2
     gpus: int = 2
     like: Path | None = None
-    fault: str | None = None
+    faults: tuple[str, ...] = ()
     seed: int | None = None
+    real_probes: bool | None = None
 
 
 def serve(
@@ -80,7 +83,8 @@ def serve(
             cluster.write()
             on_written()
             cluster.build()
-            asyncio.run(_run(cluster, on_ready, until_input_ends))
+            trouble = _trouble(cluster, wish.faults)
+            asyncio.run(_run(cluster, trouble, wish.faults, on_ready, until_input_ends))
         finally:
             cluster.clean()
             # Its standard input ends with this process at the latest.
@@ -91,7 +95,6 @@ def serve(
 
 
 def _embed(wish: Wish) -> EmbeddedCluster:
-    fault = FAULTS[wish.fault] if wish.fault else None
     if wish.like is not None:
         from . import like
 
@@ -101,7 +104,7 @@ def _embed(wish: Wish) -> EmbeddedCluster:
     else:
         subnet, listeners = free_subnet(wish.nodes)
         made = shape.plain(subnet, wish.nodes, wish.gpus)
-    return EmbeddedCluster(made, listeners, wish.directory, fault, wish.seed)
+    return EmbeddedCluster(made, listeners, wish.directory, wish.seed, wish.real_probes)
 
 
 @contextlib.contextmanager
@@ -144,8 +147,25 @@ def _guard(cluster: EmbeddedCluster) -> subprocess.Popen[bytes]:
     )
 
 
+def _trouble(cluster: EmbeddedCluster, kinds: tuple[str, ...]) -> Trouble:
+    """The faults, with their file; raises UsageError for one that this cluster cannot have."""
+    trouble = Trouble(cluster, Switches(cluster.directory))
+    for kind in kinds:
+        if kind not in trouble.possible():
+            raise UsageError(
+                f"--fault {kind}: this cluster has nothing that it could strike; "
+                f"it can have {', '.join(trouble.possible())}"
+            )
+    trouble.begin(kinds)
+    return trouble
+
+
 async def _run(
-    cluster: EmbeddedCluster, on_ready: Callable[[], None], until_input_ends: bool
+    cluster: EmbeddedCluster,
+    trouble: Trouble,
+    kinds: tuple[str, ...],
+    on_ready: Callable[[], None],
+    until_input_ends: bool,
 ) -> None:
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
@@ -163,7 +183,10 @@ async def _run(
         loop.add_reader(0, input_came)
     try:
         await cluster.start()
+        await trouble.look()
+        following = loop.create_task(trouble.follow(kinds))
         on_ready()
         await over.wait()
+        following.cancel()
     finally:
         cluster.stop()

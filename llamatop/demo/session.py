@@ -38,7 +38,8 @@ class Session:
     """A command (or a shell, with or without a terminal) of one channel.
 
     Threads carry the bytes; each ends with its stream. When the channel or the connection closes,
-    the process group gets SIGHUP, then SIGKILL. `moving` is cleared by a partition.
+    the process group gets SIGHUP, then SIGKILL. `moving` is cleared by a partition; `prepared`
+    returns when commands can run.
     """
 
     def __init__(
@@ -47,11 +48,13 @@ class Session:
         environ: dict[str, str],
         home: str,
         moving: threading.Event,
+        prepared: Callable[[], None],
     ) -> None:
         self.channel = channel
         self.environ = dict(environ)
         self.home = home
         self.moving = moving
+        self.prepared = prepared
         self.size: tuple[int, int] | None = None
         self.master: int | None = None
 
@@ -69,8 +72,14 @@ class Session:
 
     def begin(self, command: bytes | None) -> None:
         """Start; None is a login shell."""
-        run = self._with_terminal if self.size is not None else self._with_pipes
-        threading.Thread(target=run, args=(command,), daemon=True).start()
+        threading.Thread(target=self._run, args=(command,), daemon=True).start()
+
+    def _run(self, command: bytes | None) -> None:
+        self.prepared()
+        if self.size is not None:
+            self._with_terminal(command)
+        else:
+            self._with_pipes(command)
 
     def _argv(self, command: bytes | None) -> list[str | bytes]:
         if command is not None:
@@ -162,6 +171,7 @@ class Session:
         for reader in readers:
             # A child that went into the background may hold the stream open for ever.
             reader.join(1.0)
+        self.moving.wait()
         with contextlib.suppress(OSError, EOFError):
             self.channel.send_exit_status(status if status >= 0 else 128 - status)
             self.channel.close()

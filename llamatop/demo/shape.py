@@ -11,6 +11,8 @@ WORKER_PORT = 37081
 FRONT_PORT = 8080
 SSH_PORT = 2222
 UPSTREAM = "llama_cluster"
+# Up to here every node has a probe process and stand-ins of its own.
+FEW_NODES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,9 @@ class Model:
 SMALL = Model("qwen2.5-7b-instruct-q4_k_m", 4_683_073_536, 28, 7_615_616_512, 32768, 57_344, 3584)
 LARGE = Model(
     "qwen2.5-32b-instruct-q4_k_m", 19_851_336_256, 64, 32_763_876_352, 32768, 262_144, 5120
+)
+OTHER = Model(
+    "llama-3.1-8b-instruct-q4_k_m", 4_920_734_272, 32, 8_030_261_248, 131072, 131_072, 4096
 )
 
 
@@ -98,10 +103,10 @@ def address(subnet: str, index: int) -> str:
     return f"{subnet}.{index + 1}"
 
 
-def per_gpu(cards: int) -> tuple[WorkerShape, ...]:
+def per_gpu(cards: int, model: Model = SMALL) -> tuple[WorkerShape, ...]:
     """One worker a card, on successive ports."""
     return tuple(
-        WorkerShape(f"llama-server-gpu{card}.service", WORKER_PORT + card, (card,))
+        WorkerShape(f"llama-server-gpu{card}.service", WORKER_PORT + card, (card,), model)
         for card in range(cards)
     )
 
@@ -124,15 +129,20 @@ def layer_split(cards: int) -> tuple[WorkerShape, ...]:
 
 
 def plain(subnet: str, nodes: int, cards: int) -> ClusterShape:
-    """Nodes of `cards` cards each, in turn per-GPU and layer-split; the first runs the balancer."""
+    """Nodes of `cards` cards each; the first runs the balancer.
+
+    A few nodes are in turn per-GPU and layer-split; a fleet has a worker on every card, and every
+    fourth node serves another model.
+    """
     shapes: Sequence[NodeShape] = [
-        NodeShape(
-            f"node{index + 1}",
-            address(subnet, index),
-            cards,
-            layer_split(cards) if index % 2 else per_gpu(cards),
-        )
+        NodeShape(f"node{index + 1}", address(subnet, index), cards, _workers(index, nodes, cards))
         for index in range(nodes)
     ]
     name = "demo" if (nodes, cards) == (2, 2) else f"demo-{nodes}x{cards}"
     return ClusterShape(name, tuple(shapes), shapes[0].name)
+
+
+def _workers(index: int, nodes: int, cards: int) -> tuple[WorkerShape, ...]:
+    if nodes > FEW_NODES:
+        return per_gpu(cards, SMALL if (index + 1) % 4 else OTHER)
+    return layer_split(cards) if index % 2 else per_gpu(cards)

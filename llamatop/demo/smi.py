@@ -25,6 +25,11 @@ LOST = "[GPU is lost]"
 LASTING = ("index", "uuid", "gpu_uuid", "name", "gpu_name", "count", "pci.bus_id", "gpu_bus_id")
 
 
+def throttle_bits(card: Card) -> int:
+    """NVML's mask of the reasons why it runs slower than it could."""
+    return (0 if card.load else 1) | (0x48 if card.throttled else 0)
+
+
 def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
     """Every field that can be asked for, with its unit."""
     hot = "Active" if card.throttled else "Not Active"
@@ -90,7 +95,7 @@ def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
         "sw_thermal_slowdown": "Not Active",
         "sync_boost": "Not Active",
     }
-    bits = (0 if card.load else 1) | (0x48 if card.throttled else 0)
+    bits = throttle_bits(card)
     for prefix in ("clocks_throttle_reasons", "clocks_event_reasons"):
         for name, value in reasons.items():
             fields[f"{prefix}.{name}"] = (value, "")

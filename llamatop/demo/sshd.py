@@ -8,21 +8,28 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import paramiko
 from paramiko import common
 
 from .keys import Key
+from .machine import Machine
+from .probe_session import ProbeSession, payload_bytes
+from .reading import Reading
 from .session import Session, carry
 
 AUTH_SECONDS = 30.0
+PREPARE_SECONDS = 30.0
+GATE_SECONDS = 0.1
 
 
 class Sshd:
     """Listens on one address; every session runs in the environment of its machine.
 
-    `may_forward(host, port)` says where a jump may lead to. While `frozen` is set nobody gets in
-    and nothing moves.
+    `may_forward(host, port)` says where a jump may lead to; `prepare` is called in the event loop
+    before anything real runs. With a `machine` the probe runs within
+    this process. A cleared `moving` is a partition: nobody gets in and nothing moves.
     """
 
     def __init__(
@@ -33,6 +40,8 @@ class Sshd:
         environ: dict[str, str],
         home: str,
         may_forward: Callable[[str, int], bool],
+        prepare: Callable[[], None],
+        machine: Machine | None = None,
     ) -> None:
         self.listener = listener
         self.host_key = paramiko.Ed25519Key.from_private_key(io.StringIO(host_key.private))
@@ -40,15 +49,19 @@ class Sshd:
         self.environ = environ
         self.home = home
         self.may_forward = may_forward
+        self.prepare = prepare
+        self.machine = machine
         self.moving = threading.Event()
         self.moving.set()
         self.transports: set[paramiko.Transport] = set()
         self.accepting: asyncio.Task[None] | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
         """Begin to accept; the listener has been bound before, early callers wait in its queue."""
         self.listener.setblocking(False)
-        self.accepting = asyncio.get_running_loop().create_task(self._accept())
+        self.loop = asyncio.get_running_loop()
+        self.accepting = self.loop.create_task(self._accept())
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()
@@ -63,7 +76,7 @@ class Sshd:
 
     def _greet(self, connection: socket.socket) -> None:
         try:
-            transport = paramiko.Transport(connection)
+            transport = paramiko.Transport(_Gate(connection, self.moving))  # type: ignore[arg-type]
             transport.local_version = "SSH-2.0-llamatop-demo"
             transport.auth_timeout = AUTH_SECONDS
             transport.add_server_key(self.host_key)
@@ -76,12 +89,36 @@ class Sshd:
         except (paramiko.SSHException, OSError, EOFError):
             connection.close()
 
+    def prepared(self) -> None:
+        """Wait until the machine is ready for something real; not called in the event loop."""
+
+        async def prepare() -> None:
+            self.prepare()
+
+        if self.loop is not None:
+            asyncio.run_coroutine_threadsafe(prepare(), self.loop).result(PREPARE_SECONDS)
+
+    def begin_probe(self, channel: paramiko.Channel, payload: int) -> None:
+        """Run a probe in the event loop; called from a transport's thread."""
+
+        def begin() -> None:
+            if self.machine is not None:
+                ProbeSession(channel, payload, Reading(self.machine), self.moving)
+
+        if self.loop is not None:
+            self.loop.call_soon_threadsafe(begin)
+
     def freeze(self) -> None:
         """A partition: connections stay open and nothing moves on them."""
         self.moving.clear()
         # The listener stays: who calls now waits in its queue.
         if self.accepting is not None:
             self.accepting.cancel()
+
+    def thaw(self) -> None:
+        """The partition is over."""
+        self.moving.set()
+        self.start()
 
     def stop(self) -> None:
         """Close everything; sessions see a hang-up."""
@@ -91,6 +128,23 @@ class Sshd:
         self.moving.set()
         for transport in self.transports:
             transport.close()
+
+
+class _Gate:
+    """A socket from which nothing comes while `moving` is cleared."""
+
+    def __init__(self, inner: socket.socket, moving: threading.Event) -> None:
+        self._inner = inner
+        self._moving = moving
+
+    def recv(self, size: int) -> bytes:
+        """What came; raises TimeoutError where nothing did."""
+        if not self._moving.wait(GATE_SECONDS):
+            raise TimeoutError
+        return self._inner.recv(size)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 class _Guest(paramiko.ServerInterface):
@@ -129,7 +183,9 @@ class _Guest(paramiko.ServerInterface):
         number = channel.get_id()
         if number not in self.sessions:
             sshd = self.sshd
-            self.sessions[number] = Session(channel, sshd.environ, sshd.home, sshd.moving)
+            self.sessions[number] = Session(
+                channel, sshd.environ, sshd.home, sshd.moving, sshd.prepared
+            )
         return self.sessions[number]
 
     def check_channel_pty_request(
@@ -156,7 +212,11 @@ class _Guest(paramiko.ServerInterface):
         return True
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        self._session(channel).begin(command)
+        payload = payload_bytes(command) if self.sshd.machine is not None else None
+        if payload is None:
+            self._session(channel).begin(command)
+        else:
+            self.sshd.begin_probe(channel, payload)
         return True
 
     def check_channel_direct_tcpip_request(

@@ -49,9 +49,9 @@ def _hex(end: tuple[str, int]) -> str:
 
 @dataclass(slots=True)
 class TaskTable:
-    """All processes of one machine, written under `root` as a kernel shows them.
+    """All processes of one machine, from `show` on written under `root` as a kernel shows them.
 
-    Files appear at once for a new process; `refresh` brings the moving figures up to date.
+    Files then appear at once for a new process; `refresh` brings the moving figures up to date.
     """
 
     root: Path
@@ -62,20 +62,31 @@ class TaskTable:
     connections: Sequence[Connection] = ()
     next_pid: int = 612
     busy_seconds: float = 0.0
+    cores: float = 0.25
     refreshed: float = 0.0
     load1: float = 1.0
+    boot_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    shown: bool = False
     shown_sockets: dict[int, set[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.refreshed = time.time()
         self.busy_seconds = (self.refreshed - self.booted) * 2.2
+        self.add(Task(1, 0, "systemd", ("/sbin/init",), {}, "init.scope", self.booted))
+
+    def show(self) -> None:
+        """Write everything, and keep it up to date from now on."""
+        if self.shown:
+            return
+        self.shown = True
         random = self.root / "sys/kernel/random"
         random.mkdir(parents=True, exist_ok=True)
-        (random / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        (random / "boot_id").write_text(f"{self.boot_id}\n")
         (self.root / "sys/kernel/hostname").write_text(f"{self.hostname}\n")
         (self.root / "net").mkdir(exist_ok=True)
         (self.root / "self").symlink_to("1")
-        self.add(Task(1, 0, "systemd", ("/sbin/init",), {}, "init.scope", self.booted))
+        for task in self.tasks.values():
+            self._show(task)
         self.refresh()
 
     def new_pid(self) -> int:
@@ -86,6 +97,11 @@ class TaskTable:
     def add(self, task: Task) -> Task:
         """Show a new process."""
         self.tasks[task.pid] = task
+        if self.shown:
+            self._show(task)
+        return task
+
+    def _show(self, task: Task) -> None:
         home = self.root / str(task.pid)
         (home / "fd").mkdir(parents=True, exist_ok=True)
         (home / "comm").write_text(task.command[:15] + "\n")
@@ -101,21 +117,23 @@ class TaskTable:
         )
         children = home / "task" / str(task.pid)
         children.mkdir(parents=True)
-        (children / "children").write_text("")
         self.retitle(task, task.argv)
         self._write_stat(task)
         self._write_children(task.parent)
-        return task
+        self._write_children(task.pid)
 
     def retitle(self, task: Task, argv: tuple[str, ...]) -> None:
         """Change the command line that is shown, as nginx does."""
         task.argv = argv
-        self._write(self.root / str(task.pid) / "cmdline", "\0".join(argv) + "\0")
+        if self.shown:
+            self._write(self.root / str(task.pid) / "cmdline", "\0".join(argv) + "\0")
 
     def remove(self, pid: int) -> None:
         """The process is gone."""
         task = self.tasks.pop(pid, None)
         if task is None:
+            return
+        if not self.shown:
             return
         self.shown_sockets.pop(pid, None)
         home = self.root / str(pid)
@@ -125,18 +143,28 @@ class TaskTable:
         shutil.rmtree(gone)
         self._write_children(task.parent)
 
+    @property
+    def memory_used_bytes(self) -> int:
+        """Memory that cannot be had for something new."""
+        return BASE_MEMORY_BYTES + sum([task.resident_bytes for task in self.tasks.values()])
+
     def refresh(self) -> None:
         """Bring uptime, load, memory, CPU times and sockets up to date."""
         now = time.time()
         passed = now - self.refreshed
         self.refreshed = now
-        cores = 0.25 + sum(task.cores for task in self.tasks.values())
+        self.cores = 0.25 + sum([task.cores for task in self.tasks.values()])
+        self.busy_seconds += self.cores * passed
+        self.load1 += (self.cores - self.load1) * min(1.0, passed / 60)
+        for task in self.tasks.values():
+            task.cpu_seconds += task.cores * passed
+        if self.shown:
+            self._write_figures(now)
+
+    def _write_figures(self, now: float) -> None:
         for task in self.tasks.values():
             if task.cores:
-                task.cpu_seconds += task.cores * passed
                 self._write_stat(task)
-        self.busy_seconds += cores * passed
-        self.load1 += (cores - self.load1) * min(1.0, passed / 60)
         up = now - self.booted
         idle = up * self.cpu_count - self.busy_seconds
         self._write(self.root / "uptime", f"{up:.2f} {idle:.2f}\n")
@@ -156,8 +184,8 @@ class TaskTable:
             f"intr 0\nctxt 0\nbtime {int(self.booted)}\nprocesses {self.next_pid}\n"
             "procs_running 2\nprocs_blocked 0\n",
         )
-        used = BASE_MEMORY_BYTES + sum(task.resident_bytes for task in self.tasks.values())
-        total, free = MEMORY_BYTES // 1024, (MEMORY_BYTES - used) // 1024
+        total = MEMORY_BYTES // 1024
+        free = (MEMORY_BYTES - self.memory_used_bytes) // 1024
         self._write(
             self.root / "meminfo",
             f"MemTotal:       {total} kB\nMemFree:        {free // 3} kB\n"
@@ -191,27 +219,34 @@ class TaskTable:
                 (folder / str(inode % 100000)).symlink_to(f"socket:[{inode}]")
         self.shown_sockets = sockets
 
+    def children(self, parent: int) -> list[Task]:
+        """The processes that this one started."""
+        return [task for task in self.tasks.values() if task.parent == parent]
+
+    def start_ticks(self, task: Task) -> int:
+        """When it started, in clock ticks since boot."""
+        return max(int((task.started - self.booted) * TICKS_PER_SECOND), 1)
+
     def rewrite(self, task: Task) -> None:
         """Show a process whose figures were changed."""
-        self._write_stat(task)
+        if self.shown:
+            self._write_stat(task)
 
     def _write_stat(self, task: Task) -> None:
         used = int(task.cpu_seconds * TICKS_PER_SECOND)
-        started = int((task.started - self.booted) * TICKS_PER_SECOND)
         pages = task.resident_bytes // PAGE_BYTES
         self._write(
             self.root / str(task.pid) / "stat",
             f"{task.pid} ({task.command[:15]}) S {task.parent} {task.pid} {task.pid} 0 -1 4194560 "
-            f"0 0 0 0 {used} 0 0 0 20 0 1 0 {max(started, 1)} {task.resident_bytes} {pages} "
-            + "0 " * 27
-            + "0\n",
+            f"0 0 0 0 {used} 0 0 0 20 0 1 0 {self.start_ticks(task)} "
+            f"{task.resident_bytes} {pages} " + "0 " * 27 + "0\n",
         )
 
     def _write_children(self, parent: int) -> None:
         folder = self.root / str(parent) / "task" / str(parent)
         if parent in self.tasks:
-            pids = [str(task.pid) for task in self.tasks.values() if task.parent == parent]
-            self._write(folder / "children", "".join(pid + " " for pid in pids))
+            pids = [task.pid for task in self.children(parent)]
+            self._write(folder / "children", "".join(f"{pid} " for pid in pids))
 
     def _write(self, path: Path, text: str) -> None:
         """Replace a file in one step: a reader sees the old figures or the new ones."""

@@ -26,7 +26,10 @@ class Forward:
 
 
 class Tunnel:
-    """All forwards to one other machine, held by one autossh with its ssh child."""
+    """All forwards to one other machine, held by one autossh with its ssh child.
+
+    `astray` is how far beside its targets it leads, 0 where it is right.
+    """
 
     def __init__(self, machine: Machine, destination: str, forwards: tuple[Forward, ...]) -> None:
         self.machine = machine
@@ -36,6 +39,8 @@ class Tunnel:
         self.writers: set[asyncio.StreamWriter] = set()
         self.tasks: list[Task] = []
         self.broken = False
+        self.astray = 0
+        self.unit: Unit | None = None
 
     def argv(self) -> tuple[str, ...]:
         """The unit's command line."""
@@ -43,16 +48,25 @@ class Tunnel:
         words += ["-o", "ExitOnForwardFailure=yes"]
         for forward in self.forwards:
             here = f"{self.machine.address}:{forward.port}"
-            words += ["-L", f"{here}:{forward.host}:{forward.host_port}"]
+            words += ["-L", f"{here}:{forward.host}:{forward.host_port + self.astray}"]
         return (*words, self.destination)
 
     @property
     def alive(self) -> bool:
-        """Whether its sockets listen."""
-        return bool(self.servers) and not self.broken
+        """Whether something answers behind its sockets."""
+        return bool(self.servers) and not self.broken and not self.astray
+
+    async def lead(self, astray: int) -> None:
+        """Start it anew towards other ports, as an edit of its unit does."""
+        self.astray = astray
+        if self.unit is not None:
+            self.unit.argv = self.argv()
+            self.unit.file.write_text(self.unit.text())
+            await self.unit.restart()
 
     async def launch(self, unit: Unit) -> int:
         """Start autossh and its ssh."""
+        self.unit = unit
         pid = self.machine.table.new_pid()
         now = time.time()
         for forward in self.forwards:
@@ -100,7 +114,8 @@ class Tunnel:
         try:
             if self.broken:
                 return
-            back, onward = await asyncio.open_connection(forward.host, forward.host_port)
+            port = forward.host_port + self.astray
+            back, onward = await asyncio.open_connection(forward.host, port)
             try:
                 await both_ways(reader, writer, back, onward)
             finally:

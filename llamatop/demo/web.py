@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from asyncio import StreamWriter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import h11
 
@@ -17,23 +18,66 @@ REASONS |= {501: "Not Implemented", 503: "Service Unavailable"}
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 
-@dataclass(slots=True)
 class Exchange:
-    """One request and the way to answer it; header names are lower case."""
+    """One request and the way to answer it; header names are lower case.
 
-    method: str
-    target: str
-    headers: dict[str, str]
-    body: bytes
-    connection: h11.Connection
-    writer: asyncio.StreamWriter
-    path: str = ""
-    query: dict[str, str] = field(default_factory=dict)
+    `brief` is for a reader who wants no more than the figures.
+    """
 
-    def __post_init__(self) -> None:
-        parts = urlsplit(self.target)
-        self.path = parts.path
-        self.query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
+    brief = False
+
+    def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
+        self.method = method
+        self.headers = headers
+        self.body = body
+        self.path, _, asked = target.partition("?")
+        self.query = {name: values[-1] for name, values in parse_qs(asked).items()} if asked else {}
+
+    async def answer(
+        self,
+        status: int,
+        body: bytes | str,
+        kind: str = "application/json; charset=utf-8",
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """Send a whole answer."""
+        raise NotImplementedError
+
+    async def json(self, status: int, value: object) -> None:
+        """Send a value as JSON, compact as llama-server prints it."""
+        await self.answer(status, json.dumps(value, separators=(",", ":")))
+
+    async def begin_events(self) -> None:
+        """Begin a stream of server-sent events."""
+        raise NotImplementedError
+
+    async def event(self, data: str) -> None:
+        """Send one event of the stream."""
+        raise NotImplementedError
+
+    async def end(self) -> None:
+        """End the stream."""
+        raise NotImplementedError
+
+    def cut(self) -> None:
+        """Drop the connection in the middle."""
+        raise NotImplementedError
+
+
+class SocketExchange(Exchange):
+    """A request that came over a connection."""
+
+    def __init__(
+        self, request: h11.Request, body: bytes, connection: h11.Connection, writer: StreamWriter
+    ) -> None:
+        super().__init__(
+            request.method.decode(),
+            request.target.decode("latin-1"),
+            {k.decode().lower(): v.decode("latin-1") for k, v in request.headers},
+            body,
+        )
+        self.connection = connection
+        self.writer = writer
 
     async def answer(
         self,
@@ -50,10 +94,6 @@ class Exchange:
             self._send(h11.Data(data=data))
         self._send(h11.EndOfMessage())
         await self.writer.drain()
-
-    async def json(self, status: int, value: object) -> None:
-        """Send a value as JSON, compact as llama-server prints it."""
-        await self.answer(status, json.dumps(value, separators=(",", ":")))
 
     async def begin_events(self) -> None:
         """Begin a stream of server-sent events."""
@@ -138,14 +178,7 @@ class WebServer:
                     break
             if request is None:
                 return
-            exchange = Exchange(
-                request.method.decode(),
-                request.target.decode("latin-1"),
-                {k.decode().lower(): v.decode("latin-1") for k, v in request.headers},
-                body,
-                connection,
-                writer,
-            )
+            exchange = SocketExchange(request, body, connection, writer)
             # Reading goes on while the answer is made: an end of file then is a client gone.
             answering = asyncio.ensure_future(self.handler(exchange))
             reading = asyncio.ensure_future(received(reader))

@@ -35,11 +35,25 @@ class Worker:
         self.loading: asyncio.Task[None] | None = None
         self.loading_seconds: float | None = None
         self.crashes_after: float | None = None
-        self.hung = False
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.metrics = shape.metrics
         self.stopping = False
         self.token = 0
         self.born = 0.0
         self.key = shape.key
+
+    @property
+    def hung(self) -> bool:
+        """Whether its engine stands still and answers nothing but /health."""
+        return not self.answers.is_set()
+
+    @hung.setter
+    def hung(self, hung: bool) -> None:
+        if hung:
+            self.answers.clear()
+        else:
+            self.answers.set()
 
     def command(self) -> tuple[list[str], list[str]]:
         """Its command line, and what its unit sets in the environment beside the cards."""
@@ -51,7 +65,7 @@ class Worker:
         argv += ["--batch-size", str(BATCH), "--sse-ping-interval", f"{PING_SECONDS:g}"]
         if shape.split:
             argv += ["--split-mode", "layer", "--tensor-split", ",".join("1" for _ in shape.cards)]
-        if shape.metrics:
+        if self.metrics:
             argv += ["--metrics"]
         return argv, [f"LLAMA_API_KEY={shape.key}"] if shape.key is not None else []
 
@@ -226,8 +240,8 @@ class Worker:
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request, as llama-server does."""
         health = exchange.path in ("/health", "/v1/health")
-        if self.hung and not health:
-            await asyncio.sleep(3600)
+        if not health:
+            await self.answers.wait()
         if self.key is not None and not health and not self._allowed(exchange):
             await exchange.json(401, answers.error(401, "authentication_error", "Invalid API Key"))
         elif self.engine is None:
@@ -248,9 +262,10 @@ class Worker:
                 body = answers.error(503, "unavailable_error", "no slot available")
                 await exchange.json(503, body)
                 return
-            states = [answers.slot(state, engine.slot_context) for state in engine.slots]
+            context, brief = engine.slot_context, exchange.brief
+            states = [answers.slot(state, context, brief) for state in engine.slots]
             await exchange.json(200, states)
-        elif path == "/metrics" and shape.metrics:
+        elif path == "/metrics" and self.metrics:
             await exchange.answer(
                 200,
                 answers.metrics(engine),
@@ -261,7 +276,7 @@ class Worker:
             message = "This server does not support metrics endpoint. Start it with `--metrics`"
             await exchange.json(501, answers.error(501, "not_supported_error", message))
         elif path == "/props":
-            await exchange.json(200, answers.props(shape, engine.slot_context))
+            await exchange.json(200, answers.props(shape, engine.slot_context, self.metrics))
         elif path in ("/v1/models", "/models"):
             await exchange.json(200, answers.models(shape, engine.slot_context, int(time.time())))
         elif path in ("/completion", "/completions", "/v1/completions") and exchange.body:

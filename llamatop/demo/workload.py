@@ -78,16 +78,19 @@ class Workload:
     """Keeps as many requests open as the time of day asks for, through the balancer.
 
     `reach` leads from a member's address to the worker behind it, None where nothing answers.
+    With `long` answers a fleet is kept busy by fewer of them.
     """
 
     def __init__(
-        self, chooser: Chooser, upstream: str, slots: int, reach: Reach, random: Random
+        self, chooser: Chooser, upstream: str, slots: int, reach: Reach, random: Random, long: bool
     ) -> None:
         self.chooser = chooser
         self.upstream = upstream
         self.slots = slots
         self.reach = reach
         self.random = random
+        self.long = long
+        self.pace = max(12.0, slots / 3)
         self.open: dict[Request, Road] = {}
         self.started: float | None = None
         self.next_at = 0.0
@@ -109,16 +112,16 @@ class Workload:
             if not self.send():
                 self.next_at = now + 0.5
                 return
-            self.next_at = max(self.next_at, now - 0.2) + self.random.expovariate(12.0)
+            self.next_at = max(self.next_at, now - 2.0) + self.random.expovariate(self.pace)
 
     def request(self) -> Request:
         """One of the sizes that people send: a question, sometimes a document."""
         document = self.random.random() < 0.12
         prompt = self.random.lognormvariate(7.0 if document else 5.2, 0.6)
-        answer = self.random.lognormvariate(4.7, 0.55)
+        answer = self.random.lognormvariate(5.9 if self.long else 4.7, 0.55)
         size = int(min(3000, max(12, prompt)))
         cached = int(size * self.random.uniform(0.3, 0.9)) if self.random.random() < 0.4 else 0
-        return Request(size, int(min(400, max(16, answer))), cached)
+        return Request(size, int(min(1500 if self.long else 400, max(16, answer))), cached)
 
     def send(self) -> bool:
         """Send one request to the member that nginx chooses; false where none takes it."""
