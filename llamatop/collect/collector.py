@@ -22,6 +22,7 @@ from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.observed import NodeSnapshot
 from llamatop.model.plan import Plan
+from llamatop.probe import bundle
 from llamatop.transport.base import Machine
 
 SOON_SECONDS = 0.05
@@ -205,8 +206,11 @@ class Collector:
     async def _run(self) -> None:
         remote = any(node.ssh not in (None, "local") for node in self._cluster.nodes)
         if remote and _SSH not in sys.modules:
-            # paramiko takes a tenth of a second to import: not on the screen's time.
-            await asyncio.to_thread(importlib.import_module, _SSH)
+            # paramiko takes a tenth of a second to import: not on the screen's time. Neither is
+            # the probe made ready to be sent.
+            await asyncio.gather(
+                asyncio.to_thread(importlib.import_module, _SSH), asyncio.to_thread(bundle.payload)
+            )
         for node in self._cluster.nodes:
             link = self._link(node)
             self._links[node.name] = link

@@ -137,6 +137,7 @@ class NodeState:
         fault = _telling(snapshot)
         if fault is None and stale and age is not None:
             fault = f"nothing was heard of it for {age:.0f} s"
+        wait = (snapshot.next_try_at or now) - now
         view = NodeView(
             name=self.node.name,
             snapshot=snapshot,
@@ -144,6 +145,7 @@ class NodeState:
             age_seconds=age,
             fault=fault,
             stale=stale,
+            next_try_seconds=wait if wait > 0 else None,
         )
         self.views.renew(view, self.names, self._rates, self._placements)
         return view

@@ -82,7 +82,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
-    """One node: its latest snapshot, its age here in seconds, and its one most telling fault."""
+    """One node: its latest snapshot, its age here in seconds, and its one most telling fault.
+
+    `next_try_seconds` is how long until another attempt to reach it begins, None where none is
+    being waited for.
+    """
 
     name: str
     snapshot: NodeSnapshot
@@ -90,6 +94,7 @@ class NodeView:
     age_seconds: float | None
     fault: str | None = None
     stale: bool = False
+    next_try_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,14 @@ from llamatop.errors import Unreachable
 from llamatop.model.plan import Command
 
 from .base import Completed
+from .descriptors import exhausted
 from .ssh_channel import SshChannel
 from .ssh_config import SshOptions, route, target
 from .ssh_connect import connect
 from .ssh_link import Link
 from .streams import command_bytes, complete, shortened
 from .threads import in_thread
+from .turns import Turns
 
 OPEN_TIMEOUT_SECONDS: Final = 15.0
 ALIVE_SECONDS: Final = 2.0
@@ -30,7 +32,10 @@ RUNS_AT_ONCE: Final = 5
 
 
 class SshMachine:
-    """One machine behind ssh, shared by everything that talks to its node."""
+    """One machine behind ssh, shared by everything that talks to its node.
+
+    `turns` bounds how many machines are connected to at once.
+    """
 
     def __init__(
         self,
@@ -39,10 +44,12 @@ class SshMachine:
         *,
         ssh_config: Path | None = None,
         known_hosts: Path | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._name = name
         self._host = host
         self._options = SshOptions(ssh_config, known_hosts)
+        self._connect_turns = turns or Turns()
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -138,9 +145,12 @@ class SshMachine:
         await self._let_go("it was dead")
         link = Link()
         try:
-            await in_thread(lambda: connect(self._name, self._host, self._options, link))
-        except BaseException:
+            async with self._connect_turns.turn():
+                await in_thread(lambda: connect(self._name, self._host, self._options, link))
+        except BaseException as error:
             link.close("it was given up")
+            if isinstance(error, OSError) and (fault := exhausted(self._name, error)):
+                raise fault from None
             raise
         self._link = link
         self._guard = asyncio.create_task(self._watch(link))
