@@ -34,7 +34,7 @@ RUNS_AT_ONCE: Final = 5
 class SshMachine:
     """One machine behind ssh, shared by everything that talks to its node.
 
-    `turns` bounds how many machines are connected to at once.
+    `turns` bounds how many machines are logged in to at once.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class SshMachine:
         self._name = name
         self._host = host
         self._options = SshOptions(ssh_config, known_hosts)
-        self._connect_turns = turns or Turns()
+        self._logins = turns or Turns()
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -145,8 +145,9 @@ class SshMachine:
         await self._let_go("it was dead")
         link = Link()
         try:
-            async with self._connect_turns.turn():
-                await in_thread(lambda: connect(self._name, self._host, self._options, link))
+            await in_thread(
+                lambda: connect(self._name, self._host, self._options, link, self._logins)
+            )
         except BaseException as error:
             link.close("it was given up")
             if isinstance(error, OSError) and (fault := exhausted(self._name, error)):
