@@ -14,8 +14,9 @@ Group = Literal["change", "look", "move", "general"]
 class Key:
     """One key; `changes` marks what alters the cluster and is unbound when read-only.
 
-    `action` is Textual's; empty for keys that a panel binds itself and that stand here for the
-    help alone. `brief` is the word on the bottom line, empty to leave it out there.
+    `practice` marks what is for clusters to practise on alone. `action` is Textual's; empty for
+    keys that a panel binds itself and that stand here for the help alone. `brief` is the word on
+    the bottom line, empty to leave it out there.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Key:
     group: Group
     brief: str = ""
     changes: bool = False
+    practice: bool = False
 
 
 KEYS: tuple[Key, ...] = (
@@ -145,13 +147,23 @@ KEYS: tuple[Key, ...] = (
     Key("", "mouse", "", "click selects, click again opens, the wheel scrolls", "move"),
     Key("question_mark", "?", "app.help", "every key", "general", "help"),
     Key("ctrl+p", "^p", "app.command_palette", "every action and theme by name", "general"),
+    Key(
+        "F,shift+f",
+        "F",
+        "app.switches",
+        "bring a fault on in the demo, or take it back",
+        "general",
+        practice=True,
+    ),
     Key("q", "q", "app.leave", "quit; asks while a plan runs", "general", "quit"),
 )
 
 
-def keys(read_only: bool) -> list[Key]:
-    """The keys that do something here."""
-    return [key for key in KEYS if not (read_only and key.changes)]
+def keys(read_only: bool, practice: bool = False) -> list[Key]:
+    """The keys that do something here; `practice` where faults can be brought on."""
+    return [
+        key for key in KEYS if not (read_only and key.changes) and (practice or not key.practice)
+    ]
 
 
 def bindings(read_only: bool) -> list[Binding]:

@@ -18,6 +18,7 @@ from llamatop.app.render.palette import Palette
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
 from llamatop.app.screens.main import MainScreen
+from llamatop.app.switches import Switches
 from llamatop.collect.source import History, Source
 from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot
@@ -32,7 +33,8 @@ class LlamatopApp(ChangingApp):
     """Shows what `source` reads; changes things through `operator`, not at all without one.
 
     `opens` is for a source that takes time to make: it is entered after the first paint, left at
-    the end, and gives what `source` and `operator` then are; `first` is shown until then.
+    the end, and gives what `source` and `operator` then are; `first` is shown until then. With
+    `switches` a key brings faults on, and takes them back.
     """
 
     TITLE = "llamatop"
@@ -52,6 +54,7 @@ class LlamatopApp(ChangingApp):
         opens: Callable[[], Opened] | None = None,
         first: ClusterSnapshot | None = None,
         clock: Callable[[], float] = time.monotonic,
+        switches: Switches | None = None,
     ) -> None:
         super().__init__()
         latest = first if source is None else source.latest
@@ -64,6 +67,7 @@ class LlamatopApp(ChangingApp):
         self.silent_seconds: float | None = None
         self._opens = opens
         self.clock = clock
+        self.switches = switches
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
         self.palette = self._load_theme(theme)
@@ -88,6 +92,9 @@ class LlamatopApp(ChangingApp):
 
     def on_mount(self) -> None:
         """Paint first, then open what takes time."""
+        if self.switches is not None:
+            self.bind("F,shift+f", "switches", show=False)
+            self.say("this is the demo: F brings faults on and takes them back")
         if self._theme_fault:
             self.say(self._theme_fault, "warning")
         # Not call_after_refresh: a dialog opened before the first paint would hold that back.
@@ -171,6 +178,13 @@ class LlamatopApp(ChangingApp):
         from llamatop.app.screens.faults import FaultsScreen
 
         self.push_screen(FaultsScreen())
+
+    def action_switches(self) -> None:
+        """Faults to bring on."""
+        from llamatop.app.screens.switches import SwitchesScreen
+
+        if self.switches is not None and not isinstance(self.screen, SwitchesScreen):
+            self.push_screen(SwitchesScreen(self.switches))
 
     def action_help(self) -> None:
         """Every key."""

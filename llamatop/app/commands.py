@@ -27,7 +27,7 @@ class Commands(Provider):
                 f"{key.shown}: {key.text}",
                 partial(self.screen.run_action, key.action),
             )
-            for key in keys(app.read_only)
+            for key in keys(app.read_only, practice=app.switches is not None)
             if key.action and key.key not in ("ctrl+p", "escape")
         ]
         if not app.read_only:

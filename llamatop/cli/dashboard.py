@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from llamatop.app.app import LlamatopApp
+    from llamatop.app.switches import Switches
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
     from llamatop.model.declared import Cluster
@@ -28,8 +29,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.set_defaults(run=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    """Show the dashboard until the person quits; without a cluster, ask for one first."""
+def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
+    """Show the dashboard until the person quits; without a cluster, ask for one first.
+
+    With `switches` a key brings faults on.
+    """
     # Textual draws on standard error.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("the dashboard needs a terminal; `llamatop status` prints one sample")
@@ -37,22 +41,26 @@ def run(args: argparse.Namespace) -> int:
 
     cluster = find_cluster(args)
     if cluster is not None:
-        return show(cluster, theme=args.theme, read_only=args.read_only)
+        return show(cluster, theme=args.theme, read_only=args.read_only, switches=switches)
     return _first_run(args)
 
 
-def show(cluster: Cluster, *, theme: str | None, read_only: bool) -> int:
+def show(
+    cluster: Cluster, *, theme: str | None, read_only: bool, switches: Switches | None = None
+) -> int:
     """Paint at once, then connect; returns the exit status."""
     from llamatop.cli import interrupt
 
-    app = composed(cluster, theme=theme, read_only=read_only)
+    app = composed(cluster, theme=theme, read_only=read_only, switches=switches)
     interrupt.run(app.run_async())
     if app.return_code == interrupt.INTERRUPTED:
         return interrupt.INTERRUPTED
     return 70 if app.return_code else 0
 
 
-def composed(cluster: Cluster, *, theme: str | None, read_only: bool) -> LlamatopApp:
+def composed(
+    cluster: Cluster, *, theme: str | None, read_only: bool, switches: Switches | None = None
+) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
     from llamatop.app.app import LlamatopApp
 
@@ -62,7 +70,13 @@ def composed(cluster: Cluster, *, theme: str | None, read_only: bool) -> Llamato
             yield parts
 
     app = LlamatopApp(
-        None, None, theme=theme, read_only=read_only, opens=opens, first=nothing_known(cluster)
+        None,
+        None,
+        theme=theme,
+        read_only=read_only,
+        opens=opens,
+        first=nothing_known(cluster),
+        switches=switches,
     )
     return app
 

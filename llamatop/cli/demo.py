@@ -119,11 +119,12 @@ def _dashboard(args: argparse.Namespace) -> int:
         with undoing(lambda: _end(process)):
             # The dashboard's modules load while the cluster writes its files.
             from llamatop.cli import dashboard
+            from llamatop.demo.switches import Switches
 
             _await_files(process, log)
             args.cluster, args.hosts = directory / "cluster.toml", []
             os.environ.update(_keys(args))
-            return dashboard.run(args)
+            return dashboard.run(args, Switches(directory))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

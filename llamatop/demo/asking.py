@@ -138,7 +138,8 @@ class Asking:
 
     def _ask(self, request: Request) -> Response | None:
         """The worker's answer; None where it keeps the caller waiting."""
-        if self.worker.task is not self.task or not self._here:
+        listens = self.worker.task is self.task and self.worker.web.server is not None
+        if not listens or not self._here:
             response: Response | None = Response(0, {}, b"", REFUSED, refused=True)
         else:
             asked = Asked(request, self._key)

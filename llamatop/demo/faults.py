@@ -18,7 +18,7 @@ CRASHES_AFTER_SECONDS = 0.8
 CRASHES = 41
 STALE_PORTS = 100
 KEY = "demo-key"
-BAD = "    round-robin;\n"
+END, LEFT_OUT = "\n}\n", "\n# }\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,11 @@ def _workers(cluster: EmbeddedCluster) -> list[Worker]:
         for worker in machine.workers
         if machine.shape.ssh and worker.shape.engine == "llama-server"
     ]
-    return found[1:] + found[:1]
+    found = found[1:] + found[:1]
+    if not cluster.real_probes:
+        # What is read within the demo is read at every tick, whatever this computer has to do.
+        found.sort(key=lambda worker: worker.machine.nginx is not None)
+    return found
 
 
 def _carded(cluster: EmbeddedCluster) -> list[Worker]:
@@ -55,7 +59,8 @@ def _nodes(cluster: EmbeddedCluster) -> list[Machine]:
 
 
 def _hot(cluster: EmbeddedCluster) -> list[Machine]:
-    return [machine for machine in cluster.machines.values() if machine.cards]
+    found = [machine for machine in cluster.machines.values() if machine.cards]
+    return found[1:] + found[:1]
 
 
 def _balancers(cluster: EmbeddedCluster) -> list[Machine]:
@@ -195,12 +200,16 @@ async def _break_nginx(cluster: EmbeddedCluster, machine: Machine) -> None:
     # A file is seen to be newer than what runs from a tenth of a second on.
     await asyncio.sleep(NEWER_SECONDS)
     site = machine.root / "etc/nginx/sites-available/llama"
-    site.write_text(site.read_text().replace("{\n", "{\n" + BAD, 1))
+    text = site.read_text()
+    if text.endswith(END):
+        site.write_text(text.removesuffix(END) + LEFT_OUT)
 
 
 async def _mend_nginx(cluster: EmbeddedCluster, machine: Machine) -> None:
     site = machine.root / "etc/nginx/sites-available/llama"
-    site.write_text(site.read_text().replace(BAD, ""))
+    text = site.read_text()
+    if text.endswith(LEFT_OUT):
+        site.write_text(text.removesuffix(LEFT_OUT) + END)
     if machine.nginx is not None:
         await machine.nginx.reload()
 

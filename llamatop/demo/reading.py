@@ -218,7 +218,7 @@ def gpu(card: Card) -> Document:
         "pci_bus_id": card.bus,
     }
     if card.lost:
-        return {**found, "fault": LOST}
+        return {**found, "fault": LOST, "processes": {}}
     return {
         **found,
         "utilization_percent": card.utilization_percent,

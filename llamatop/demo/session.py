@@ -136,7 +136,7 @@ class Session:
         return thread
 
     def _to_channel(self, source: IO[bytes], send: Callable[[bytes], object]) -> None:
-        with contextlib.suppress(OSError), source:
+        with contextlib.suppress(OSError, EOFError), source:
             while data := source.read(CHUNK):
                 self.moving.wait()
                 send(data)

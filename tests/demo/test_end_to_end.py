@@ -6,9 +6,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-
-import pytest
 
 from .conftest import Demo, until
 
@@ -79,27 +78,28 @@ def test_stop_and_start_of_a_worker_are_read_back(demo: Demo) -> None:
     assert workers(status(demo))["node1/gpu1"]["health"] == "ok"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "seen"),
-    [
-        ("hang-worker", lambda s: workers(s)["node1/gpu1"]["health"] == "busy"),
-        ("crash-loop", lambda s: workers(s)["node1/gpu1"]["restarts"] > 40),
-        ("lost-gpu", lambda s: s["nodes"][0]["gpus"][1]["fault"]),
-        ("hot-gpu", lambda s: s["nodes"][0]["gpus"][1]["temperature_celsius"] > 85),
-        ("loading", lambda s: workers(s)["node1/gpu1"]["health"] == "loading"),
-        ("unauthorized", lambda s: workers(s)["node1/gpu1"]["health"] == "unauthorized"),
-        ("nginx-broken", lambda s: s["balancer"]["reload_pending"]),
-        ("dead-node", lambda s: not s["nodes"][1]["reachable"]),
-        ("partition", lambda s: not s["nodes"][1]["reachable"]),
-    ],
-)
-def test_a_fault_is_seen_and_ends_clean(
-    own_demo: Callable[..., Demo], kind: str, seen: Callable[[dict[str, Any]], object]
+def test_a_fault_of_the_command_line_is_there_from_the_start(
+    own_demo: Callable[..., Demo],
 ) -> None:
-    demo = own_demo("--fault", kind)
-    until(lambda: seen(status(demo)))
+    demo = own_demo("--fault", "crash-loop", "--fault", "dead-node")
+    until(lambda: workers(status(demo))["node1/gpu1"]["restarts"] > 40)
+    until(lambda: not status(demo)["nodes"][1]["reachable"])
     demo.end()
     assert demo.process.returncode == 0
     assert demo.process.stderr is not None
     assert demo.process.stderr.read() == ""
+
+
+def test_a_fault_without_a_victim_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "cluster.toml"
+    file.write_text('name = "alone"\n[[node]]\nname = "a"\nssh = "a"\n')
+    words = ("--fault", "nginx-broken", "--like", str(file), "--write", str(tmp_path / "demo"))
+    refused = subprocess.run(
+        [sys.executable, "-m", "llamatop.cli.main", "demo", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert "this cluster has nothing that it could strike; it can have dead-node" in refused.stderr

@@ -41,7 +41,8 @@ class HelpScreen(Dialog):
         palette = self.top.palette
         made: list[Text] = []
         for group, title in _GROUPS.items():
-            listed = [key for key in keys(self.top.read_only) if key.group == group]
+            shown = keys(self.top.read_only, practice=self.top.switches is not None)
+            listed = [key for key in shown if key.group == group]
             if listed:
                 made += [Text(), piece(f" {title}", palette["heading"])]
             for key in listed:
