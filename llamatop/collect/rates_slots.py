@@ -101,11 +101,13 @@ class SlotLedger:
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
         finals: dict[int, int] = {}
-        for slot in slots:
-            if slot.busy and slot.generated_tokens and not self._grows(slot):
-                before = self._before.get(slot.id)
-                if holds_leftovers(before, slot, self._most_steps(slots)):
-                    finals[slot.id] = _generated(slot)
+        doubtful = [
+            slot for slot in slots if slot.busy and slot.generated_tokens and not self._grows(slot)
+        ]
+        steps = self._most_steps(slots) if doubtful else None
+        for slot in doubtful:
+            if holds_leftovers(self._before.get(slot.id), slot, steps):
+                finals[slot.id] = _generated(slot)
         self._finals = finals
         self._shown = {slot.id: slot for slot in slots}
         return [cleared(slot) if slot.id in finals else slot for slot in slots] if finals else slots

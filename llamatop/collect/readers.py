@@ -79,8 +79,16 @@ def again(kind: type, before: object, read: object, value: object) -> object:
             continue
         if item is None:
             return None
-        if name == "slots":
-            figures[place] = _rows(item, was, figures[place])
+        if type(item) is shape.exact[place] and _is_plain(item):
+            figures[place] = item
+            continue
+        nested = shape.nested[place]
+        if name == "slots" or nested is not None:
+            figures[place] = (
+                _rows(item, was, figures[place])
+                if nested is None
+                else again(nested, was, figures[place], item)
+            )
             if figures[place] is None:
                 return None
             continue
@@ -98,12 +106,17 @@ def again(kind: type, before: object, read: object, value: object) -> object:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """A dataclass's fields in their order; `figures` gives their values in an instance."""
+    """A dataclass's fields in their order; `figures` gives their values in an instance.
+
+    `exact` is the type of a value that needs no reading, `nested` the dataclass that a value is.
+    """
 
     names: tuple[str, ...]
     readers: tuple[Reader, ...]
     required: tuple[bool, ...]
     places: dict[str, int]
+    exact: tuple[type | None, ...]
+    nested: tuple[type | None, ...]
     figures: Callable[[object], tuple[object, ...]]
 
 
@@ -111,6 +124,7 @@ class _Shape:
 def _shape(kind: type) -> _Shape:
     hints = typing.get_type_hints(kind)
     names = tuple(field.name for field in fields(kind))
+    plain = [_without_none(hints[name]) for name in names]
     return _Shape(
         names,
         tuple(_reader(hints[name]) for name in names),
@@ -118,8 +132,20 @@ def _shape(kind: type) -> _Shape:
             field.default is MISSING and field.default_factory is MISSING for field in fields(kind)
         ),
         {name: place for place, name in enumerate(names)},
+        tuple(hint if hint in _SCALARS else None for hint in plain),
+        tuple(typing.cast(type, hint) if is_dataclass(hint) else None for hint in plain),
         attrgetter(*names),
     )
+
+
+def _without_none(hint: typing.Any) -> typing.Any:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return next(one for one in typing.get_args(hint) if one is not type(None))
+    return hint
+
+
+def _is_plain(value: typing.Any) -> bool:
+    return type(value) in (str, bool) or -_LARGEST < value < _LARGEST
 
 
 def _rows(value: object, before: object, read: object) -> tuple[Slot, ...] | None:
@@ -198,7 +224,7 @@ def _reader(hint: typing.Any) -> Reader:
     origin = typing.get_origin(hint)
     arguments = typing.get_args(hint)
     if origin is typing.Union or origin is types.UnionType:
-        inner = _reader(next(one for one in arguments if one is not type(None)))
+        inner = _reader(_without_none(hint))
         return lambda value, path, complaints: (
             None if value is None else inner(value, path, complaints)
         )
