@@ -27,7 +27,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser(
         "demo",
         help="the dashboard over an embedded cluster",
-        description="The dashboard over an embedded cluster: real sockets, simulated machines.",
+        description="The dashboard over an embedded cluster: real sockets, simulated machines. "
+        "F in the dashboard brings trouble on and takes it back; with --write the file DIR/faults "
+        "does.",
         epilog=f"kinds of trouble for --fault:\n{kinds}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -190,6 +190,9 @@ class NodeLink:
             snapshot = upstreams.complete(decoder.snapshot(document, self._clock()), document)
             waiting = document.get("pending") if isinstance(document, dict) else None
             self.pending = tuple(waiting) if isinstance(waiting, list) else ()
+            if snapshot.tunnels != self.snapshot.tunnels:
+                # What was read through a tunnel that has changed since tells nothing any more.
+                self.identities.clear()
             if isinstance(document, dict):
                 self._identify(document.get("members"))
                 answered = document.get("answered")

@@ -7,31 +7,57 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-NAME = "Tesla P40"
-MEMORY_BYTES = 24576 * 2**20
 DRIVER = "550.163.01"
 CUDA = "12.4"
-POWER_LIMIT = 250.0
-SM_CLOCK_MAX = 1531
 SM_CLOCK_IDLE = 544
-MEMORY_CLOCK_MAX = 3615
 AMBIENT = 27.0
 SLOWDOWN_CELSIUS = 90.0
 DRIVER_BYTES = 10 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class CardKind:
+    """A make: what its driver calls it, and how fast it computes beside a Tesla P40."""
+
+    name: str
+    memory_bytes: int
+    power_limit: float
+    speed: float
+    sm_clock_max: int
+    memory_clock_max: int
+
+
+P40 = CardKind("Tesla P40", 24576 * 2**20, 250.0, 1.0, 1531, 3615)
+# By a word in the name of the node that has them.
+KINDS = {
+    "p40": P40,
+    "p100": CardKind("Tesla P100-PCIE-16GB", 16384 * 2**20, 250.0, 1.6, 1328, 715),
+    "3090": CardKind("NVIDIA GeForce RTX 3090", 24576 * 2**20, 350.0, 2.6, 2100, 9751),
+    "4090": CardKind("NVIDIA GeForce RTX 4090", 24564 * 2**20, 450.0, 2.9, 3105, 10501),
+    "a100": CardKind("NVIDIA A100-SXM4-80GB", 81920 * 2**20, 400.0, 5.5, 1410, 1593),
+}
+
+
+def kind_of(node: str) -> CardKind:
+    """The make of a node's cards, by its name."""
+    return next((kind for word, kind in KINDS.items() if word in node.lower()), P40)
 
 
 @dataclass(slots=True)
 class Card:
     """One card; `processes` maps the pid of a simulated process to its bytes here.
 
-    `load` is the share of time (0 to 1) that kernels run right now; set by the workers on it.
+    `load` is the share of time (0 to 1) that kernels run right now, and `sharers` how many
+    processes they are of; set by the workers on it.
     """
 
     index: int
     uuid: str
     bus: str
     random: Random
+    kind: CardKind = P40
     load: float = 0.0
+    sharers: int = 1
     utilization: float = 0.0
     power: float = 50.0
     temperature: float = 45.0
@@ -40,10 +66,10 @@ class Card:
     processes: dict[int, int] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, index: int, random: Random) -> Card:
+    def make(cls, index: int, random: Random, kind: CardKind = P40) -> Card:
         """A card with an identity of its own."""
         uuid = UUID(int=random.getrandbits(128), version=4)
-        return cls(index, f"GPU-{uuid}", f"00000000:{2 + index:02X}:00.0", random)
+        return cls(index, f"GPU-{uuid}", f"00000000:{2 + index:02X}:00.0", random, kind)
 
     @property
     def memory_bytes(self) -> int:
@@ -57,8 +83,8 @@ class Card:
 
     @property
     def speed(self) -> float:
-        """How fast it computes, 1 when nothing slows it."""
-        return 0.55 if self.throttled else 1.0
+        """How fast it computes for each process, 1 for a Tesla P40 that nothing slows."""
+        return (0.55 if self.throttled else 1.0) * self.kind.speed / self.sharers
 
     @property
     def performance_state(self) -> str:
@@ -72,21 +98,28 @@ class Card:
             return SM_CLOCK_IDLE
         if self.throttled:
             return 860
-        return SM_CLOCK_MAX - int(max(0.0, self.temperature - 60) * 6)
+        return self.kind.sm_clock_max - int(max(0.0, self.temperature - 60) * 6)
 
     @property
     def memory_clock(self) -> int:
         """In MHz."""
-        return MEMORY_CLOCK_MAX if self.processes else 405
+        return self.kind.memory_clock_max if self.processes else 405
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass under the present load."""
         self.utilization += (self.load - self.utilization) * (1 - math.exp(-seconds / 0.4))
-        held = 50.0 if self.processes else 10.0
-        aim = held + self.utilization * (172.0 - held) * self.speed + self.random.gauss(0, 2.0)
+        limit = self.kind.power_limit
+        held = limit * (0.2 if self.processes else 0.04)
+        slowed = 0.55 if self.throttled else 1.0
+        aim = held + self.utilization * (limit * 0.69 - held) * slowed + self.random.gauss(0, 2.0)
         self.power += (aim - self.power) * (1 - math.exp(-seconds / 0.6))
-        rise = 0.40 if self.overheating else 0.235
-        rest = AMBIENT + self.index * 2.5 + self.power * rise + (14 if self.overheating else 0)
+        # Sized to what it takes: a larger one has the larger cooler. In a full chassis warm air
+        # comes round again.
+        warmth = self.power * P40.power_limit / limit
+        rest = AMBIENT + self.index % 8 * 2.0 + warmth * 0.235
+        if self.overheating:
+            # Its air stands still, whatever it does.
+            rest = SLOWDOWN_CELSIUS + 1
         pace = 8.0 if self.overheating else 45.0
         self.temperature += (rest - self.temperature) * (1 - math.exp(-seconds / pace))
         self.temperature = min(self.temperature, SLOWDOWN_CELSIUS + 2)

@@ -70,7 +70,7 @@ class EmbeddedCluster:
         self.machines: dict[str, Machine] = {}
         self.controls: dict[str, Control] = {}
         self.sshds: dict[str, Sshd] = {}
-        self.workload: Workload | None = None
+        self.workloads: list[Workload] = []
         self.roads = Roads(self.machines)
         self.running: list[asyncio.Task[None]] = []
 
@@ -96,16 +96,7 @@ class EmbeddedCluster:
             self.machines[node.name] = machine
         if self.shape.balancer is not None:
             self._balance(self.machines[self.shape.balancer])
-        else:
-            self._send_requests(
-                Nobody(
-                    [
-                        f"{node.address}:{worker.port}"
-                        for node in self.shape.nodes
-                        for worker in node.workers
-                    ]
-                )
-            )
+        self._call_directly()
         for number, machine in enumerate(self.machines.values()):
             control = Control(machine, self.sockets / f"{number}.sock")
             if self.has_real_probe(machine):
@@ -118,7 +109,7 @@ class EmbeddedCluster:
 
     def _balance(self, front: Machine) -> None:
         """Give one machine nginx, and tunnels to the workers of the others."""
-        members: list[tuple[str, str]] = []
+        members: list[tuple[str, str, int]] = []
         port = shape.WORKER_PORT + len(front.shape.workers)
         for machine in self.machines.values():
             forwards = []
@@ -126,11 +117,12 @@ class EmbeddedCluster:
                 if not worker.member:
                     continue
                 name = f"{machine.name} {worker.unit.removesuffix('.service')}"
+                weight = len(worker.cards) if self.shape.weighted else 1
                 if machine is front or not machine.shape.ssh:
-                    members.append((f"{machine.address}:{worker.port}", name))
+                    members.append((f"{machine.address}:{worker.port}", name, weight))
                 else:
                     forwards.append(Forward(port, machine.address, worker.port))
-                    members.append((f"{front.address}:{port}", name))
+                    members.append((f"{front.address}:{port}", name, weight))
                     port += 1
             if forwards:
                 tunnel = Tunnel(front, machine.name, tuple(forwards))
@@ -138,14 +130,26 @@ class EmbeddedCluster:
         front.add_nginx(Nginx(front, configure(front.root, self.shape, members)))
         nginx = front.nginx
         assert nginx is not None
-        self._send_requests(nginx)
+        slots = sum(one.parallel for node in self.shape.nodes for one in node.workers if one.member)
+        self._send_requests(nginx, slots)
 
-    def _send_requests(self, chooser: Chooser) -> None:
-        slots = sum(
-            worker.parallel for node in self.shape.nodes for worker in node.workers if worker.member
-        )
-        self.workload = Workload(
-            chooser, self.shape.upstream, slots, self.roads.reach, self.random, long=self.many
+    def _call_directly(self) -> None:
+        """What no balancer leads to is asked by people who know where it is."""
+        workers = [
+            (f"{node.address}:{worker.port}", worker.parallel)
+            for node in self.shape.nodes
+            for worker in node.workers
+            if self.shape.balancer is None or not worker.member
+        ]
+        if workers:
+            slots = sum(slots for _, slots in workers)
+            self._send_requests(Nobody([address for address, _ in workers]), slots)
+
+    def _send_requests(self, chooser: Chooser, slots: int) -> None:
+        self.workloads.append(
+            Workload(
+                chooser, self.shape.upstream, slots, self.roads.reach, self.random, long=self.many
+            )
         )
 
     def environ(self, machine: Machine) -> dict[str, str]:
@@ -209,12 +213,14 @@ class EmbeddedCluster:
                 totals.decodes = int(totals.generated_tokens / 2.2)
                 totals.busy_slots = int(totals.decodes * 2.3)
                 engine.clock = now - SEASON_SECONDS
-        if self.workload is not None:
-            self.workload.started = now - SEASON_SECONDS
+        if self.workloads:
+            for workload in self.workloads:
+                workload.started = now - SEASON_SECONDS
             pause = 0.5 if self.many else 0.1
             for step in range(int(SEASON_SECONDS / pause)):
                 moment = now - SEASON_SECONDS + step * pause
-                self.workload.advance(moment)
+                for workload in self.workloads:
+                    workload.advance(moment)
                 for machine in self.machines.values():
                     machine.advance(moment, pause)
         for machine in self.machines.values():
@@ -290,8 +296,8 @@ class EmbeddedCluster:
                 # Tokens that somebody takes one by one come as they are made.
                 if place % turns == turn % turns or machine.streams:
                     machine.catch_up()
-            if self.workload is not None:
-                self.workload.advance(time.monotonic())
+            for workload in self.workloads:
+                workload.advance(time.monotonic())
 
     async def _show(self) -> None:
         while True:

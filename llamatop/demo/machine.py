@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from .balancer import Nginx
-from .card import Card
+from .card import Card, kind_of
 from .journal import Journal
 from .other_engines import KINDS
 from .shape import NodeShape, WorkerShape
@@ -41,7 +41,7 @@ class Machine:
         # The monotonic clock is this machine's own, and so then is the moment of boot.
         booted = time.time() - time.monotonic()
         self.table = TaskTable(root / "proc", self.name, booted)
-        self.cards = [Card.make(index, random) for index in range(shape.cards)]
+        self.cards = [Card.make(index, random, kind_of(shape.name)) for index in range(shape.cards)]
         self.units: dict[str, Unit] = {}
         self.workers: list[Worker] = []
         self.tunnels: list[Tunnel] = []
@@ -136,12 +136,15 @@ class Machine:
         for worker in self.workers:
             worker.advance(now)
         for card in self.cards:
-            card.load = 0.0
+            card.load, card.sharers = 0.0, 0
         for worker in self.workers:
             for place, number in enumerate(worker.shape.cards):
                 card = self.cards[number]
-                card.load = min(1.0, card.load + worker.load_on(place))
+                load = worker.load_on(place)
+                card.load = min(1.0, card.load + load)
+                card.sharers += load > 0
         for card in self.cards:
+            card.sharers = max(card.sharers, 1)
             card.advance(seconds)
 
     def refresh(self) -> None:

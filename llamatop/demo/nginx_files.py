@@ -24,10 +24,10 @@ class Member:
     backup: bool
 
 
-def configure(root: Path, shape: ClusterShape, members: list[tuple[str, str]]) -> Path:
+def configure(root: Path, shape: ClusterShape, members: list[tuple[str, str, int]]) -> Path:
     """Write the configuration of a fresh machine under `root`; gives the main file's path.
 
-    `members` are (address, comment).
+    `members` are (address, comment, weight).
     """
     base = root / "etc/nginx"
     for folder in ("sites-available", "sites-enabled", "conf.d"):
@@ -46,14 +46,17 @@ def configure(root: Path, shape: ClusterShape, members: list[tuple[str, str]]) -
         f"    include {base}/sites-enabled/*;\n"
         "}\n"
     )
-    width = max((len(address) for address, _ in members), default=0) + 1
-    servers = "".join(
-        f"    server {address + ';':{width}}  # {comment}\n" for address, comment in members
-    )
+    lines = [
+        (address if weight == 1 else f"{address} weight={weight}", comment)
+        for address, comment, weight in members
+    ]
+    width = max((len(line) for line, _ in lines), default=0) + 1
+    servers = "".join(f"    server {line + ';':{width}}  # {comment}\n" for line, comment in lines)
+    method = "    least_conn;\n" if shape.least_conn else ""
     host = shape.node(shape.balancer).address if shape.balancer else "127.0.0.1"
     site = base / "sites-available/llama"
     site.write_text(
-        f"upstream {shape.upstream} {{\n    least_conn;\n{servers}}}\n\n"
+        f"upstream {shape.upstream} {{\n{method}{servers}}}\n\n"
         "server {\n"
         f"    listen {host}:{FRONT_PORT};\n"
         "    location / {\n"

@@ -16,8 +16,7 @@ from llamatop.probe import launch, nvml, wire
 from llamatop.probe.conversation import address
 
 from .asking import Asking
-from .card import MEMORY_BYTES as CARD_BYTES
-from .card import MEMORY_CLOCK_MAX, NAME, POWER_LIMIT, SM_CLOCK_MAX, Card
+from .card import Card
 from .smi import MIB, throttle_bits
 from .tasks import MEMORY_BYTES, Task
 from .unit import Unit
@@ -214,7 +213,7 @@ def gpu(card: Card) -> Document:
         "source": "nvidia-smi",
         "index": card.index,
         "uuid": card.uuid,
-        "name": NAME,
+        "name": card.kind.name,
         "pci_bus_id": card.bus,
     }
     if card.lost:
@@ -223,14 +222,14 @@ def gpu(card: Card) -> Document:
         **found,
         "utilization_percent": card.utilization_percent,
         "memory_used_bytes": card.memory_bytes // MIB * MIB,
-        "memory_total_bytes": CARD_BYTES,
+        "memory_total_bytes": card.kind.memory_bytes,
         "power_watts": round(card.power, 1),
-        "power_limit_watts": POWER_LIMIT,
+        "power_limit_watts": card.kind.power_limit,
         "temperature_celsius": round(card.temperature),
         "sm_clock_mhz": card.sm_clock,
-        "sm_clock_max_mhz": SM_CLOCK_MAX,
+        "sm_clock_max_mhz": card.kind.sm_clock_max,
         "memory_clock_mhz": card.memory_clock,
-        "memory_clock_max_mhz": MEMORY_CLOCK_MAX,
+        "memory_clock_max_mhz": card.kind.memory_clock_max,
         "throttle": nvml.throttle(throttle_bits(card)),
         "pcie_generation": 3 if card.load else 1,
         "pcie_generation_max": 3,

@@ -82,6 +82,7 @@ class ClusterShape:
     """The whole cluster; the balancer runs on `balancer`, None where there is none.
 
     `jump` is the address of a host in front of all nodes, None where they are reached directly.
+    Without `least_conn` nginx goes round; `weighted` members count as often as they have cards.
     """
 
     name: str
@@ -89,6 +90,8 @@ class ClusterShape:
     balancer: str | None
     upstream: str = UPSTREAM
     jump: str | None = None
+    least_conn: bool = True
+    weighted: bool = False
 
     def node(self, name: str) -> NodeShape:
         """The node called `name`; raises KeyError where there is none."""

@@ -5,16 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .card import (
-    CUDA,
-    DRIVER,
-    MEMORY_BYTES,
-    MEMORY_CLOCK_MAX,
-    NAME,
-    POWER_LIMIT,
-    SM_CLOCK_MAX,
-    Card,
-)
+from .card import CUDA, DRIVER, Card
 
 if TYPE_CHECKING:
     from .control import Output
@@ -33,20 +24,24 @@ def throttle_bits(card: Card) -> int:
 def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
     """Every field that can be asked for, with its unit."""
     hot = "Active" if card.throttled else "Not Active"
-    used, total = card.memory_bytes // MIB, MEMORY_BYTES // MIB
+    used, total = card.memory_bytes // MIB, card.kind.memory_bytes // MIB
     clocks = {
         "sm": (str(card.sm_clock), "MHz"),
         "gr": (str(card.sm_clock), "MHz"),
         "mem": (str(card.memory_clock), "MHz"),
     }
-    maxima = {"sm": SM_CLOCK_MAX, "gr": SM_CLOCK_MAX, "mem": MEMORY_CLOCK_MAX}
+    maxima = {
+        "sm": card.kind.sm_clock_max,
+        "gr": card.kind.sm_clock_max,
+        "mem": card.kind.memory_clock_max,
+    }
     names = {"sm": "sm", "gr": "graphics", "mem": "memory"}
     fields = {
         "index": (str(card.index), ""),
         "uuid": (card.uuid, ""),
         "gpu_uuid": (card.uuid, ""),
-        "name": (NAME, ""),
-        "gpu_name": (NAME, ""),
+        "name": (card.kind.name, ""),
+        "gpu_name": (card.kind.name, ""),
         "count": (str(count), ""),
         "driver_version": (DRIVER, ""),
         "serial": (f"03240171{card.index:05d}", ""),
@@ -62,10 +57,10 @@ def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
         "power.draw": (f"{card.power:.2f}", "W"),
         "power.draw.instant": (f"{card.power:.2f}", "W"),
         "power.draw.average": (f"{card.power:.2f}", "W"),
-        "power.limit": (f"{POWER_LIMIT:.2f}", "W"),
-        "enforced.power.limit": (f"{POWER_LIMIT:.2f}", "W"),
-        "power.default_limit": (f"{POWER_LIMIT:.2f}", "W"),
-        "power.max_limit": (f"{POWER_LIMIT:.2f}", "W"),
+        "power.limit": (f"{card.kind.power_limit:.2f}", "W"),
+        "enforced.power.limit": (f"{card.kind.power_limit:.2f}", "W"),
+        "power.default_limit": (f"{card.kind.power_limit:.2f}", "W"),
+        "power.max_limit": (f"{card.kind.power_limit:.2f}", "W"),
         "power.min_limit": ("125.00", "W"),
         "power.management": ("Enabled", ""),
         "temperature.gpu": (str(round(card.temperature)), ""),
@@ -117,7 +112,7 @@ def _processes(machine: Machine, card: Card) -> list[dict[str, tuple[str, str]]]
         path = task.argv[0] if task else "[Not Found]"
         rows.append(
             {
-                "gpu_name": (NAME, ""),
+                "gpu_name": (card.kind.name, ""),
                 "gpu_bus_id": (card.bus, ""),
                 "gpu_serial": (f"03240171{card.index:05d}", ""),
                 "gpu_uuid": (card.uuid, ""),
@@ -160,11 +155,13 @@ def _screen(machine: Machine) -> str:
     text += f"NVIDIA-SMI {DRIVER}   Driver Version: {DRIVER}   CUDA Version: {CUDA}\n" + bar
     for card in machine.cards:
         if card.lost:
-            text += f"| {card.index:3d}  {NAME:34} | {card.bus:22} | {'ERR!':>20} |\n" + bar
+            text += (
+                f"| {card.index:3d}  {card.kind.name:34} | {card.bus:22} | {'ERR!':>20} |\n" + bar
+            )
             continue
-        used = f"{card.memory_bytes // MIB}MiB / {MEMORY_BYTES // MIB}MiB"
-        text += f"| {card.index:3d}  {NAME:34} | {card.bus:22} | {'0':>20} |\n"
-        power = f"{card.power:.0f}W / {POWER_LIMIT:.0f}W"
+        used = f"{card.memory_bytes // MIB}MiB / {card.kind.memory_bytes // MIB}MiB"
+        text += f"| {card.index:3d}  {card.kind.name:34} | {card.bus:22} | {'0':>20} |\n"
+        power = f"{card.power:.0f}W / {card.kind.power_limit:.0f}W"
         left = f"N/A {card.temperature:3.0f}C  {card.performance_state}  {power}"
         text += f"| {left:39} | {used:>22} | {card.utilization_percent:>10}%  Default |\n" + bar
     text += "| Processes: GPU   PID   Type   Process name   GPU Memory\n"
@@ -203,7 +200,7 @@ async def nvidia_smi(machine: Machine, argv: list[str], output: Output) -> int:
         rows = [row for card in alive for row in _processes(machine, card)]
         return _query(rows, asked, form, output)
     if "-L" in given or "--list-gpus" in given:
-        output.write("".join(f"GPU {c.index}: {NAME} (UUID: {c.uuid})\n" for c in alive))
+        output.write("".join(f"GPU {c.index}: {c.kind.name} (UUID: {c.uuid})\n" for c in alive))
         return 0
     output.write(_screen(machine))
     return 0

@@ -10,8 +10,21 @@ import pytest
 from llamatop import config
 from llamatop.demo import like
 
-from .conftest import Demo
+from .conftest import Demo, until
+from .test_end_to_end import status, workers
 
+# What is particular to each: a figure of its workers, and what they must say.
+PARTICULAR: dict[str, tuple[str, list[object]]] = {
+    "behind-a-jump-host": ("membership", ["in"] * 6),
+    "fleet-64x8": ("membership", ["in"] * 512),
+    "mixed-cards": ("membership", ["in", "in", "absent", "absent", "absent", "in"]),
+    "mixed-engines": ("engine", [*["llama-server"] * 2, "ollama", "llama-server", "vllm", None]),
+    "ollama-weighted": ("topology", ["per-gpu", "per-gpu", "layer-split"]),
+    "one-machine": ("topology", ["per-gpu"] * 2),
+    "p40-2x2": ("membership", ["in"] * 4),
+    "sixteen-instances": ("topology", ["shared"] * 16),
+    "vllm-tensor-parallel": ("topology", ["tensor-split"]),
+}
 SAMPLES = sorted((Path(__file__).parents[2] / "sample_clusters").glob("*.toml"))
 
 
@@ -27,8 +40,24 @@ def test_a_sample_loads_and_can_be_embedded(path: Path) -> None:
         assert max(card for worker in node.workers for card in worker.cards) < node.cards
 
 
-def test_there_are_samples() -> None:
-    assert len(SAMPLES) >= 4
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_a_sample_opens_in_the_demo(
+    own_demo: Callable[..., Demo], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LLAMA_API_KEY", "VLLM_API_KEY"):
+        monkeypatch.setenv(name, "demo")
+    figure, expected = PARTICULAR[path.stem]
+    demo = own_demo("--like", str(path))
+
+    def well() -> bool:
+        sample = status(demo)
+        seen = [worker[figure] for worker in workers(sample).values()]
+        assert [node["name"] for node in sample["nodes"]] == [
+            node.name for node in config.load(path).nodes
+        ]
+        return sample["healthy"] is True and seen == expected
+
+    until(well)
 
 
 def test_nodes_behind_a_jump_host_are_reached_through_it(own_demo: Callable[..., Demo]) -> None:

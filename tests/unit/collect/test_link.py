@@ -93,6 +93,30 @@ def test_patches_become_snapshots() -> None:
     virtual.run(work())
 
 
+def test_what_was_read_through_a_tunnel_is_forgotten_when_the_tunnel_changes() -> None:
+    tunnel = {"direction": "L", "listen": "127.0.0.1:1", "destination": "node2"}
+
+    async def work() -> None:
+        machine = FakeMachine("node1", probe=lambda channel, _: None)
+        async with linked(machine) as watched:
+            while not machine.channels:
+                await asyncio.sleep(0.1)
+            channel = machine.channels[0]
+            members = {"127.0.0.1:1": {"identity": "77", "reads": 1}}
+            first = {"0": {**tunnel, "target": "127.0.0.1:37081"}}
+            channel.say({"tick": 0, "tunnels": first, "members": members})
+            await watched.until(1)
+            assert watched.link.identities["127.0.0.1:1"][0] == "77"
+            channel.say({"tick": 1})
+            await watched.until(2)
+            assert watched.link.identities.keys() == members.keys()
+            channel.say({"tick": 2, "tunnels": {"0": {"target": "127.0.0.1:37181"}}})
+            await watched.until(3)
+            assert watched.link.identities == {}
+
+    virtual.run(work())
+
+
 def test_the_configuration_follows_the_payload_and_beats_follow_each_second() -> None:
     async def work() -> None:
         machine = FakeMachine("node1", probe=ticking(lambda tick: {}))
