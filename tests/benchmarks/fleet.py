@@ -60,7 +60,12 @@ def reading(file: Path) -> Figures:
     seen = json.loads(subprocess.run(words, stdout=subprocess.PIPE, check=True).stdout)
     yield "reading alone: first node; all nodes", _arrivals(seen["first"], seen["all"])
     yield "reading alone: processor until all are connected", f"{seen['connecting_cpu']:.2f} s"
+    a_line = 1000 * seen["cpu"] / max(1, seen["lines"])
     yield "reading alone", share(seen["cpu"], seen["wall"])
+    yield (
+        "the same a line of a node, all told",
+        f"{a_line:.2f} ms, × {NODES} {a_line * NODES:.0f} ms",
+    )
     oldest = seen["oldest"]
     yield (
         "oldest figure as a tick is shown: median; largest (1.5 s)",

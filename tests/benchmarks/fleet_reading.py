@@ -33,7 +33,6 @@ class Reading:
         self.all: float | None = None
         self.whole = asyncio.Event()
         self.oldest: list[float] = []
-        self.composed: list[int] = []
 
     async def read(self, collector: Collector) -> None:
         tick = 0
@@ -50,6 +49,11 @@ class Reading:
                 self.oldest.append(max((node.age_seconds or 0.0 for node in reached), default=0.0))
 
 
+def ticks(collector: Collector) -> int:
+    """How many lines all nodes have sent."""
+    return sum(node.snapshot.tick or 0 for node in collector.latest.nodes)
+
+
 async def measure(file: Path, seconds: float, started: float) -> dict[str, object]:
     reading = Reading(started)
     async with opened(config.load(file)) as (collector, _):
@@ -59,8 +63,10 @@ async def measure(file: Path, seconds: float, started: float) -> dict[str, objec
         connecting = time.process_time()
         await asyncio.sleep(SETTLE_SECONDS)
         reading.oldest.clear()
+        lines = ticks(collector)
         cpu, wall = time.process_time(), time.monotonic()
         await asyncio.sleep(seconds)
+        lines = ticks(collector) - lines
         cpu, wall = time.process_time() - cpu, time.monotonic() - wall
         task.cancel()
         return {
@@ -69,6 +75,7 @@ async def measure(file: Path, seconds: float, started: float) -> dict[str, objec
             "connecting_cpu": connecting,
             "cpu": cpu,
             "wall": wall,
+            "lines": lines,
             "oldest": sorted(reading.oldest),
             "memory": resident_bytes(os.getpid()),
             "threads": threading.active_count(),
