@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -17,6 +18,9 @@ from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster
 from llamatop.transport.machines import Machines
 
+# Objects made and not yet freed before Python looks for cycles among them. With its own 700 it
+# looks forty times a second at a large cluster's figures, which are renewed and hold no cycle.
+CYCLES_AFTER = (50_000, 20, 50)
 PATIENCE_SECONDS = 3.0
 LONGEST_SECONDS = 20.0
 _KEEPING_SECONDS = 5.0
@@ -39,6 +43,7 @@ async def opened(
 
     `tell` hears at once of every event that is announced here, not seen on a node.
     """
+    gc.set_threshold(*CYCLES_AFTER)
     machines = Machines(cluster)
     try:
         secrets = config.secrets(cluster, os.environ)

@@ -79,6 +79,7 @@ def _node(
         "reachable": node.reachable,
         "age_seconds": _rounded(node.age_seconds, 3),
         "fault": node.fault,
+        "next_try_seconds": _rounded(node.next_try_seconds, 1),
         "host": {
             "cpu_percent": _rounded(host.cpu_percent, 1),
             "memory_used_bytes": host.memory_used_bytes,

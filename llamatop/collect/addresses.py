@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 
@@ -21,6 +22,7 @@ class Address:
         return is_loopback(self.host)
 
 
+@lru_cache(maxsize=4096)
 def parse(text: str, default_port: int | None = None) -> Address | None:
     """`host:port`, `[v6]:port`, `:port`, `port` or `host` (with a default port); None otherwise."""
     text = text.strip()
@@ -54,6 +56,7 @@ def of_url(url: str) -> Address | None:
     return Address(parts.hostname.lower(), port or (443 if parts.scheme == "https" else 80))
 
 
+@lru_cache(maxsize=4096)
 def is_loopback(host: str) -> bool:
     """Whether `host` is this machine to itself: localhost, 127.0.0.0/8, ::1, or every interface."""
     if host in ("", "*", "localhost", "ip6-localhost"):

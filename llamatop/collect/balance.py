@@ -1,4 +1,4 @@
-"""The balancer's part of a snapshot: which node it is, its members, and each worker's state."""
+"""The balancer's part of a snapshot: which node it is, its members, and each worker's standing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from llamatop.collect.membership import (
     membership,
     state_of,
 )
+from llamatop.collect.node_views import Standing
 from llamatop.model.cluster import Membership, MemberView, WorkerView
 from llamatop.model.declared import Balancer
 from llamatop.model.observed import BalancerSample, UpstreamMember
@@ -24,19 +25,20 @@ from llamatop.model.observed import BalancerSample, UpstreamMember
 class Balance:
     """The balancer with its members; all empty where there is none or it is not known.
 
-    `ask` are the member addresses behind which the balancer's node should ask who answers.
+    `standings` are the workers', by name. `ask` are the member addresses behind which the
+    balancer's node should ask who answers.
     """
 
     balancer: Balancer | None = None
     sample: BalancerSample | None = None
     members: tuple[MemberView, ...] = ()
-    workers: tuple[WorkerView, ...] = ()
+    standings: Mapping[str, Standing] = field(default_factory=dict)
     ask: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
 class Balancing:
-    """Finds the balancer and joins it with the workers; what did not change is not matched again.
+    """Finds the balancer and joins it with the workers; what did not change is not joined again.
 
     `declared` is the cluster file's; `searching` whether any node may be it (HOST… alone).
     """
@@ -45,11 +47,13 @@ class Balancing:
     searching: bool
     _inputs: dict[str, object] = field(default_factory=dict)
     _matchings: dict[str, Matching] = field(default_factory=dict)
+    _joined_by: tuple[object, ...] = ()
+    _joined: Balance = field(default_factory=Balance)
 
     def join(
         self,
         samples: Mapping[str, BalancerSample],
-        endpoints: Sequence[Endpoint],
+        endpoints: tuple[Endpoint, ...],
         roads: Roads,
         workers: Sequence[WorkerView],
     ) -> Balance:
@@ -57,16 +61,13 @@ class Balancing:
         if self.declared is not None:
             sample = samples.get(self.declared.node)
             if sample is None or sample.members is None:
-                return Balance(self.declared, sample, (), tuple(workers))
-            matching = self._match(self.declared.node, sample.members, endpoints, roads)
+                return Balance(self.declared, sample)
             unread = sample.fault
-            sample = replace(sample, fault=sample.fault or _misnamed(self.declared, sample.members))
-            balance = self._joined(
-                self.declared, sample, sample.members or (), matching, workers, unread
-            )
-            return replace(balance, ask=to_ask(balance, matching, endpoints, roads))
+            if unread is None and (fault := _misnamed(self.declared, sample.members)):
+                sample = replace(sample, fault=fault)
+            return self._join(self.declared, sample, endpoints, roads, workers, unread)
         if not self.searching:
-            return Balance(workers=tuple(workers))
+            return Balance()
         best: tuple[int, str, str] | None = None
         for node, sample in samples.items():
             matching = self._match(node, sample.members or (), endpoints, roads)
@@ -74,71 +75,105 @@ class Balancing:
             if leading is not None and (best is None or leading[1] > best[0]):
                 best = (leading[1], node, leading[0])
         if best is None:
-            return Balance(workers=tuple(workers))
+            return Balance()
         _, node, upstream = best
         sample = samples[node]
-        balance = self._joined(
-            Balancer(node=node, upstream=upstream, kind=sample.kind),
-            sample,
-            sample.members or (),
-            self._matchings[node],
-            workers,
-            sample.fault,
-        )
-        return replace(balance, ask=to_ask(balance, self._matchings[node], endpoints, roads))
+        balancer = Balancer(node=node, upstream=upstream, kind=sample.kind)
+        return self._join(balancer, sample, endpoints, roads, workers, sample.fault)
 
     def _match(
         self,
         node: str,
         members: tuple[UpstreamMember, ...],
-        endpoints: Sequence[Endpoint],
+        endpoints: tuple[Endpoint, ...],
         roads: Roads,
     ) -> Matching:
-        inputs = (members, tuple(endpoints), roads)
+        inputs = (members, endpoints, roads)
         if self._inputs.get(node) != inputs:
             self._inputs[node] = inputs
             addresses = [member.address for member in members]
             self._matchings[node] = match(node, addresses, endpoints, roads)
         return self._matchings[node]
 
-    @staticmethod
-    def _joined(
+    def _join(
+        self,
         balancer: Balancer,
         sample: BalancerSample,
-        members: tuple[UpstreamMember, ...],
-        matching: Matching,
+        endpoints: tuple[Endpoint, ...],
+        roads: Roads,
         workers: Sequence[WorkerView],
         unread: str | None,
     ) -> Balance:
         """`unread` says which of nginx's files is not known: a worker may stand in that one."""
-        worker_of = matching.worker_of
-        ours = {balancer.upstream} | {
-            member.upstream for member in members if worker_of.get(member.address) is not None
-        }
-        by_name = {worker.name: worker for worker in workers}
-        lines: dict[str, list[MemberView]] = {}
-        views = []
-        for member in members:
-            if member.upstream not in ours:
-                continue
-            name = worker_of.get(member.address)
-            worker = by_name.get(name) if name is not None else None
-            view = MemberView(
-                upstream=member.upstream,
-                address=member.address,
-                state=state_of(member, _serves(sample, member.address, worker)),
-                worker=name,
-                weight=member.weight if member.weight is not None else 1,
-            )
-            views.append(view)
-            if name is not None:
-                lines.setdefault(name, []).append(view)
-        near = {member.address for member in members if member.upstream in ours}
-        joined = [
-            _worker(worker, lines.get(worker.name, []), matching, near, unread)
-            for worker in workers
-        ]
-        return Balance(balancer, sample, tuple(views), tuple(joined))
+        members = sample.members or ()
+        matching = self._match(balancer.node, members, endpoints, roads)
+        busy = _serving(sample, members, matching, workers)
+        # A matching is made anew whenever a member, a worker or a road to one changes.
+        made_by = (balancer, matching, busy, unread)
+        known = self._joined_by
+        if not known or known[1] is not matching or known != made_by:
+            self._joined_by = made_by
+            self._joined = _joined(balancer, members, matching, busy, endpoints, roads, unread)
+        return replace(self._joined, sample=sample)
+
+
+def _serving(
+    sample: BalancerSample,
+    members: Sequence[UpstreamMember],
+    matching: Matching,
+    workers: Sequence[WorkerView],
+) -> frozenset[str]:
+    """The addresses that are down with requests still running: on the worker, or in old nginx."""
+    down = {member.address for member in members if member.down}
+    if not down:
+        return frozenset()
+    draining = sample.draining_connections or {}
+    busy = {
+        worker.name for worker in workers if worker.slots_busy or worker.sample.requests_processing
+    }
+    return frozenset(
+        address
+        for address in down
+        if draining.get(address) or matching.worker_of.get(address) in busy
+    )
+
+
+def _joined(
+    balancer: Balancer,
+    members: Sequence[UpstreamMember],
+    matching: Matching,
+    busy: frozenset[str],
+    endpoints: Sequence[Endpoint],
+    roads: Roads,
+    unread: str | None,
+) -> Balance:
+    worker_of = matching.worker_of
+    ours = {balancer.upstream} | {
+        member.upstream for member in members if worker_of.get(member.address) is not None
+    }
+    known = {endpoint.name for endpoint in endpoints}
+    lines: dict[str, list[MemberView]] = {}
+    views = []
+    for member in members:
+        if member.upstream not in ours:
+            continue
+        name = worker_of.get(member.address)
+        view = MemberView(
+            upstream=member.upstream,
+            address=member.address,
+            state=state_of(member, member.address in busy),
+            worker=name,
+            weight=member.weight if member.weight is not None else 1,
+        )
+        views.append(view)
+        if name in known:
+            lines.setdefault(name, []).append(view)
+    near = {member.address for member in members if member.upstream in ours}
+    standings = {
+        name: _standing(name, lines.get(name, []), matching, near, unread) for name in known
+    }
+    balance = Balance(balancer, None, tuple(views), standings)
+    return replace(balance, ask=to_ask(balance, matching, endpoints, roads))
 
 
 def to_ask(
@@ -175,33 +210,19 @@ def _misnamed(declared: Balancer, members: Sequence[UpstreamMember]) -> str | No
     )
 
 
-def _serves(sample: BalancerSample, address: str, worker: WorkerView | None) -> bool:
-    """Whether requests still run behind a member: on the worker, or in an old nginx process."""
-    if (sample.draining_connections or {}).get(address):
-        return True
-    if worker is None:
-        return False
-    return bool(worker.slots_busy) or bool(worker.sample.requests_processing)
-
-
-def _worker(
-    worker: WorkerView,
+def _standing(
+    name: str,
     lines: Sequence[MemberView],
     matching: Matching,
     near: set[str],
     unread: str | None,
-) -> WorkerView:
+) -> Standing:
     state: Membership | None = membership([line.state for line in lines])
     fault = None
-    if not lines and near.intersection(matching.doubts.get(worker.name, ())):
+    if not lines and near.intersection(matching.doubts.get(name, ())):
         state = None
-        fault = matching.fault(worker.name)
+        fault = matching.fault(name)
     elif not lines and unread is not None:
         state = None
-        fault = f"it is not known whether {worker.name} is a member: {unread}"
-    return replace(
-        worker,
-        membership=state,
-        membership_fault=fault,
-        members=tuple((line.upstream, line.address) for line in lines),
-    )
+        fault = f"it is not known whether {name} is a member: {unread}"
+    return Standing(state, fault, tuple((line.upstream, line.address) for line in lines))

@@ -8,38 +8,25 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import Protocol, Self
 
-from llamatop.collect import leftovers, resolve
-from llamatop.collect.balance import Balancing
+from llamatop.collect import resolve
+from llamatop.collect.compose import Composer, Link
 from llamatop.collect.configuration import configuration
-from llamatop.collect.events import EventLog
-from llamatop.collect.health import healthy, totals
-from llamatop.collect.hints import Hints
 from llamatop.collect.history import Ring
 from llamatop.collect.journal import journal_lines, unit_of
 from llamatop.collect.link import NodeLink
-from llamatop.collect.membership import Endpoint, Roads
-from llamatop.collect.node_state import NodeState
-from llamatop.model.cluster import (
-    ClusterSnapshot,
-    Event,
-    GpuView,
-    NodeView,
-    WorkerView,
-)
+from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.observed import NodeSnapshot
 from llamatop.model.plan import Plan
+from llamatop.probe import bundle
 from llamatop.transport.base import Machine
 
-if TYPE_CHECKING:
-    from llamatop.collect.http_link import HttpLink
-
 SOON_SECONDS = 0.05
+PAUSE_SECONDS = 0.2
 MOST_DOCUMENTS = 6
 _SSH = "llamatop.transport.ssh"
 
@@ -78,29 +65,16 @@ class Collector:
         self._secrets = dict(secrets or {})
         self._clock = clock
         self._now = now
-        interval = cluster.interval_seconds
-        self._states = {node.name: NodeState(node, interval) for node in cluster.nodes}
-        self._links: dict[str, NodeLink | HttpLink] = {}
-        self._events = EventLog(now)
-        self._history = Ring(interval)
-        self._hints = Hints()
-        self._searching = cluster.balancer is None and cluster.path is None
-        self._balancing = Balancing(cluster.balancer, self._searching)
-        self._addresses: Mapping[str, frozenset[str]] = {
-            node.name: resolve.names(node) for node in cluster.nodes
-        }
-        self._latest = ClusterSnapshot(
-            cluster=cluster,
-            taken_at=now(),
-            tick=0,
-            nodes=tuple(state.view(clock()) for state in self._states.values()),
-        )
-        self._left: tuple[leftovers.Leftover, ...] = ()
+        self._links: dict[str, Link] = {}
+        self._composer = Composer(cluster, now)
+        self._history = Ring(cluster.interval_seconds)
+        self._latest = self._composer.nothing(clock())
         # The first figures and the first rates are shown as they come.
         self._unsettled = {node.name for node in cluster.nodes}
         self._readers: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.TimerHandle | None = None
+        self._composed_at = -PAUSE_SECONDS
         self._failure: BaseException | None = None
         self._started = asyncio.Event()
 
@@ -167,20 +141,20 @@ class Collector:
             return True
         if link.documents < 2 or link.pending:
             return False
-        return link.documents >= MOST_DOCUMENTS or self._states[node].rated
+        return link.documents >= MOST_DOCUMENTS or self._composer.states[node].rated
 
     def heard(self, node: str) -> bool:
         """Whether the node has said anything yet."""
-        return self._states[node].snapshot.received_at is not None
+        return self._composer.states[node].snapshot.received_at is not None
 
     def announce(self, event: Event) -> None:
         """Add an event to the cluster's and show it at once."""
-        if self._events.add(event):
+        if self._composer.events.add(event):
             self._compose_soon()
 
     def expect(self, plan: Plan | None) -> None:
         """Until told otherwise, what this plan brings about is no alarm among the events."""
-        self._events.plan = plan
+        self._composer.events.plan = plan
 
     def hurry(self, node: str | None = None) -> None:
         """Try again at once to reach a node, or every one that is not reached."""
@@ -233,16 +207,20 @@ class Collector:
     async def _run(self) -> None:
         remote = any(node.ssh not in (None, "local") for node in self._cluster.nodes)
         if remote and _SSH not in sys.modules:
-            # paramiko takes a tenth of a second to import: not on the screen's time.
-            await asyncio.to_thread(importlib.import_module, _SSH)
+            # paramiko takes a tenth of a second to import: not on the screen's time. Neither is
+            # the probe made ready to be sent.
+            await asyncio.gather(
+                asyncio.to_thread(importlib.import_module, _SSH), asyncio.to_thread(bundle.payload)
+            )
         for node in self._cluster.nodes:
             link = self._link(node)
             self._links[node.name] = link
             self._spawn(link.run())
         self._started.set()
-        self._addresses = await resolve.addresses(self._cluster)
+        async for name, known in resolve.addresses(self._cluster):
+            self._composer.called(name, known)
 
-    def _link(self, node: Node) -> NodeLink | HttpLink:
+    def _link(self, node: Node) -> Link:
         if node.ssh is None:
             # httpx is for these nodes alone.
             from llamatop.collect.http_link import HttpLink
@@ -259,7 +237,7 @@ class Collector:
         return NodeLink(
             node,
             self._machines.machine(node.name),
-            configuration(self._cluster, node, self._secrets, self._searching),
+            configuration(self._cluster, node, self._secrets, self._composer.searching),
             self._changed,
             interval_seconds=self._cluster.interval_seconds,
             clock=self._clock,
@@ -275,80 +253,27 @@ class Collector:
             self._compose(tick=True)
 
     def _changed(self, snapshot: NodeSnapshot) -> None:
-        state = self._states[snapshot.name]
-        before = state.snapshot
-        state.update(snapshot)
-        told = self._events.compare(before, state.snapshot, state.names)
         early = snapshot.name in self._unsettled
-        if told or early or before.reachable != snapshot.reachable:
+        if self._composer.take(snapshot) or early:
             self._compose_soon()
 
     def _compose_soon(self) -> None:
+        """At once where all is quiet; what comes close together is shown together."""
         if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(SOON_SECONDS, self._compose)
+            loop = asyncio.get_running_loop()
+            due = max(loop.time() + SOON_SECONDS, self._composed_at + PAUSE_SECONDS)
+            self._soon = loop.call_at(due, self._compose)
 
     def _compose(self, tick: bool = False) -> None:
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
+        self._composed_at = asyncio.get_running_loop().time()
         self._unsettled = {node for node in self._unsettled if not self._settles(node)}
-        now = self._clock()
-        nodes: list[NodeView] = []
-        gpus: list[GpuView] = []
-        workers: list[WorkerView] = []
-        endpoints: list[Endpoint] = []
-        for state in self._states.values():
-            view = state.view(now)
-            mine = state.worker_views(view)
-            nodes.append(view)
-            workers += mine
-            gpus += state.gpu_views(view, mine)
-            endpoints += state.endpoints
-        samples = {
-            node.name: node.snapshot.balancer
-            for node in nodes
-            if node.snapshot.balancer is not None
-        }
-        balance = self._balancing.join(samples, endpoints, self._roads(), workers)
-        balancer = balance.balancer
-        if balancer is not None and balance.sample is not None:
-            if balance.sample.members is not None:
-                self._events.take_members(balancer.node, balance.members, balance.sample.members)
-            # Told once, by the name that the member has when all nodes have been read.
-            if not self._unsettled:
-                left = leftovers.find(balance.sample, balance.members)
-                self._events.compare_left(balancer.node, self._left, left)
-                self._left = left
-            if (link := self._links.get(balancer.node)) is not None:
-                link.ask_members(balance.ask)
-        balance = replace(balance, workers=self._hints.add(balance.workers, gpus))
-        cluster = self._cluster
-        if self._searching and balancer is not None:
-            cluster = replace(cluster, balancer=balancer)
-        self._latest = ClusterSnapshot(
-            cluster=cluster,
-            taken_at=self._now(),
-            tick=self._latest.tick + tick,
-            nodes=tuple(nodes),
-            gpus=tuple(gpus),
-            workers=balance.workers,
-            balancer_node=balancer.node if balancer is not None else None,
-            balancer=balance.sample,
-            members=balance.members,
-            totals=totals(balance.workers),
-            events=self._events.events,
-            healthy=healthy(nodes, gpus, balance.workers, balance.sample),
+        self._latest = self._composer.compose(
+            self._links, tick=tick, whole=not self._unsettled, clock=self._clock()
         )
         if tick:
             self._history.record(self._latest)
         for news in self._readers:
             news.set()
-
-    def _roads(self) -> Roads:
-        tunnels = {
-            name: state.snapshot.tunnels
-            for name, state in self._states.items()
-            if state.snapshot.tunnels
-        }
-        balancer = self._links.get(self._latest.balancer_node or "")
-        return Roads(tunnels, self._addresses, dict(balancer.identities) if balancer else {})

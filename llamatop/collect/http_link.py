@@ -69,8 +69,9 @@ class HttpLink:
                 if self._engine is None:
                     self._engine, fault = await detect(reader)
                     if self._engine is None:
-                        await self._fail(fault)
-                        await self._pause(self._backoff.next_seconds())
+                        delay = self._backoff.next_seconds()
+                        await self._fail(fault, self._clock() + delay)
+                        await self._pause(delay)
                         continue
                 await self._read(reader, other, decoder)
                 await self._pause(max(0.05, started + self._interval - self._clock()))
@@ -137,10 +138,12 @@ class HttpLink:
         self.attempts_failed = 0
         await self._publish(snapshot)
 
-    async def _fail(self, fault: str) -> None:
+    async def _fail(self, fault: str, next_try_at: float | None = None) -> None:
         self.attempts_failed += 1
         faults = {**self.snapshot.faults, "node": plain(fault)}
-        await self._publish(replace(self.snapshot, reachable=False, faults=faults))
+        await self._publish(
+            replace(self.snapshot, reachable=False, faults=faults, next_try_at=next_try_at)
+        )
 
     async def _publish(self, snapshot: NodeSnapshot) -> None:
         self.snapshot = snapshot

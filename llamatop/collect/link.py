@@ -81,10 +81,12 @@ class NodeLink:
             if self.documents > before + 2:
                 self._backoff.reset()
             self.attempts_failed += 1
-            await self._tell(self._failed(fault))
+            delay = self._backoff.next_seconds()
             self._hurry.clear()
+            await self._tell(self._failed(fault, self._clock() + delay))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), self._backoff.next_seconds())
+                await asyncio.wait_for(self._hurry.wait(), delay)
+                await self._tell(replace(self.snapshot, next_try_at=None))
 
     def hurry(self) -> None:
         """Try again now if a retry is being waited for."""
@@ -230,9 +232,9 @@ class NodeLink:
             return Unreachable(self.node.name, "the probe ended without a word")
         return NodeError(self.node.name, f"the probe ended with status {done.status}: {last}")
 
-    def _failed(self, fault: LlamatopError) -> NodeSnapshot:
+    def _failed(self, fault: LlamatopError, next_try_at: float) -> NodeSnapshot:
         faults = {**self.snapshot.faults, "node": sentence(fault)}
-        return replace(self.snapshot, reachable=False, faults=faults)
+        return replace(self.snapshot, reachable=False, faults=faults, next_try_at=next_try_at)
 
     async def _tell(self, snapshot: NodeSnapshot) -> None:
         self.snapshot = snapshot

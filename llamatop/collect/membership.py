@@ -158,19 +158,22 @@ def _doubts(
     workers: Sequence[Endpoint],
 ) -> dict[str, tuple[str, ...]]:
     matched = {name for name in worker_of.values() if name is not None}
+    loose = [
+        (address, ports, target.loopback)
+        for address, ports in open_ends.items()
+        if (target := parse(address, NGINX_PORT)) is not None
+    ]
     doubts: dict[str, tuple[str, ...]] = {}
     for worker in workers:
         if worker.name in matched or worker.member is not None:
             continue
-        perhaps = []
-        for address, ports in open_ends.items():
-            target = parse(address, NGINX_PORT)
-            if target is None:
-                continue
-            # A dead tunnel's port says nothing about the port behind it.
-            dead_tunnel = target.loopback and worker.node != balancer_node
-            if worker.port is None or worker.port in ports or dead_tunnel:
-                perhaps.append(address)
+        # A dead tunnel's port says nothing about the port behind it.
+        away = worker.node != balancer_node
+        perhaps = [
+            address
+            for address, ports, loopback in loose
+            if worker.port is None or worker.port in ports or (loopback and away)
+        ]
         if perhaps:
             doubts[worker.name] = tuple(perhaps)
     return doubts

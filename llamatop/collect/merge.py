@@ -10,10 +10,12 @@ def apply(document: object, patch: object) -> object:
     """
     if not isinstance(patch, dict):
         return patch
-    merged: dict[object, object] = dict(document) if isinstance(document, dict) else {}
+    merged: dict[object, object] = document.copy() if isinstance(document, dict) else {}
     for key, value in patch.items():
         if value is None:
             merged.pop(key, None)
-        else:
+        elif isinstance(value, dict):
             merged[key] = apply(merged.get(key), value)
+        else:
+            merged[key] = value
     return merged

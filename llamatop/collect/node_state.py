@@ -7,14 +7,12 @@ from dataclasses import replace
 from llamatop.collect.addresses import of_url
 from llamatop.collect.membership import Endpoint
 from llamatop.collect.names import short_names
+from llamatop.collect.node_views import STALE_TICKS, NodeViews
 from llamatop.collect.placement import Placement, place
 from llamatop.collect.rates import RateMeter, Rates
-from llamatop.model.cluster import GpuView, NodeView, Topology, WorkerView
+from llamatop.model.cluster import NodeView
 from llamatop.model.declared import Node, Worker
-from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
-
-STALE_TICKS = 3
-_SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
+from llamatop.model.observed import NodeSnapshot, WorkerSample
 
 
 class NodeState:
@@ -25,12 +23,15 @@ class NodeState:
         self.snapshot = NodeSnapshot(name=node.name)
         self.names: dict[str, str] = {}
         self.endpoints: tuple[Endpoint, ...] = ()
+        self.views = NodeViews(node, interval_seconds)
         self._interval = interval_seconds
         self._declared: dict[str, Worker] = {worker.unit: worker for worker in node.workers}
         self._meters: dict[str, RateMeter] = {}
         self._rates: dict[str, Rates] = {}
         self._placements: dict[str, Placement] = {}
+        self._placed_by: object = None
         self._identities: dict[str, tuple[str | None, float]] = {}
+        self._ports: dict[str, tuple[str, int | None]] = {}
 
     def update(self, snapshot: NodeSnapshot) -> None:
         """Take a new snapshot; a document that came (and not a fault alone) renews the rates."""
@@ -49,10 +50,27 @@ class NodeState:
             if meter is None:
                 meter = self._meters[unit] = RateMeter()
             self._rates[unit] = meter.update(worker)
-        self._placements = place(snapshot)
-        self.endpoints = tuple(
-            self._endpoint(unit, worker) for unit, worker in snapshot.workers.items()
+        self._place(snapshot)
+        endpoints = tuple(
+            [self._endpoint(unit, worker) for unit, worker in snapshot.workers.items()]
         )
+        # The same object as long as it says the same, which is quick to see.
+        if endpoints != self.endpoints:
+            self.endpoints = endpoints
+
+    def _place(self, snapshot: NodeSnapshot) -> None:
+        """Where the workers run, which is worked out again where what tells it has changed."""
+        told = (
+            [(gpu.index, gpu.uuid, gpu.processes) for gpu in snapshot.gpus.values()],
+            [
+                (unit, worker.pids, worker.launch, worker.health == "ok")
+                for unit, worker in snapshot.workers.items()
+            ],
+            "gpus" in snapshot.faults,
+        )
+        if told != self._placed_by:
+            self._placed_by = told
+            self._placements = place(snapshot)
 
     def _with_declared(self, snapshot: NodeSnapshot) -> NodeSnapshot:
         """A declared worker that the node does not have is shown with what is wrong."""
@@ -69,17 +87,23 @@ class NodeState:
         return replace(snapshot, workers=workers)
 
     def _endpoint(self, unit: str, worker: WorkerSample) -> Endpoint:
-        url = of_url(worker.url) if worker.url else None
         declared = self._declared.get(unit)
         return Endpoint(
             name=self.names[unit],
             node=self.node.name,
-            port=url.port if url else worker.launch.port,
+            port=self._port(unit, worker),
             member=declared.member if declared else None,
             alive=worker.health in ("ok", "busy", "loading"),
             identity=worker.identity,
             identity_since=self._since(unit, worker.identity),
         )
+
+    def _port(self, unit: str, worker: WorkerSample) -> int | None:
+        known = self._ports.get(unit)
+        if known is None or known[0] != worker.url:
+            url = of_url(worker.url) if worker.url else None
+            known = self._ports[unit] = (worker.url or "", url.port if url else None)
+        return worker.launch.port if known[1] is None else known[1]
 
     def _since(self, unit: str, identity: str | None) -> float:
         before = self._identities.get(unit)
@@ -106,139 +130,36 @@ class NodeState:
         return state is not None and state.active_state == "active" and bool(state.main_pid)
 
     def view(self, now: float) -> NodeView:
-        """The node as the person sees it at the monotonic moment `now`."""
+        """The node as the person sees it at the monotonic moment `now`; renews `views`."""
         snapshot = self.snapshot
         age = None if snapshot.received_at is None else max(0.0, now - snapshot.received_at)
         stale = age is None or age > STALE_TICKS * self._interval or not snapshot.reachable
         fault = _telling(snapshot)
         if fault is None and stale and age is not None:
             fault = f"nothing was heard of it for {age:.0f} s"
-        return NodeView(
+        wait = (snapshot.next_try_at or now) - now
+        view = NodeView(
             name=self.node.name,
             snapshot=snapshot,
             reachable=snapshot.reachable,
             age_seconds=age,
             fault=fault,
             stale=stale,
+            next_try_seconds=wait if wait > 0 else None,
         )
-
-    def worker_views(self, view: NodeView) -> list[WorkerView]:
-        """The node's workers, without membership, in the order of their names."""
-        return [
-            self._worker(unit, worker, view)
-            for unit, worker in sorted(self.snapshot.workers.items(), key=self._order)
-        ]
-
-    def _order(self, item: tuple[str, WorkerSample]) -> str:
-        return self.names.get(item[0], item[0])
-
-    def _worker(self, unit: str, worker: WorkerSample, view: NodeView) -> WorkerView:
-        age = _aged(view, "workers", unit)
-        old = view.stale or age is None or age > STALE_TICKS * self._interval + 1
-        rates = Rates() if old else self._rates.get(unit, Rates())
-        placement = self._placements.get(unit, Placement())
-        whole = _context(worker)
-        if whole != worker.context_tokens:
-            worker = replace(worker, context_tokens=whole)
-        busy = total = context = None
-        if not view.stale and worker.health not in (None, "unreachable"):
-            busy, total, context = _slots(worker)
-        return WorkerView(
-            name=self.names.get(unit, f"{self.node.name}/{unit}"),
-            node=self.node.name,
-            unit=self.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
-            sample=worker,
-            gpus=placement.gpus,
-            gpus_source=placement.source,
-            topology=placement.topology,
-            generation_tokens_per_second=rates.generation_tokens_per_second,
-            prompt_tokens_per_second=rates.prompt_tokens_per_second,
-            generation_tokens_total=rates.generation_tokens_total,
-            slots_busy=busy,
-            slots_total=worker.slots_total if total is None else total,
-            context_used_tokens=context,
-            age_seconds=age,
-        )
-
-    def gpu_views(self, view: NodeView, workers: list[WorkerView]) -> list[GpuView]:
-        """The node's cards in the order of their indices, with the workers on each."""
-        on: dict[int, list[WorkerView]] = {}
-        for worker in workers:
-            for index in worker.gpus or ():
-                on.setdefault(index, []).append(worker)
-        cards = sorted(
-            self.snapshot.gpus.values(),
-            key=lambda gpu: (gpu.index is None, gpu.index or 0, gpu.uuid),
-        )
-        views = []
-        for gpu in cards:
-            here = on.get(gpu.index, []) if gpu.index is not None else []
-            views.append(
-                GpuView(
-                    node=self.node.name,
-                    sample=gpu,
-                    workers=tuple(worker.name for worker in here),
-                    mark=_mark([worker.topology for worker in here]),
-                    age_seconds=_aged(view, "gpus", gpu.uuid),
-                )
-            )
-        return views
+        self.views.renew(view, self.names, self._rates, self._placements)
+        return view
 
 
 def _telling(snapshot: NodeSnapshot) -> str | None:
     """The fault that says most of the node as a whole; those of one worker or card are not."""
     faults = dict(snapshot.faults)
-    if any(gpu.source == "nvidia-smi" for gpu in snapshot.gpus.values()):
+    if "gpus" in faults and any(gpu.source == "nvidia-smi" for gpu in snapshot.gpus.values()):
         # That NVML is missing matters little where nvidia-smi gives the figures.
         faults.pop("gpus", None)
+    if not faults:
+        return None
     for part in ("node", "units", "workers", "gpus", "balancer", "host", "tunnels"):
         if part in faults:
             return faults[part]
     return next((text for part, text in faults.items() if "/" not in part), None)
-
-
-def _aged(view: NodeView, part: str, key: str) -> float | None:
-    if view.age_seconds is None:
-        return None
-    ages = view.snapshot.ages
-    return view.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
-
-
-def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
-    """Busy slots, all slots and the context that busy ones use; None where unknown."""
-    if worker.slots is None:
-        most = worker.slots_total
-        if worker.engine == "vllm" and worker.launch.parallel:
-            # --max-num-seqs is each engine's
-            most = worker.launch.parallel * max(1, len(worker.engines))
-        return worker.requests_processing, most, None
-    busy = [slot for slot in worker.slots if slot.busy]
-    used = [slot.prompt_tokens for slot in busy if slot.prompt_tokens is not None]
-    total = worker.slots_total if worker.slots_total is not None else len(worker.slots)
-    return len(busy), total, sum(used) if used or not busy else None
-
-
-def _context(worker: WorkerSample) -> int | None:
-    """The worker's whole context: a llama-server's own figure is that of one slot.
-
-    Without --parallel the slots share one cache, and each reports the whole of it.
-    """
-    if worker.engine != "llama-server":
-        return worker.context_tokens
-    if worker.launch.context_tokens:
-        return worker.launch.context_tokens
-    slots = worker.slots_total or 1
-    if worker.context_tokens is None or worker.launch.source is None:
-        return worker.context_tokens
-    return worker.context_tokens * (slots if worker.launch.parallel else 1)
-
-
-def _unknown_unit(node: Node, unit: str) -> UnitState:
-    return UnitState(name=unit, kind="worker", load_state=None if node.ssh is None else "not-found")
-
-
-def _mark(topologies: list[Topology | None]) -> Topology | None:
-    for topology in _SPANNING:
-        if topology in topologies:
-            return topology
-    return next((topology for topology in topologies if topology is not None), None)

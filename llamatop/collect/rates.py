@@ -15,7 +15,6 @@ from collections import deque
 from dataclasses import dataclass
 
 from llamatop.collect.rates_counter import CountedTotal, SeenTotal
-from llamatop.collect.rates_progress import NOTHING
 from llamatop.collect.rates_slots import SlotLedger
 from llamatop.model.observed import Slot, WorkerSample
 
@@ -105,12 +104,14 @@ class RateMeter:
             return Rates(generation_tokens_total=self._generation.total)
         seconds = at - self._at
         reads = 1 if counters.generation_tokens_total is None else 2
-        progress, before = NOTHING, self._at
+        progress, before = None, self._at
         for glance in sample.glances:
             if before < glance.at_seconds < at:
                 step = self._ledger.advance(glance.slots, glance.at_seconds - before, 1)
-                progress, before = progress.then(step), glance.at_seconds
-        progress = progress.then(self._ledger.advance(slots, at - before, reads))
+                progress = progress.then(step) if progress is not None else step
+                before = glance.at_seconds
+        step = self._ledger.advance(slots, at - before, reads)
+        progress = progress.then(step) if progress is not None else step
         assert self._generation is not None
         assert self._prompt is not None
         generated = self._generation.advance(
@@ -171,10 +172,13 @@ class RateMeter:
 
     def _ids_went_down(self, slots: tuple[Slot, ...]) -> bool:
         """Task ids only grow in one process, and a slot keeps showing its last one."""
-        ids = {slot.id: slot.task_id for slot in slots if slot.task_id is not None}
-        if any(ids.get(slot) == task for slot, task in self._task_ids.items()):
-            return False
-        return max(ids.values(), default=-1) < max(self._task_ids.values())
+        last = -1
+        for slot in slots:
+            if slot.task_id is not None:
+                if self._task_ids.get(slot.id) == slot.task_id:
+                    return False
+                last = max(last, slot.task_id)
+        return last < max(self._task_ids.values())
 
 
 class _PlainCounter:

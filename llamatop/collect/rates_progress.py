@@ -29,6 +29,3 @@ class Progress:
             spread=self.spread + later.spread,
             prompt=self.prompt + later.prompt,
         )
-
-
-NOTHING = Progress(0.0, 0, 0.0, 0.0, 0, 0)

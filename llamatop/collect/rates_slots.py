@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, inf
-from statistics import median
 
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
 from llamatop.collect.rates_progress import Progress
@@ -25,6 +24,10 @@ _SHORTER = 0.5
 _FORGET_SHORTEST = 1.005
 _IDS_BESIDE_STEPS = 12
 
+# A slot at the read before (None where it is new) and now, its tokens then and now, and whether
+# it is at the same task.
+Pair = tuple[Slot | None, Slot, int, int, bool]
+
 
 class SlotLedger:
     """Follows the slots of one process from read to read."""
@@ -33,6 +36,7 @@ class SlotLedger:
         self._shown = {slot.id: slot for slot in slots}
         slots = [cleared(slot) if holds_leftovers(None, slot, None) else slot for slot in slots]
         self._before = {slot.id: slot for slot in slots}
+        self._counts = {slot.id: _generated(slot) for slot in slots}
         self._finals: dict[int, int] = {}
         self._clock: float | None = _clock(slots)
         self._pace: float | None = None
@@ -47,17 +51,19 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
-        pairs = [(self._before.get(slot.id), slot) for slot in slots]
+        pairs = [self._pair(slot) for slot in slots]
+        saturated_before = all(slot.busy for slot in self._before.values())
         self._saturated = all(slot.busy for slot in slots)
-        steps = self._steps(slots, pairs, seconds, reads)
-        self._queueing = self._saturated and all(slot.busy for slot in self._before.values())
-        self._clock = self._tick(_clock(slots), reads + (steps or 0.0))
+        shown = _clock(slots)
+        steps = self._steps(shown, pairs, seconds, reads)
+        self._queueing = self._saturated and saturated_before
+        self._clock = self._tick(shown, reads + (steps or 0.0))
         certain = prompt = 0
         lost = spread = longest = 0.0
-        for before, now in pairs:
-            same = before is not None and before.busy and now.busy and _same_task(before, now)
-            started = _generated(before) if same and before is not None else 0
-            certain += max(_generated(now) - started, 0)
+        for before, now, began, made, same in pairs:
+            gain = made - began if same else made
+            if gain > 0:
+                certain += gain
             prompt += _prompt_gain(before, now)
             if before is None or same:
                 continue
@@ -65,44 +71,57 @@ class SlotLedger:
             lost += tail
             spread += doubt
             if before.busy or before.task_id != now.task_id:
-                longest = max(longest, _generated(before) + tail)
+                longest = max(longest, began + tail)
         self._steps_at_risk = self._steps_at_risk * _MEMORY + certain + lost
         self._early_ends *= _MEMORY
         self._starts *= _MEMORY
         self._rest *= _MEMORY
         self._before = {slot.id: slot for slot in slots}
-        return Progress(
-            generated=certain + lost,
-            certain=certain,
-            spread=spread,
-            longest_ended=longest,
-            in_flight=self.in_flight,
-            prompt=prompt,
-        )
+        self._counts = {now.id: made for _, now, _, made, _ in pairs}
+        return Progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
     def in_flight(self) -> int:
         """Generation tokens of the tasks that ran at the last read."""
-        return sum(_generated(slot) for slot in self._before.values())
+        return sum(self._counts.values())
+
+    def _pair(self, now: Slot) -> Pair:
+        before = self._before.get(now.id)
+        made = _generated(now)
+        if before is None:
+            return None, now, 0, made, False
+        began = self._counts[now.id]
+        same = before.busy and now.busy
+        if same:
+            if before.task_id is None or now.task_id is None:
+                same = made >= began
+            else:
+                same = before.task_id == now.task_id
+        return before, now, began, made, same
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
-        steps = max(
-            (
-                _generated(slot) - _generated(before)
+        finals: dict[int, int] = {}
+        doubtful = [
+            slot for slot in slots if slot.busy and slot.generated_tokens and not self._grows(slot)
+        ]
+        steps = self._most_steps(slots) if doubtful else None
+        for slot in doubtful:
+            if holds_leftovers(self._before.get(slot.id), slot, steps):
+                finals[slot.id] = _generated(slot)
+        self._finals = finals
+        self._shown = {slot.id: slot for slot in slots}
+        return [cleared(slot) if slot.id in finals else slot for slot in slots] if finals else slots
+
+    def _most_steps(self, slots: Sequence[Slot]) -> int | None:
+        return max(
+            [
+                _generated(slot) - began
                 for slot in slots
-                if (before := self._before.get(slot.id)) is not None
-                and before.task_id == slot.task_id
-                and _generated(before)
-            ),
+                if (began := self._counts.get(slot.id))
+                and self._before[slot.id].task_id == slot.task_id
+            ],
             default=None,
         )
-        self._finals = {
-            slot.id: _generated(slot)
-            for slot in slots
-            if not self._grows(slot) and holds_leftovers(self._before.get(slot.id), slot, steps)
-        }
-        self._shown = {slot.id: slot for slot in slots}
-        return [cleared(slot) if slot.id in self._finals else slot for slot in slots]
 
     def _grows(self, slot: Slot) -> bool:
         """Whether the counts moved under the same task: what an older task left stands still."""
@@ -115,25 +134,20 @@ class SlotLedger:
 
     def _steps(
         self,
-        slots: Sequence[Slot],
-        pairs: list[tuple[Slot | None, Slot]],
+        clock: float | None,
+        pairs: list[Pair],
         seconds: float,
         reads: int,
     ) -> float | None:
         """Tokens that a slot busy for the whole interval generated."""
-        gains = [
-            (bool(_generated(before)), _generated(now) - _generated(before))
-            for before, now in pairs
-            if before is not None and before.busy and now.busy and _same_task(before, now)
-        ]
-        kept = [gain for generating, gain in gains if generating and gain >= 0]
+        kept = [made - began for _, _, began, made, same in pairs if same and 0 < began <= made]
         # a prompt that was being processed ends with a step that gives the first token
-        kept = kept or [gain for _, gain in gains if gain > 0]
+        kept = kept or [made - began for _, _, began, made, same in pairs if same and made > began]
         self._witnessed = bool(kept)
         if kept:
-            steps: float = median(kept)
+            steps: float = _median(kept)
         else:
-            return self._steps_without_witness(slots, pairs, seconds, reads)
+            return self._steps_without_witness(clock, pairs, seconds, reads)
         if seconds > 0:
             pace = steps / seconds
             if self._pace is None:
@@ -144,17 +158,16 @@ class SlotLedger:
 
     def _steps_without_witness(
         self,
-        slots: Sequence[Slot],
-        pairs: list[tuple[Slot | None, Slot]],
+        clock: float | None,
+        pairs: list[Pair],
         seconds: float,
         reads: int,
     ) -> float | None:
-        seen = max((_seen_steps(before, now) for before, now in pairs), default=0)
-        clock = _clock(slots)
+        seen = max([_seen_steps(*pair) for pair in pairs], default=0)
         paced = None if self._pace is None else self._pace * seconds
         if clock is None or self._clock is None:
             return None if paced is None else max(paced, seen)
-        fresh = sum(before is None or before.task_id != now.task_id for before, now in pairs)
+        fresh = sum(before is None or before.task_id != now.task_id for before, now, *_ in pairs)
         steps = max(clock - self._clock - fresh - reads, 0.0)
         if paced is not None:
             # ids of tasks that waited long say nothing of now
@@ -271,16 +284,17 @@ class _Lengths:
         self.shortest = min(self.shortest * _FORGET_SHORTEST, length)
 
 
-def _generated(slot: Slot | None) -> int:
-    if slot is None or not slot.busy:
+def _generated(slot: Slot) -> int:
+    if not slot.busy:
         return 0
-    return max(slot.generated_tokens or 0, 0)
+    made = slot.generated_tokens
+    return made if made is not None and made > 0 else 0
 
 
-def _same_task(before: Slot, now: Slot) -> bool:
-    if before.task_id is None or now.task_id is None:
-        return _generated(now) >= _generated(before)
-    return before.task_id == now.task_id
+def _median(gains: list[int]) -> float:
+    gains.sort()
+    half = len(gains) // 2
+    return gains[half] if len(gains) % 2 else (gains[half - 1] + gains[half]) / 2
 
 
 def _tail_in_context(before: Slot, now: Slot) -> int | None:
@@ -299,26 +313,29 @@ def _tail_in_context(before: Slot, now: Slot) -> int | None:
     return tail if tail >= 0 else None
 
 
-def _seen_steps(before: Slot | None, now: Slot) -> int:
+def _seen_steps(before: Slot | None, now: Slot, began: int, made: int, same: bool) -> int:
     """Steps that the interval must have had for one slot to come to where it is."""
     if before is not None and not now.busy:
         return _tail_in_context(before, now) or 0
-    if before is not None and before.busy and _same_task(before, now):
-        return _generated(now) - _generated(before)
-    return _generated(now)
+    return made - began if same else made
 
 
 def _prompt_gain(before: Slot | None, now: Slot) -> int:
     # a released slot shows what it processed, or 0 in newer builds
-    done = max(now.prompt_tokens_processed or 0, 0)
+    done = now.prompt_tokens_processed
+    if done is None or done <= 0:
+        return 0
     if before is None:
         return done if now.busy else 0
     if before.task_id is None or before.task_id != now.task_id:
         return done
-    return max(done - max(before.prompt_tokens_processed or 0, 0), 0)
+    known = before.prompt_tokens_processed
+    if known is not None and known > 0:
+        done -= known
+    return done if done > 0 else 0
 
 
 def _clock(slots: Sequence[Slot]) -> float | None:
     """About the next task id: ids go up by one a step, and a task draws its own at its start."""
-    ids = [slot.task_id + _generated(slot) for slot in slots if slot.task_id and _generated(slot)]
-    return max(ids, default=None)
+    ids = [slot.task_id + made for slot in slots if slot.task_id and (made := _generated(slot))]
+    return max(ids) if ids else None

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import TypeVar
 
 from llamatop.collect.addresses import is_loopback, of_url, ssh_host
 from llamatop.errors import Unreachable
 from llamatop.model.declared import Cluster, Node
+from llamatop.transport.threads import in_thread
 
-AT_ONCE = 8
+AT_ONCE = 4
+PATIENCE_SECONDS = 5.0
+
+Found = TypeVar("Found")
 
 
 def names(node: Node) -> frozenset[str]:
@@ -23,27 +29,41 @@ def names(node: Node) -> frozenset[str]:
     return frozenset(name for name in found if not is_loopback(name))
 
 
-async def addresses(cluster: Cluster) -> Mapping[str, frozenset[str]]:
-    """The same with what `ssh -G` calls the host and what these names resolve to, by node.
+async def addresses(cluster: Cluster) -> AsyncGenerator[tuple[str, frozenset[str]], None]:
+    """Each node's name with these and what `ssh -G` calls its host and they all resolve to.
 
-    Never raises: a name that does not resolve adds nothing. Loopback addresses are left out,
-    since they mean another machine wherever they are used.
+    In the order in which they are found; a name that does not resolve adds nothing. Loopback
+    addresses are left out, since they mean another machine wherever they are used.
     """
     limit = asyncio.Semaphore(AT_ONCE)
 
-    async def one(node: Node) -> frozenset[str]:
+    async def one(node: Node) -> tuple[str, frozenset[str]]:
         async with limit:
             known = set(names(node))
             if node.ssh not in (None, "local"):
-                hostname = await asyncio.to_thread(_ssh_hostname, cluster, node)
+                hostname = await _patiently(partial(_ssh_hostname, cluster, node), None)
                 if hostname:
                     known.add(hostname.lower())
             for name in sorted(known):
-                known |= await _resolved(name)
-            return frozenset(name for name in known if not is_loopback(name))
+                known |= await _patiently(partial(_resolved, name), frozenset())
+            return node.name, frozenset(name for name in known if not is_loopback(name))
 
-    found = await asyncio.gather(*(one(node) for node in cluster.nodes))
-    return {node.name: known for node, known in zip(cluster.nodes, found, strict=True)}
+    asked = [asyncio.create_task(one(node)) for node in cluster.nodes]
+    try:
+        for answer in asyncio.as_completed(asked):
+            yield await answer
+    finally:
+        for task in asked:
+            task.cancel()
+
+
+async def _patiently(ask: Callable[[], Found], otherwise: Found) -> Found:
+    """What `ask` finds in a thread of its own; a resolver that hangs is not waited for."""
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await in_thread(ask)
+    except TimeoutError:
+        return otherwise
 
 
 def _ssh_hostname(cluster: Cluster, node: Node) -> str | None:
@@ -58,11 +78,9 @@ def _ssh_hostname(cluster: Cluster, node: Node) -> str | None:
     return config.first("hostname") or None
 
 
-async def _resolved(name: str) -> set[str]:
-    loop = asyncio.get_running_loop()
+def _resolved(name: str) -> frozenset[str]:
     try:
-        async with asyncio.timeout(5.0):
-            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError, TimeoutError):
-        return set()
-    return {str(address[0]).lower() for *_, address in found}
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return frozenset()
+    return frozenset(str(address[0]).lower() for *_, address in found)

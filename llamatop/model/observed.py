@@ -320,7 +320,8 @@ class BalancerSample:
 class NodeSnapshot:
     """Everything known of one node at one moment; parts that failed are None and named in faults.
 
-    `received_at` is this side's monotonic clock at receipt, None before the first line.
+    `received_at` is this side's monotonic clock at receipt, None before the first line;
+    `next_try_at` on the same clock is when an attempt to reach the node begins, past once it has.
     `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
     `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
     of the fault's sentence.
@@ -329,6 +330,7 @@ class NodeSnapshot:
     name: str
     reachable: bool = False
     received_at: float | None = None
+    next_try_at: float | None = None
     tick: int | None = None
     faults: dict[str, str] = field(default_factory=dict)
     ages: dict[str, float] = field(default_factory=dict)

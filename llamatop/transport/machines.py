@@ -10,6 +10,7 @@ from llamatop.model.declared import Cluster, Node
 
 from .base import Machine
 from .local import LocalMachine
+from .turns import Turns
 
 
 class Machines:
@@ -30,6 +31,7 @@ class Machines:
         self._ssh_config = ssh_config or cluster.ssh_config
         self._known_hosts = known_hosts or cluster.known_hosts
         self._machines: dict[str, Machine] = {}
+        self._turns = Turns()
 
     def machine(self, node_name: str) -> Machine:
         """The machine behind a node; raises KeyError without it, NodeError without ssh."""
@@ -52,7 +54,11 @@ class Machines:
         from .ssh import SshMachine
 
         return SshMachine(
-            node.name, node.ssh, ssh_config=self._ssh_config, known_hosts=self._known_hosts
+            node.name,
+            node.ssh,
+            ssh_config=self._ssh_config,
+            known_hosts=self._known_hosts,
+            turns=self._turns,
         )
 
     async def close(self) -> None:

@@ -6,9 +6,8 @@ import asyncio
 import contextlib
 import shlex
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import paramiko
 
@@ -16,11 +15,14 @@ from llamatop.errors import Unreachable
 from llamatop.model.plan import Command
 
 from .base import Completed
+from .descriptors import exhausted
 from .ssh_channel import SshChannel
 from .ssh_config import SshOptions, route, target
 from .ssh_connect import connect
 from .ssh_link import Link
 from .streams import command_bytes, complete, shortened
+from .threads import in_thread
+from .turns import Turns
 
 OPEN_TIMEOUT_SECONDS: Final = 15.0
 ALIVE_SECONDS: Final = 2.0
@@ -28,11 +30,12 @@ ALIVE_COUNT: Final = 3
 # sshd allows ten sessions; the probe and the journals that are read take some of them.
 RUNS_AT_ONCE: Final = 5
 
-Result = TypeVar("Result")
-
 
 class SshMachine:
-    """One machine behind ssh, shared by everything that talks to its node."""
+    """One machine behind ssh, shared by everything that talks to its node.
+
+    `turns` bounds how many machines are logged in to at once.
+    """
 
     def __init__(
         self,
@@ -41,10 +44,12 @@ class SshMachine:
         *,
         ssh_config: Path | None = None,
         known_hosts: Path | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._name = name
         self._host = host
         self._options = SshOptions(ssh_config, known_hosts)
+        self._logins = turns or Turns()
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -140,9 +145,13 @@ class SshMachine:
         await self._let_go("it was dead")
         link = Link()
         try:
-            await in_thread(lambda: connect(self._name, self._host, self._options, link))
-        except BaseException:
+            await in_thread(
+                lambda: connect(self._name, self._host, self._options, link, self._logins)
+            )
+        except BaseException as error:
             link.close("it was given up")
+            if isinstance(error, OSError) and (fault := exhausted(self._name, error)):
+                raise fault from None
             raise
         self._link = link
         self._guard = asyncio.create_task(self._watch(link))
@@ -193,36 +202,6 @@ class SshMachine:
 
     def __repr__(self) -> str:
         return f"SshMachine({self._name!r}, {shlex.quote(self._host)})"
-
-
-async def in_thread(function: Callable[[], Result]) -> Result:
-    """Run something that blocks in a thread of its own, which never holds up the exit.
-
-    Unlike the loop's executor: leaving llamatop does not wait for a host that does not answer.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def succeed(result: Result) -> None:
-        if not future.done():
-            future.set_result(result)
-
-    def fail(error: BaseException) -> None:
-        if not future.done():
-            future.set_exception(error)
-
-    def work() -> None:
-        try:
-            result = function()
-        except BaseException as error:  # noqa: BLE001 - handed to whoever awaits
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(fail, error)
-        else:
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(succeed, result)
-
-    threading.Thread(target=work, daemon=True, name="llamatop-ssh").start()
-    return await future
 
 
 def _mark_seen(task: asyncio.Task[Link]) -> None:

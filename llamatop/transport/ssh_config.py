@@ -17,6 +17,8 @@ from typing import Final
 
 from llamatop.errors import Unreachable
 
+from .descriptors import exhausted
+
 RESOLVE_TIMEOUT_SECONDS: Final = 10.0
 MOST_HOPS: Final = 16
 
@@ -192,6 +194,8 @@ def resolve(node: str, text: str, options: SshOptions) -> HostConfig:
             "a Match exec of the ssh configuration may hang: run it by hand",
         ) from None
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and (fault := exhausted(node, error)):
+            raise fault from None
         raise Unreachable(node, f"`{shlex.join(argv)}` does not run: {error}") from None
     if answer.returncode != 0:
         raise Unreachable(

@@ -21,17 +21,24 @@ from .host_keys import KnownHost, check, known_host
 from .ssh_auth import authenticate
 from .ssh_config import HostConfig, SshOptions, route
 from .ssh_link import Hop, Link, SshTransport, Stream
+from .turns import Turns
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 AUTH_TIMEOUT_SECONDS: Final = 20.0
+# Every sshd greets first; what stands between may wait for us to.
+ANSWER_SECONDS: Final = 2.0
 USER_TIMEOUT_MILLISECONDS: Final = 10_000
 ALIASES: Final = {"curve25519-sha256": "curve25519-sha256@libssh.org"}
 RSA_SIGNATURES: Final = ("rsa-sha2-512", "rsa-sha2-256")
 
 
-def connect(node: str, destination: str, options: SshOptions, link: Link) -> None:
-    """Fill `link` with every hop to `destination`; raises Unreachable or HostKeyFault."""
-    hops = route(node, destination, options)
+def connect(node: str, destination: str, options: SshOptions, link: Link, turns: Turns) -> None:
+    """Fill `link` with every hop to `destination`; raises Unreachable or HostKeyFault.
+
+    A turn is held while this side has work to do, and not while a machine has yet to answer.
+    """
+    with turns.turn():
+        hops = route(node, destination, options)
     for number, config in enumerate(hops):
         at = "" if number == len(hops) - 1 else f"jump host {config.alias}, "
         limit = config.seconds("connecttimeout") or CONNECT_TIMEOUT_SECONDS
@@ -50,11 +57,13 @@ def connect(node: str, destination: str, options: SshOptions, link: Link) -> Non
         else:
             stream = _direct(node, at, config, limit, link)
         link.add_stream(stream)
-        transport = _greet(node, at, config, stream, limit, proxy_errors)
-        link.hops.append(Hop(config, transport, stream))
-        if link.closed:
-            raise Unreachable(node, "the connection was given up")
-        authenticate(node, at, config, transport)
+        stream.await_answer(min(limit, ANSWER_SECONDS))
+        with turns.turn():
+            transport = _greet(node, at, config, stream, limit, proxy_errors)
+            link.hops.append(Hop(config, transport, stream))
+            if link.closed:
+                raise Unreachable(node, "the connection was given up")
+            authenticate(node, at, config, transport)
 
 
 def _direct(node: str, at: str, config: HostConfig, limit: float, link: Link) -> Stream:

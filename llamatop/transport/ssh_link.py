@@ -25,6 +25,8 @@ from paramiko.common import (
 from .ssh_config import HostConfig
 
 HEAD_BYTES: Final = 400
+# paramiko's own tenth of a second costs a core a hundredth with 64 connections that rest.
+WAKE_SECONDS: Final = 1.0
 _TO_A_CHANNEL: Final = range(MSG_CHANNEL_WINDOW_ADJUST, MSG_CHANNEL_REQUEST + 1)
 
 # paramiko logs what it sees to whoever listens, and Python's last resort is the terminal
@@ -64,8 +66,16 @@ class Stream:
         return self._raw.send(data)
 
     def settimeout(self, seconds: float) -> None:
-        """As a socket's settimeout."""
-        self._raw.settimeout(seconds)
+        """As a socket's settimeout; paramiko looks up at each, and is woken by `close` anyway."""
+        self._raw.settimeout(max(seconds, WAKE_SECONDS))
+
+    def await_answer(self, seconds: float) -> None:
+        """Wait until the first bytes or the end have come, not longer than `seconds`."""
+        if isinstance(self._raw, socket.socket):
+            coming = select.poll()
+            with contextlib.suppress(OSError, ValueError):
+                coming.register(self._raw, select.POLLIN)
+                coming.poll(seconds * 1000)
 
     def close(self) -> None:
         """Close what is underneath; from another thread only end it, so that its owner closes it.

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import signal
 import sys
 
 import tests.benchmarks
 
 
 def main() -> int:
+    # What a benchmark started is ended on the way out.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     found = [info.name for info in pkgutil.iter_modules(tests.benchmarks.__path__)]
     wanted = sys.argv[1:] or found
     unknown = [name for name in wanted if name not in found]

@@ -83,6 +83,7 @@ KEYS: dict[str, Any] = {
             "reachable": None,
             "age_seconds": None,
             "fault": None,
+            "next_try_seconds": None,
             "host": dict.fromkeys(
                 ("cpu_percent", "memory_used_bytes", "memory_total_bytes", "load1")
             ),

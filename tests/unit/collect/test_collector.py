@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ upstream llama_cluster {
 
 @pytest.fixture(autouse=True)
 def _names_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def addresses(cluster: Cluster) -> dict[str, frozenset[str]]:
-        return {node.name: resolve.names(node) for node in cluster.nodes}
+    async def addresses(cluster: Cluster) -> AsyncIterator[tuple[str, frozenset[str]]]:
+        for node in cluster.nodes:
+            yield node.name, resolve.names(node)
 
     monkeypatch.setattr(resolve, "addresses", addresses)
 
@@ -478,6 +480,67 @@ def test_announced_events_are_shown_at_once() -> None:
                 if snapshot.events and snapshot.events[-1].text == "drained":
                     break
             assert virtual.clock() - before < 0.5
+
+    virtual.run(work())
+
+
+def test_what_has_no_news_is_the_same_object_in_the_next_snapshot() -> None:
+    async def work() -> None:
+        # Their documents come in the middle of a tick; the cards of the second are at rest.
+        def workers_alone(tick: int) -> Document:
+            document = node_document(tick)
+            if tick:
+                del document["gpus"]
+            return document
+
+        first = FakeMachine("node1", probe=ticking(balanced, after=0.5))
+        other = FakeMachine("node2", probe=ticking(workers_alone, after=0.5))
+        async with collecting(FakeMachines(first, other)) as collector:
+            before = await seen(collector, 3)
+            collector.announce(Event(before.taken_at, "info", "drained", "node1"))
+            async for after in collector.snapshots():
+                if after is not before:
+                    break
+            assert after.tick == before.tick, "no document came in between"
+            for one, other in zip(after.workers, before.workers, strict=True):
+                assert one is other
+            for card, was in zip(after.gpus, before.gpus, strict=True):
+                assert card is was
+            assert after.members is before.members
+            later = await seen(collector, before.tick + 1)
+            assert later.workers[1] is not before.workers[1]
+            assert later.gpus[1] is before.gpus[1]
+
+    virtual.run(work())
+
+
+def test_a_lost_node_says_when_it_is_tried_next() -> None:
+    async def work() -> None:
+        async with collecting(two(refuse=refused("node2"))) as collector:
+            waits = []
+            async for snapshot in collector.snapshots():
+                assert snapshot.node("node1").next_try_seconds is None
+                waits.append(snapshot.node("node2").next_try_seconds)
+                if snapshot.tick >= 40:
+                    break
+            known = [wait for wait in waits if wait is not None]
+            assert 8 < max(known) <= 15, "it backs off"
+            falls = [a - b for a, b in pairwise(waits) if a and b and a > b]
+            assert falls.count(pytest.approx(1.0)) > 10, "a second less each second"
+
+    virtual.run(work())
+
+
+def test_a_node_that_is_tried_at_once_is_not_waited_for() -> None:
+    async def work() -> None:
+        machines = two(refuse=refused("node2"))
+        async with collecting(machines) as collector:
+            await seen(collector, 20)
+            machines.machine("node2").hang = True
+            collector.hurry("node2")
+            snapshot = await seen(collector, collector.latest.tick + 1)
+            assert snapshot.node("node2").next_try_seconds is None
+            assert "connection refused" in (snapshot.node("node2").fault or "")
 
     virtual.run(work())
 

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamatop.collect import merge
-from llamatop.collect.decode import Decoder, decode
+from llamatop.collect.decode import Decoder
 from llamatop.collect.rates import RateMeter
+from llamatop.collect.readers import decode
 from llamatop.engines import slots
 from llamatop.model.observed import LoadedModel, NodeSnapshot, Slot, Tunnel, WorkerSample
 
-from .fakes import gpu, unit, worker
+from .fakes import Document, gpu, unit, worker
 
 UNIT = "llama-server-gpu0.service"
 
@@ -154,6 +155,60 @@ def test_what_did_not_change_is_not_decoded_again() -> None:
     after = decoder.snapshot(document, 2.0)
     assert after.workers["a"] is before.workers["a"]
     assert after.workers["b"].requests_deferred == 3
+
+
+changes = st.dictionaries(
+    st.sampled_from(["workers", "gpus"]),
+    st.dictionaries(
+        st.sampled_from(["a", "b"]),
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "health": st.sampled_from(["ok", "busy", "splendid", 3, None]),
+                "index": st.sampled_from([0, 1.0, "2", None]),
+                "utilization_percent": st.sampled_from([5, 5.5, "x", 1e300, None]),
+                "processes": st.sampled_from([None, {"7": 1}, {"7": None}, 3]),
+                "model": st.sampled_from(["m", 1, None]),
+                "read_at_seconds": st.floats() | st.none(),
+                "counters": st.sampled_from(
+                    [None, 4, {"generation_tokens_total": 5}, {"generation_tokens_total": None}]
+                ),
+                "launch": st.sampled_from([None, {"port": 1}, {"port": "many"}, {"new": 1}]),
+                "slots": st.dictionaries(
+                    st.sampled_from(["0", "1", "10", "x"]),
+                    st.sampled_from(
+                        [
+                            None,
+                            [True, 4096, 7, 140],
+                            [False],
+                            [],
+                            [True, "many"],
+                            [1, 2],
+                            [True, 2**70],
+                            [True, *range(9)],
+                            {"busy": True, "task_id": 4},
+                            {"busy": True, "id": 9},
+                        ]
+                    ),
+                    max_size=3,
+                )
+                | st.sampled_from([None, 5]),
+                "glances": st.sampled_from([None, [], [[1.0, {"0": [1, 2]}]]]),
+            },
+        )
+        | st.none(),
+        max_size=2,
+    ),
+)
+
+
+@given(st.lists(changes, max_size=6))
+def test_a_document_that_changed_is_read_as_one_that_came_whole(patches: list[Document]) -> None:
+    decoder = Decoder("node1")
+    document: object = {}
+    for patch in patches:
+        document = merge.apply(document, patch)
+        assert decoder.snapshot(document, 5.0) == read(document)
 
 
 @given(anything)

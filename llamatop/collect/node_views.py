@@ -1,0 +1,233 @@
+"""One node's workers and cards as the person sees them, renewed when there is news of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
+
+from llamatop.collect.placement import Placement
+from llamatop.collect.rates import Rates
+from llamatop.model.cluster import (
+    GpuView,
+    Membership,
+    NodeView,
+    Topology,
+    WorkerView,
+)
+from llamatop.model.declared import Node
+from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
+
+STALE_TICKS = 3
+_SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
+_FIGURES = tuple(one.name for one in fields(WorkerSample))
+_figures = attrgetter(*_FIGURES)
+_CONTEXT = _FIGURES.index("context_tokens")
+_NO_RATES = Rates()
+_NO_PLACEMENT = Placement()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the balancer makes of a worker; see `WorkerView`."""
+
+    membership: Membership | None = None
+    fault: str | None = None
+    members: tuple[tuple[str, str], ...] = ()
+
+
+NOWHERE = Standing()
+
+
+@dataclass(slots=True)
+class NodeViews:
+    """The views of one node, in the order of names and indices.
+
+    Between two documents they stay the same objects, however often they are asked for, until the
+    node turns stale or `age_seconds` would be off by more than a quarter of a tick. `standings`
+    are the balancer's last word, by worker, which new views begin with.
+    """
+
+    node: Node
+    interval_seconds: float
+    standings: dict[str, Standing] = field(default_factory=dict)
+    workers: tuple[WorkerView, ...] = ()
+    gpus: tuple[GpuView, ...] = ()
+    _made_of: NodeSnapshot | None = None
+    _made_stale: bool = False
+    _made_age: float | None = None
+
+    def renew(
+        self,
+        view: NodeView,
+        names: Mapping[str, str],
+        rates: Mapping[str, Rates],
+        placements: Mapping[str, Placement],
+    ) -> None:
+        """Make the views again where the node's view gives cause to."""
+        age = view.age_seconds
+        if (
+            view.snapshot is self._made_of
+            and view.stale == self._made_stale
+            and (age is None or self._made_age is not None)
+            and abs((age or 0.0) - (self._made_age or 0.0)) <= self.interval_seconds / 4
+        ):
+            return
+        self._made_of, self._made_stale, self._made_age = view.snapshot, view.stale, age
+        workers = view.snapshot.workers
+        self.workers = tuple(
+            self._worker(
+                names.get(unit, f"{self.node.name}/{unit}"),
+                unit,
+                workers[unit],
+                view,
+                rates.get(unit, _NO_RATES),
+                placements.get(unit, _NO_PLACEMENT),
+            )
+            for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
+        )
+        self.gpus = tuple(self._gpus(view))
+
+    def stand(self, workers: Mapping[str, Standing]) -> None:
+        """Take what the balancer makes of each worker."""
+        views = self.workers
+        for place, worker in enumerate(views):
+            standing = workers.get(worker.name, NOWHERE)
+            known = self.standings.get(worker.name, NOWHERE)
+            if standing is not known and standing != known:
+                self.standings[worker.name] = standing
+                changed = replace(
+                    worker,
+                    membership=standing.membership,
+                    membership_fault=standing.fault,
+                    members=standing.members,
+                )
+                self.workers = (*self.workers[:place], changed, *self.workers[place + 1 :])
+
+    def _worker(
+        self,
+        name: str,
+        unit: str,
+        worker: WorkerSample,
+        view: NodeView,
+        rates: Rates,
+        placement: Placement,
+    ) -> WorkerView:
+        age = _aged(view, "workers", unit)
+        if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
+            rates = _NO_RATES
+        busy = total = context = None
+        if not view.stale and worker.health not in (None, "unreachable"):
+            busy, total, context = _slots(worker)
+        standing = self.standings.get(name, NOWHERE)
+        return WorkerView(
+            name,
+            self.node.name,
+            view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
+            _with_whole_context(worker),
+            gpus=placement.gpus,
+            gpus_source=placement.source,
+            topology=placement.topology,
+            membership=standing.membership,
+            members=standing.members,
+            membership_fault=standing.fault,
+            generation_tokens_per_second=rates.generation_tokens_per_second,
+            prompt_tokens_per_second=rates.prompt_tokens_per_second,
+            generation_tokens_total=rates.generation_tokens_total,
+            slots_busy=busy,
+            slots_total=worker.slots_total if total is None else total,
+            context_used_tokens=context,
+            age_seconds=age,
+        )
+
+    def _gpus(self, view: NodeView) -> list[GpuView]:
+        """Cards with the workers on each; one that shows the same as before is the same object."""
+        on: dict[int, list[WorkerView]] = {}
+        for worker in self.workers:
+            for index in worker.gpus or ():
+                on.setdefault(index, []).append(worker)
+        cards = sorted(
+            view.snapshot.gpus.values(),
+            key=lambda gpu: (gpu.index is None, gpu.index or 0, gpu.uuid),
+        )
+        before = {gpu.sample.uuid: gpu for gpu in self.gpus}
+        views = []
+        for gpu in cards:
+            here = on.get(gpu.index, []) if gpu.index is not None else []
+            names = tuple([worker.name for worker in here])
+            mark = _mark([worker.topology for worker in here])
+            age = _aged(view, "gpus", gpu.uuid)
+            was = before.get(gpu.uuid)
+            if (
+                was is not None
+                and was.sample is gpu
+                and was.workers == names
+                and was.mark == mark
+                and age is not None
+                and was.age_seconds is not None
+                and abs(age - was.age_seconds) <= self.interval_seconds / 4
+            ):
+                views.append(was)
+            else:
+                views.append(GpuView(self.node.name, gpu, names, mark, age))
+        return views
+
+
+def _aged(view: NodeView, part: str, key: str) -> float | None:
+    if view.age_seconds is None:
+        return None
+    ages = view.snapshot.ages
+    if not ages:
+        return view.age_seconds
+    return view.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
+
+
+def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
+    """Busy slots, all slots and the context that busy ones use; None where unknown."""
+    if worker.slots is None:
+        most = worker.slots_total
+        if worker.engine == "vllm" and worker.launch.parallel:
+            # --max-num-seqs is each engine's
+            most = worker.launch.parallel * max(1, len(worker.engines))
+        return worker.requests_processing, most, None
+    busy = used = known = 0
+    for slot in worker.slots:
+        if slot.busy:
+            busy += 1
+            if slot.prompt_tokens is not None:
+                known += 1
+                used += slot.prompt_tokens
+    total = worker.slots_total if worker.slots_total is not None else len(worker.slots)
+    return busy, total, used if known or not busy else None
+
+
+def _with_whole_context(worker: WorkerSample) -> WorkerSample:
+    """The worker with its whole context: a llama-server's own figure is that of one slot.
+
+    Without --parallel the slots share one cache, and each reports the whole of it.
+    """
+    if worker.engine != "llama-server":
+        return worker
+    whole = worker.launch.context_tokens
+    if not whole:
+        if worker.context_tokens is None or worker.launch.source is None:
+            return worker
+        slots = worker.slots_total or 1
+        whole = worker.context_tokens * (slots if worker.launch.parallel else 1)
+    if whole == worker.context_tokens:
+        return worker
+    # dataclasses.replace takes three times as long, and this is done for every worker each tick.
+    figures = list(_figures(worker))
+    figures[_CONTEXT] = whole
+    return WorkerSample(*figures)
+
+
+def _unknown_unit(node: Node, unit: str) -> UnitState:
+    return UnitState(name=unit, kind="worker", load_state=None if node.ssh is None else "not-found")
+
+
+def _mark(topologies: list[Topology | None]) -> Topology | None:
+    for topology in _SPANNING:
+        if topology in topologies:
+            return topology
+    return next((topology for topology in topologies if topology is not None), None)
