@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from llamatop import __version__
 from llamatop.cli import streams
-from llamatop.cli.options import add_common
+from llamatop.cli.options import add_common, add_record
 from llamatop.cli.start import INTERRUPTED
 from llamatop.errors import LlamatopError, UsageError
 
@@ -23,6 +23,7 @@ MODULES = (
     "demo",
     "status",
     "watch",
+    "replay",
     "logs",
     "change",
     "roll",
@@ -94,6 +95,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
         allow_abbrev=False,
     )
     add_common(top)
+    add_record(top)
     _add_version(top)
     commands = top.add_subparsers(title="commands", metavar="", dest="command")
     for module in MODULES:

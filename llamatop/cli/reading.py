@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from llamatop import config
 from llamatop.collect.collector import Collector
@@ -15,6 +16,9 @@ from llamatop.collect.names import select
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster
 from llamatop.transport.machines import Machines
+
+if TYPE_CHECKING:
+    from llamatop.record.writer import Recorder
 
 PATIENCE_SECONDS = 3.0
 LONGEST_SECONDS = 20.0
@@ -31,11 +35,14 @@ class _Telling(Collector):
 
 @asynccontextmanager
 async def opened(
-    cluster: Cluster, tell: Callable[[Event], None] | None = None
+    cluster: Cluster,
+    tell: Callable[[Event], None] | None = None,
+    record: Recorder | None = None,
 ) -> AsyncIterator[tuple[Collector, Machines]]:
     """A running collector and the machines it reads, closed at the end with every connection.
 
-    `tell` hears at once of every event that is announced here, not seen on a node.
+    `tell` hears at once of every event that is announced here, not seen on a node. What is seen is
+    kept in `record`, whose fault ends the recording and nothing else.
     """
     machines = Machines(cluster)
     try:
@@ -44,14 +51,21 @@ async def opened(
             collector.tell = tell
             for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
-            yield collector, machines
+            if record is None:
+                yield collector, machines
+                return
+            from llamatop.cli.recording import kept
+
+            record.hide(secrets.values())
+            async with kept(collector, record):
+                yield collector, machines
     finally:
         await machines.close()
 
 
-async def complete_sample(cluster: Cluster) -> ClusterSnapshot:
+async def complete_sample(cluster: Cluster, record: Recorder | None = None) -> ClusterSnapshot:
     """One snapshot with rates, when every node has been read twice or cannot be."""
-    async with opened(cluster) as (collector, _):
+    async with opened(cluster, record=record) as (collector, _):
         return await settled(collector)
 
 

@@ -1,0 +1,210 @@
+"""A snapshot as the plain document that a recording holds.
+
+It has the model's own names, without what is None or as the model has it by default, and without
+what only the making of rates needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from llamatop.model.cluster import ClusterSnapshot, Event, GpuView, NodeView, WorkerView
+from llamatop.model.declared import Balancer, Cluster, Node
+from llamatop.model.observed import (
+    GpuSample,
+    HostSample,
+    NodeSnapshot,
+    Slot,
+    UnitState,
+    WorkerSample,
+)
+
+Document = dict[str, Any]
+Redact = Callable[[str], str]
+
+# What stands elsewhere in the document, what no screen shows (clocks, processes, the counts that
+# rates are made of), and commands and paths of the operator's own machine.
+LEFT_OUT: Mapping[type, frozenset[str]] = {
+    Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes"}),
+    Node: frozenset({"name", "units", "workers"}),
+    Balancer: frozenset({"test", "reload"}),
+    NodeView: frozenset({"name", "snapshot"}),
+    NodeSnapshot: frozenset(
+        {"name", "reachable", "received_at", "tick", "host", "gpus", "units", "workers"}
+        | {"balancer"}
+    ),
+    HostSample: frozenset({"uptime_seconds", "boot_id"}),
+    UnitState: frozenset({"name", "memory_bytes"}),
+    GpuView: frozenset({"node", "sample", "age_seconds"}),
+    GpuSample: frozenset({"uuid", "processes"}),
+    Event: frozenset({"at"}),
+    WorkerView: frozenset({"name", "unit", "sample", "age_seconds", "context_used_tokens"}),
+    WorkerSample: frozenset(
+        {"unit", "glances", "read_at_seconds", "latency_seconds", "counters", "pids"}
+        | {"identity", "slots"}
+    ),
+}
+_DIGITS = {
+    "age_seconds": 3,
+    "generation_tokens_per_second": 2,
+    "prompt_tokens_per_second": 2,
+}
+_SCALARS = frozenset((bool, int))
+
+
+class Encoder:
+    """Snapshots to documents; an object that is the same as before gives the same part again.
+
+    `redact` is asked for every text.
+    """
+
+    def __init__(self, redact: Redact) -> None:
+        self._redact = redact
+        self._known: dict[tuple[str, str], tuple[object, Document]] = {}
+
+    def document(self, snapshot: ClusterSnapshot) -> Document:
+        """The whole snapshot but its events and its time."""
+        known, self._known = self._known, {}
+        now = self._known
+
+        def same(part: str, key: str, value: object) -> Document:
+            before = known.get((part, key))
+            if before is None or before[0] is not value:
+                before = (value, self.plain(value))
+            now[part, key] = before
+            return before[1]
+
+        cluster = snapshot.cluster
+        document: Document = {
+            "cluster": {
+                **same("cluster", "", cluster),
+                "nodes": {node.name: same("declared", node.name, node) for node in cluster.nodes},
+            },
+            "healthy": snapshot.healthy,
+            "totals": self.plain(snapshot.totals),
+            "nodes": {},
+            "gpus": {},
+            "workers": {},
+            "members": self.plain(snapshot.members),
+        }
+        units: dict[str, Mapping[str, UnitState]] = {}
+        for node in snapshot.nodes:
+            seen = node.snapshot
+            units[node.name] = seen.units
+            document["nodes"][node.name] = {
+                **self.plain(node),
+                **self.plain(seen),
+                "host": same("host", node.name, seen.host),
+                "units": {
+                    name: same(f"unit {node.name}", name, unit) for name, unit in seen.units.items()
+                },
+            }
+        for gpu in snapshot.gpus:
+            uuid = gpu.sample.uuid
+            document["gpus"].setdefault(gpu.node, {})[uuid] = {
+                **same(f"gpu {gpu.node}", uuid, gpu.sample),
+                **self.plain(gpu),
+            }
+        for worker in snapshot.workers:
+            unit = worker.unit
+            entry = {
+                "unit": self._redact(unit.name),
+                **self.plain(worker),
+                "sample": self._sample(worker.sample),
+            }
+            if units.get(worker.node, {}).get(unit.name) is not unit:
+                entry["unit_alone"] = same("unit", worker.name, unit)
+            document["workers"][worker.name] = entry
+        if snapshot.balancer_node is not None:
+            document["balancer_node"] = snapshot.balancer_node
+        if snapshot.balancer is not None:
+            document["balancer"] = same("balancer", "", snapshot.balancer)
+        return document
+
+    def _sample(self, sample: WorkerSample) -> Document:
+        found: Document = self.plain(sample)
+        if sample.slots is not None:
+            # These tell how many requests there are, with all that the screen says of each.
+            found.pop("requests_processing", None)
+            found["slots"] = {str(slot.id): slot_document(slot) for slot in sample.slots}
+        return found
+
+    def plain(self, value: Any, digits: int | None = None) -> Any:
+        """`value` of the model in the types that JSON has."""
+        kind = type(value)
+        if kind is str:
+            return self._redact(value)
+        if kind in _SCALARS or value is None:
+            return value
+        if kind is float:
+            return number(value, digits)
+        if kind is tuple or kind is list:
+            return [self.plain(item) for item in value]
+        if is_dataclass(kind):
+            found: Document = {}
+            for name, default, places in _plan(kind):
+                item = getattr(value, name)
+                if item is None or item is default:
+                    continue
+                if type(item) is float:
+                    item = number(item, places)
+                elif item == default:
+                    continue
+                else:
+                    item = self.plain(item)
+                if item is not None:
+                    found[name] = item
+            return found
+        if isinstance(value, Mapping):
+            return {self._redact(str(key)): self.plain(item) for key, item in value.items()}
+        return self._redact(str(value))
+
+
+def slot_document(slot: Slot) -> Document:
+    """What the screen says of a slot.
+
+    A prompt grows by what is generated, and what is left shrinks by it: written is what it was
+    asked with and how much it may generate, which stay the same as long as the task.
+    """
+    found: Document = {}
+    if slot.busy:
+        found["busy"] = True
+    if slot.context_tokens is not None:
+        found["context_tokens"] = slot.context_tokens
+    if not slot.busy:
+        return found
+    generated = slot.generated_tokens or 0
+    if slot.generated_tokens is not None:
+        found["generated_tokens"] = generated
+    if slot.prompt_tokens is not None:
+        found["asked_tokens"] = slot.prompt_tokens - generated
+    if slot.remaining_tokens is not None:
+        found["limit_tokens"] = slot.remaining_tokens + generated
+    return found
+
+
+def number(value: float, digits: int | None = None) -> float | int | None:
+    """A float as short as JSON can have it; None where it is no number."""
+    if not math.isfinite(value):
+        return None
+    if digits is not None:
+        value = round(value, digits)
+    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+
+
+@cache
+def _plan(kind: type) -> tuple[tuple[str, object, int | None], ...]:
+    out = LEFT_OUT.get(kind, frozenset())
+    planned = []
+    for field in fields(kind):
+        if field.name in out:
+            continue
+        default: object = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        planned.append((field.name, default, _DIGITS.get(field.name)))
+    return tuple(planned)
