@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.filter import NoColor
 
-from llamatop.app import themes
+from llamatop.app import remembered, themes
 from llamatop.app.changing import ChangingApp
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
@@ -74,7 +74,9 @@ class LlamatopApp(ChangingApp):
         return self.source.history if self.source is not None else None
 
     def _load_theme(self, name: str | None) -> Palette:
-        loaded, self._theme_fault = themes.load_or_fallback(name, self.no_color)
+        loaded, self._theme_fault = themes.load_or_fallback(
+            (name, remembered.theme()), self.no_color
+        )
         self.register_theme(loaded.textual)
         self.theme = loaded.textual.name
         if self.no_color:
@@ -193,7 +195,7 @@ class LlamatopApp(ChangingApp):
             self.say(f"cannot save here: {error.strerror}", "error")
 
     def use_theme(self, name: str) -> None:
-        """Show everything in another theme, or say why not."""
+        """Show everything in another theme, from now on also the next time; or say why not."""
         try:
             loaded = themes.load(name)
         except LlamatopError as error:
@@ -203,6 +205,10 @@ class LlamatopApp(ChangingApp):
         self.theme = loaded.textual.name
         if not self.no_color:
             self.palette = loaded.palette
+        try:
+            remembered.remember(name)
+        except OSError as error:
+            self.say(f"the theme is not remembered: {error.strerror}", "warning")
         for screen in self.screen_stack:
             if isinstance(screen, ClusterScreen | Dialog):
                 screen.repalette()

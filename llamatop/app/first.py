@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.filter import NoColor
 from textual.widgets import Input
 
-from llamatop.app import themes
+from llamatop.app import remembered, themes
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import piece
 from llamatop.app.widgets.lines import Lines
@@ -128,7 +128,7 @@ class FirstRunApp(App[Choice | None]):
 
     def __init__(self, hosts: Sequence[str], *, theme: str | None = None) -> None:
         super().__init__()
-        loaded, self._fault = themes.load_or_fallback(theme, self.no_color)
+        loaded, self._fault = themes.load_or_fallback((theme, remembered.theme()), self.no_color)
         self.register_theme(loaded.textual)
         self.theme = loaded.textual.name
         self.palette = loaded.palette
