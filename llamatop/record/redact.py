@@ -9,11 +9,10 @@ HIDDEN = "***"
 _SHORTEST = 4
 _KNOWN_TEXTS = 50_000
 
-_WORD = r"(?:[a-z0-9]+[-_.])*"
-_NAME = (
-    _WORD
-    + r"(?:api[-_]?keys?|keys?|tokens?|secrets?|passwords?|passwd|credentials?|hft)(?![a-z0-9])"
-)
+_SECRET = r"api[-_]?keys?|secrets?|passwords?|passwd|credentials?|hft"
+# A key or a token alone may be many other things; with a word before it, or a value after =, not.
+_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRET}|key|token)(?![a-z0-9])"
+_CLEAR_NAME = rf"(?:(?:[a-z0-9]+[-_.])*(?:{_SECRET})|(?:[a-z0-9]+[-_.])+(?:key|token))(?![a-z0-9])"
 _VALUE = r"(\"[^\"]*\"|'[^']*'|[^\s\"';,}\]]+)"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
@@ -27,7 +26,8 @@ _PATTERNS = tuple(
         # --api-key VALUE, --api-key=VALUE; a path is where a secret is, not what it is
         rf"(?P<keep>(?<![\w-])--?{_NAME}(?:\s+|=))(?![-/]){_VALUE}",
         # LLAMA_API_KEY=…, password: …, "token": "…"
-        rf"(?P<keep>(?<![\w-]){_NAME}[\"']?(?:=|:\s*))(?!/){_VALUE}",
+        rf"(?P<keep>(?<![\w-]){_NAME}=)(?!/){_VALUE}",
+        rf"(?P<keep>(?<![\w-])[\"']?{_CLEAR_NAME}[\"']?\s*[:=]\s*)(?!/){_VALUE}",
         # What looks like a key wherever it stands.
         r"(?P<keep>\b(?:sk|pk|rk)-)[A-Za-z0-9_-]{16,}",
         r"(?P<keep>\b(?:hf|ghp|gho|glpat)[_-])[A-Za-z0-9_-]{16,}",
