@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ClassVar
 
@@ -173,6 +173,10 @@ class LlamatopApp(ChangingApp):
         from llamatop.app.screens.faults import FaultsScreen
 
         self.push_screen(FaultsScreen())
+
+    def more_keys(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Keys beside those of `actions`, by heading: how each is shown and what it does."""
+        return {}
 
     def action_help(self) -> None:
         """Every key."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import ClassVar
 
@@ -54,6 +54,10 @@ class ReplayApp(LlamatopApp):
         if drawn != self._drawn:
             self._drawn = drawn
             self.draw_plan()
+
+    def more_keys(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Those that move in time."""
+        return {"move in time": [(shown, text) for _, shown, _, text in KEYS]}
 
     def plan_status(self) -> Text:
         """In the place of a plan that runs: where in the recording this is."""

@@ -69,7 +69,7 @@ class Encoder:
     def document(self, snapshot: ClusterSnapshot) -> Document:
         """The whole snapshot but its events and its time."""
         known, self._known = self._known, {}
-        now = self._known
+        now, text = self._known, self._redact
 
         def same(part: str, key: str, value: object) -> Document:
             before = known.get((part, key))
@@ -82,7 +82,9 @@ class Encoder:
         document: Document = {
             "cluster": {
                 **same("cluster", "", cluster),
-                "nodes": {node.name: same("declared", node.name, node) for node in cluster.nodes},
+                "nodes": {
+                    text(node.name): same("declared", node.name, node) for node in cluster.nodes
+                },
             },
             "healthy": snapshot.healthy,
             "totals": self.plain(snapshot.totals),
@@ -95,32 +97,33 @@ class Encoder:
         for node in snapshot.nodes:
             seen = node.snapshot
             units[node.name] = seen.units
-            document["nodes"][node.name] = {
+            document["nodes"][text(node.name)] = {
                 **self.plain(node),
                 **self.plain(seen),
                 "host": same("host", node.name, seen.host),
                 "units": {
-                    name: same(f"unit {node.name}", name, unit) for name, unit in seen.units.items()
+                    text(name): same(f"unit {node.name}", name, unit)
+                    for name, unit in seen.units.items()
                 },
             }
         for gpu in snapshot.gpus:
             uuid = gpu.sample.uuid
-            document["gpus"].setdefault(gpu.node, {})[uuid] = {
+            document["gpus"].setdefault(text(gpu.node), {})[text(uuid)] = {
                 **same(f"gpu {gpu.node}", uuid, gpu.sample),
                 **self.plain(gpu),
             }
         for worker in snapshot.workers:
             unit = worker.unit
             entry = {
-                "unit": self._redact(unit.name),
+                "unit": text(unit.name),
                 **self.plain(worker),
                 "sample": self._sample(worker.sample),
             }
             if units.get(worker.node, {}).get(unit.name) is not unit:
                 entry["unit_alone"] = same("unit", worker.name, unit)
-            document["workers"][worker.name] = entry
+            document["workers"][text(worker.name)] = entry
         if snapshot.balancer_node is not None:
-            document["balancer_node"] = snapshot.balancer_node
+            document["balancer_node"] = text(snapshot.balancer_node)
         if snapshot.balancer is not None:
             document["balancer"] = same("balancer", "", snapshot.balancer)
         return document

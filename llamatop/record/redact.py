@@ -9,10 +9,10 @@ HIDDEN = "***"
 _SHORTEST = 4
 _KNOWN_TEXTS = 50_000
 
-_SECRET = r"api[-_]?keys?|secrets?|passwords?|passwd|credentials?|hft"
+_SECRECY = r"api[-_]?keys?|secrets?|passwords?|passwd|credentials?|hft"
 # A key or a token alone may be many other things; with a word before it, or a value after =, not.
-_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRET}|key|token)(?![a-z0-9])"
-_CLEAR_NAME = rf"(?:(?:[a-z0-9]+[-_.])*(?:{_SECRET})|(?:[a-z0-9]+[-_.])+(?:key|token))(?![a-z0-9])"
+_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?![a-z0-9])"
+_CLEAR_NAME = rf"(?:(?:[a-z0-9]+[-_.])*(?:{_SECRECY})|(?:[a-z0-9]+[-_.])+(?:key|token))(?![a-z0-9])"
 _VALUE = r"(\"[^\"]*\"|'[^']*'|[^\s\"';,}\]]+)"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)

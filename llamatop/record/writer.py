@@ -125,7 +125,7 @@ class Recorder:
             return events
         last = self._events[-1]
         for place in range(len(events) - 1, -1, -1):
-            if events[place] is last:
+            if events[place] is last or events[place] == last:
                 return events[place + 1 :]
         return events
 

@@ -40,6 +40,12 @@ class HelpScreen(Dialog):
         """Keys by group, then what the marks mean."""
         palette = self.top.palette
         made: list[Text] = []
+        for heading, listed in self.top.more_keys().items():
+            made += [Text(), piece(f" {heading}", palette["heading"])]
+            for shown, meaning in listed:
+                text = piece(f" {shown:<10}", palette["key"])
+                text.append(meaning, palette["text"])
+                made.append(text)
         for group, title in _GROUPS.items():
             listed = [key for key in keys(self.top.read_only) if key.group == group]
             if listed:

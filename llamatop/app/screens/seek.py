@@ -77,7 +77,8 @@ def meant(text: str, position: Position) -> datetime | None:
         )
     except ValueError:
         return None
-    if clock[1] is None and at + timedelta(seconds=1) <= first:
-        at += timedelta(days=1)
     # The frame of a second may be taken anywhere in it.
-    return at + timedelta(seconds=1)
+    at += timedelta(seconds=0.999)
+    if clock[1] is None and at < first:
+        at += timedelta(days=1)
+    return at
