@@ -74,6 +74,13 @@ class ChangingApp(App[None]):
                 mend = "" if self.operator is None or self.read_only else ": v puts it back"
                 self.say(f"{text} {leftovers.ago(one.minutes)} ({one.what}){mend}", "warning")
 
+    def changing(self) -> frozenset[str]:
+        """The workers that the plan at hand is about, while it runs."""
+        run = self.plan_run
+        if run is None or run.plan is None or not run.active:
+            return frozenset()
+        return frozenset(run.plan.targets)
+
     def _may_change(self) -> bool:
         if self.operator is None or self.read_only:
             self.say("this cluster is shown read-only; nothing can be changed", "warning")

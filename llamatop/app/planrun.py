@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Literal
 
 from llamatop.errors import LlamatopError
@@ -46,6 +47,7 @@ class PlanRun:
         self.now = False
         self.force = False
         self.at_once = 1
+        self.reason = ""
         self.control = Control("ask")
         self._operator = operator
         self._changed = changed
@@ -83,6 +85,13 @@ class PlanRun:
         """Run the plan that was shown; does nothing unless one is ready."""
         if self.stage == "ready" and self.plan is not None:
             self._start("running", self._execute(self.plan))
+
+    def say_why(self, reason: str) -> None:
+        """The operator's own words for it, which the plan carries wherever it is told."""
+        self.reason = reason
+        if self.stage == "ready" and self.plan is not None:
+            self.plan = replace(self.plan, reason=reason)
+            self._changed()
 
     def cancel(self) -> None:
         """Stop what runs; what was done is rolled back as far as it can be."""
@@ -140,7 +149,7 @@ class PlanRun:
         except LlamatopError as error:
             self._move("refused", str(error))
             return
-        self.plan = plan
+        self.plan = replace(plan, reason=self.reason)
         self._move("ready" if plan.steps else "nothing")
 
     async def _execute(self, plan: Plan) -> None:

@@ -66,6 +66,9 @@ def add_asking(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the plan, do nothing")
     parser.add_argument("-y", "--yes", action="store_true", help="do not ask")
     parser.add_argument("--json", action="store_true", help="the plan and its results as JSON")
+    parser.add_argument(
+        "--reason", metavar="TEXT", type=_words, help="why, for the audit log and other operators"
+    )
     parser.set_defaults(run=run, now=False, force=False, timeout=None)
     parser.set_defaults(on_timeout="undo", at_once=1, keep=1)
 
@@ -83,6 +86,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
+    from dataclasses import replace
+
     from llamatop.cli.execution import carry_out, print_json, say
     from llamatop.cli.reading import opened, settled
     from llamatop.operate.service import ClusterOperator
@@ -103,6 +108,7 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
             at_once=args.at_once,
             keep=args.keep,
         )
+        plan = replace(plan, reason=args.reason or "")
         if not args.json:
             say(plan.text(), must_arrive=not args.yes)
         if args.dry_run or not plan.steps:
@@ -181,6 +187,16 @@ async def _confirm() -> None:
 
 def _can_ask() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _words(text: str) -> str:
+    from llamatop.model.plan import MOST_REASON
+    from llamatop.model.text import plain
+
+    words = " ".join(plain(text).split())
+    if len(words) > MOST_REASON:
+        raise argparse.ArgumentTypeError(f"{len(words)} characters, more than {MOST_REASON}")
+    return words
 
 
 def _seconds(text: str) -> float:

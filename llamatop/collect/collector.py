@@ -187,9 +187,10 @@ class Collector:
                 link.hurry()
 
     async def refresh(self, node: str) -> NodeSnapshot:
-        """A snapshot of the node taken after this call, which `latest` then holds as well.
+        """A snapshot of the node read after this call, which `latest` then holds as well.
 
-        Raises Unreachable where none comes within 10 s, KeyError without such a node.
+        What did not answer since has its age in `ages`. Raises Unreachable where none comes within
+        15 s, KeyError without such a node.
         """
         self._cluster.node(node)
         await self._started.wait()

@@ -61,6 +61,8 @@ class NodeLink:
         self._asked: tuple[str, ...] = ()
         self._channel: Channel | None = None
         self._news = asyncio.Condition()
+        self._requests = 0
+        self._answered = 0
         # What the balancer's probe read through each member address, with our time of receipt.
         self.identities: dict[str, tuple[str, float]] = {}
         self._identity_reads: dict[str, object] = {}
@@ -93,36 +95,32 @@ class NodeLink:
         """Have the node ask who answers behind these member addresses, from its next beat on."""
         self._members = addresses
 
-    async def refresh(self, timeout_seconds: float = 10.0) -> NodeSnapshot:
-        """A snapshot that was taken after this call; raises Unreachable where none comes in time.
+    async def refresh(self, timeout_seconds: float = 15.0) -> NodeSnapshot:
+        """A snapshot of which all was read after this call, or has its age in `ages`.
 
-        The probe answers a request for a tick by another line than the one that may be on its
-        way, so the second line from now is certainly newer than the call.
+        Raises Unreachable where none comes in time.
         """
         self.hurry()
-        wanted = self.documents + 2
+        self._requests += 1
+        wanted = self._requests
         failed = self.attempts_failed
+        asked: Channel | None = None
         try:
             async with asyncio.timeout(timeout_seconds):
-                await self._ask_now()
                 async with self._news:
-                    seen = self.documents
-                    while self.documents < wanted:
+                    while self._answered < wanted:
+                        channel = self._channel
+                        if channel is not None and channel is not asked:
+                            asked = channel
+                            await channel.write(bundle.now(wanted))
                         await self._news.wait()
                         if self.attempts_failed > failed:
                             raise Unreachable(self.node.name, self._why_not())
-                        if seen < self.documents < wanted:
-                            seen = self.documents
-                            await self._ask_now()
         except TimeoutError:
             raise Unreachable(
                 self.node.name, f"no figures came within {timeout_seconds:g} s"
             ) from None
         return self.snapshot
-
-    async def _ask_now(self) -> None:
-        if self._channel is not None:
-            await self._channel.write(bundle.NOW)
 
     def _why_not(self) -> str:
         return self.snapshot.faults.get("node", "it cannot be reached")
@@ -192,6 +190,8 @@ class NodeLink:
             self.pending = tuple(waiting) if isinstance(waiting, list) else ()
             if isinstance(document, dict):
                 self._identify(document.get("members"))
+                answered = document.get("answered")
+                self._answered = answered if isinstance(answered, int) else 0
             self.documents += 1
             self.attempts_failed = 0
             await self._tell(bridged(snapshot, self.snapshot, self.pending))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+MOST_REASON = 120
+
 Action = Literal[
     "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo", "recover"
 ]
@@ -27,13 +29,17 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class MembershipEdit:
-    """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256."""
+    """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256.
+
+    `lines` are (address, as it stood, as it is to stand), without the `;`.
+    """
 
     file: str
     before: str
     upstream: str
     addresses: tuple[str, ...]
     down: bool
+    lines: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +107,7 @@ class Plan:
     `cuts_requests` counts the requests in flight that it will cut (None: unknown). `warnings` are
     sentences the person must see before confirming. `forced`: the guards were overridden. `expects`
     are its preconditions. `keep` members of each upstream stay in at any time. `about` is a
-    sentence on what it is for, or empty.
+    sentence on what it is for, `reason` the operator's own words why, each or empty.
     """
 
     action: Action
@@ -115,6 +121,17 @@ class Plan:
     expects: tuple[Expectation, ...] = ()
     keep: int = 1
     about: str = ""
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        """What it does to what."""
+        return " ".join((self.action, *self.targets))
+
+    @property
+    def explained(self) -> str:
+        """The same, with why where that was said."""
+        return f"{self.title} ({self.reason})" if self.reason else self.title
 
     @property
     def batches(self) -> int:
@@ -125,6 +142,7 @@ class Plan:
         """The plan as plain text: the exact commands and diffs, as --dry-run and `y` give it."""
         lines = [f"{self.action} {' '.join(self.targets)}".rstrip()]
         lines += [f"  {self.about}"] if self.about else []
+        lines += [f"  why: {self.reason}"] if self.reason else []
         lines += [f"  ! {warning}" for warning in self.warnings]
         lines += [f"  = {reason}" for reason in self.nothing]
         if self.steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamatop.errors import NginxSyntaxError
 
-from .edit import diff, edit
+from .edit import diff, edit, rewrite, written
 from .upstreams import dump, lines_of, members, members_of, shutdown_timeout
 
 __all__ = [
@@ -15,5 +15,7 @@ __all__ = [
     "lines_of",
     "members",
     "members_of",
+    "rewrite",
     "shutdown_timeout",
+    "written",
 ]

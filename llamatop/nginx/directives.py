@@ -6,6 +6,7 @@ every other byte alone needs offsets. The rules here are those of `ngx_conf_read
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -13,6 +14,9 @@ from typing import Literal
 from llamatop.errors import NginxSyntaxError
 
 _SPACE = " \t\r\n"
+# Blanks and comments; a word without anything special in it, up to what ends it.
+_BETWEEN = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)+")
+_SIMPLE = re.compile(r"[^ \t\r\n;{\"'\\$][^ \t\r\n;{\\$]*(?=[ \t\r\n;{])")
 _ESCAPES = {'"': '"', "'": "'", "\\": "\\", "t": "\t", "r": "\r", "n": "\n"}
 
 
@@ -44,6 +48,11 @@ class Directive:
 def decode(data: bytes) -> str:
     """The file as text in which one character is one byte, so that offsets agree."""
     return data.decode("latin-1")
+
+
+def encode(text: str) -> bytes:
+    """The bytes again; raises UnicodeEncodeError for a character that stands for none."""
+    return text.encode("latin-1")
 
 
 def directives(text: str, file: str) -> Iterator[Directive]:
@@ -82,18 +91,15 @@ def _directive(text: str, position: int, line: int, file: str) -> Directive | No
     words: list[Word] = []
     length = len(text)
     while True:
-        while position < length and text[position] in _SPACE:
-            line += text[position] == "\n"
-            position += 1
+        between = _BETWEEN.match(text, position)
+        if between is not None:
+            line += text.count("\n", position, between.end())
+            position = between.end()
         if position == length:
             if words:
                 raise NginxSyntaxError(file, line, 'unexpected end of file, expecting ";" or "}"')
             return None
         sign = text[position]
-        if sign == "#":
-            newline = text.find("\n", position)
-            position = length if newline < 0 else newline
-            continue
         if sign == "}":
             if words:
                 raise NginxSyntaxError(file, line, 'unexpected "}"')
@@ -121,6 +127,9 @@ def _directive(text: str, position: int, line: int, file: str) -> Directive | No
 
 def _word_end(text: str, start: int) -> int | None:
     """The offset behind the word that begins at `start`, None where the file ends inside it."""
+    simple = _SIMPLE.match(text, start)
+    if simple is not None:
+        return simple.end()
     quote = text[start] if text[start] in "\"'" else None
     position = start + 1 if quote else start
     variable = False

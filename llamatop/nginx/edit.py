@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 
 from llamatop.errors import NginxSyntaxError
 
+from .directives import decode, directives, encode
 from .upstreams import ServerLine, block_line, lines_of
 
 
@@ -24,6 +26,51 @@ def edit(data: bytes, upstream: str, address: str, down: bool, file: str = "ngin
             data = _add(data, line) if down else _take_off(data, line)
     _check(data, file, upstream, address, down)
     return data
+
+
+def written(data: bytes, upstream: str, address: str, file: str = "nginx") -> tuple[str, ...]:
+    """Each server line of `address` in `upstream` as it stands there, from `server` to before `;`.
+
+    One character is one byte (latin-1). Raises NginxSyntaxError with file and line.
+    """
+    lines = lines_of(data, file, upstream)
+    return tuple(decode(_text(data, line)) for line in lines if line.address == address)
+
+
+def rewrite(
+    data: bytes, upstream: str, address: str, texts: Mapping[str, str], file: str = "nginx"
+) -> bytes:
+    """`data` with each server line of `address` that stands as a key of `texts` put as its value.
+
+    Both as `written` gives them; a text that would change more than `down` is passed over. Raises
+    NginxSyntaxError with file and line.
+    """
+    if not texts:
+        return data
+    for line in reversed(lines_of(data, file, upstream)):
+        text = texts.get(decode(_text(data, line)))
+        if line.address == address and text is not None and _same_but_down(line, text):
+            data = data[: line.words[0].start] + encode(text) + data[line.end :]
+    return data
+
+
+def _same_but_down(line: ServerLine, text: str) -> bool:
+    try:
+        encode(text)
+        found = list(directives(f"{text};", line.file))
+    except (NginxSyntaxError, UnicodeEncodeError):
+        return False
+    if len(found) != 1 or found[0].ended_by != ";":
+        return False
+    stands, stood = (
+        [word.value for word in words if word.value != "down"]
+        for words in (line.words, found[0].words)
+    )
+    return stands == stood
+
+
+def _text(data: bytes, line: ServerLine) -> bytes:
+    return data[line.words[0].start : line.end]
 
 
 def _missing(data: bytes, upstream: str, address: str, file: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,16 @@ _DEEPEST_INCLUDE = 32
 
 @dataclass(frozen=True, slots=True)
 class ServerLine:
-    """One `server` line of an upstream: its file, line and words with their offsets."""
+    """One `server` line of an upstream: its file, line and words with their offsets.
+
+    `end` is the offset of its `;`.
+    """
 
     upstream: str
     file: str
     line: int
     words: tuple[Word, ...]
+    end: int
 
     @property
     def address(self) -> str:
@@ -76,6 +81,8 @@ def members_of(data: bytes, file: str, upstream: str) -> tuple[UpstreamMember, .
     return tuple(line.member() for line in lines_of(data, file, upstream))
 
 
+# A plan over many members asks the same of the same bytes again and again.
+@functools.lru_cache(maxsize=8)
 def lines_of(data: bytes, file: str, upstream: str) -> tuple[ServerLine, ...]:
     """The server lines in one file's bytes that belong to `upstream`.
 
@@ -89,7 +96,7 @@ def lines_of(data: bytes, file: str, upstream: str) -> tuple[ServerLine, ...]:
         elif directive.ended_by == "}":
             blocks.pop()
         elif _is_server(directive) and (not blocks or blocks[-1] == upstream):
-            lines.append(ServerLine(upstream, file, directive.line, directive.words))
+            lines.append(_server(upstream, file, directive))
     return tuple(lines)
 
 
@@ -145,7 +152,7 @@ def _lines(
             for path in _included(files, main, directive.words[1].value):
                 yield from _lines(files, main, path, blocks[-1], (*chain, file))
         elif _is_server(directive) and blocks[-1] is not None:
-            yield ServerLine(blocks[-1], file, directive.line, directive.words)
+            yield _server(blocks[-1], file, directive)
 
 
 def _included(files: Mapping[str, bytes], main: str, pattern: str) -> list[str]:
@@ -168,6 +175,10 @@ def _glob_matches(path: str, pattern: str) -> bool:
 def _upstream_name(directive: Directive) -> str | None:
     words = directive.words
     return words[1].value if directive.name == "upstream" and len(words) == 2 else None
+
+
+def _server(upstream: str, file: str, directive: Directive) -> ServerLine:
+    return ServerLine(upstream, file, directive.line, directive.words, directive.end - 1)
 
 
 def _is_server(directive: Directive) -> bool:

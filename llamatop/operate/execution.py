@@ -46,7 +46,7 @@ class Execution:
         self._control = control or Control()
         self._results: asyncio.Queue[StepResult | None] = asyncio.Queue()
         self._standing = Standing(plan)
-        self._holder = f"{who()}: {plan.action} {' '.join(plan.targets)}"
+        self._holder = f"{who()}: {plan.explained}"
         balancer = source.latest.balancer_node
         self._lease = Lease(plan, machines, balancer, identity or uuid4().hex, self._holder)
         self._rollback = Rollback(plan, source, machines, privileges, self._control, self._lease)

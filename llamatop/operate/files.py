@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from llamatop import nginx
 from llamatop.errors import LlamatopError, NodeError
@@ -69,18 +70,19 @@ class BalancerFiles:
 
     def down(self, file: str, member: Member) -> bool | None:
         """Whether the member's server line is marked down now, None where it is not in the file."""
-        found = [
-            m.down
-            for m in nginx.members_of(self._texts[file], file, member[0])
-            if m.address == member[1]
-        ]
+        lines = nginx.lines_of(self._texts[file], file, member[0])
+        found = [line.down for line in lines if line.address == member[1]]
         return all(found) if found else None
 
     def change(
-        self, members: dict[str, list[Member]], down: bool
+        self,
+        members: dict[str, list[Member]],
+        down: bool,
+        texts: Mapping[Member, Mapping[str, str]] = MappingProxyType({}),
     ) -> tuple[tuple[MembershipEdit, ...], tuple[FileChange, ...], str]:
         """Mark members (by file) down or up; the edits, the whole files, and the exact diff.
 
+        A member's `texts` say how its line is to stand, by how it stands; see `nginx.rewrite`.
         Raises KeyError where a file has no such server line.
         """
         edits: list[MembershipEdit] = []
@@ -89,10 +91,19 @@ class BalancerFiles:
             before = after = self._texts[file]
             for upstream in dict.fromkeys(upstream for upstream, _ in wanted):
                 addresses = tuple(address for name, address in wanted if name == upstream)
+                lines: list[tuple[str, str, str]] = []
                 for address in addresses:
+                    stood = nginx.written(after, upstream, address, file)
+                    wanted_texts = texts.get((upstream, address), {})
+                    after = nginx.rewrite(after, upstream, address, wanted_texts, file)
                     after = nginx.edit(after, upstream, address, down, file)
-                target = self._targets[file]
-                edits.append(MembershipEdit(target, digest(before), upstream, addresses, down))
+                    stands = nginx.written(after, upstream, address, file)
+                    lines += [(address, *pair) for pair in zip(stood, stands, strict=True)]
+                edits.append(
+                    MembershipEdit(
+                        self._targets[file], digest(before), upstream, addresses, down, tuple(lines)
+                    )
+                )
             if after != before:
                 changes[file] = FileChange(file, self._targets[file], before, after)
                 self._texts[file] = after
@@ -133,6 +144,8 @@ class BalancerFiles:
                     continue
                 for address in edit.addresses:
                     _same_line(change, now, edit.upstream, address)
+                    texts = {stood: stands for at, stood, stands in edit.lines if at == address}
+                    after = nginx.rewrite(after, edit.upstream, address, texts, change.path)
                     after = nginx.edit(after, edit.upstream, address, edit.down, change.path)
             found.append(FileChange(change.path, target, now, after))
         return tuple(found)

@@ -15,13 +15,15 @@ from .files import Member
 class Change:
     """What a plan left behind: each server line that it changed, and whether it is down since.
 
-    `at` is RFC 3339 UTC; `title` is the plan's action and targets.
+    `at` is RFC 3339 UTC; `title` is the plan's own. `texts` have each server line as
+    it stood before, by how it was left.
     """
 
     at: str
     who: str
     title: str
     members: dict[Member, bool]
+    texts: dict[Member, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -40,6 +42,8 @@ class _Entry:
         """Its net effect: a line that is as it was before is left out."""
         first: dict[Member, bool] = {}
         last: dict[Member, bool] = {}
+        stood: dict[Member, list[str]] = {}
+        stands: dict[Member, list[str]] = {}
         for number, step in enumerate(self.steps, 1):
             state = self.states.get(number)
             if state is None and not self.ended:
@@ -50,13 +54,17 @@ class _Entry:
                     member = (edit["upstream"], address)
                     first.setdefault(member, edit["down"])
                     last[member] = edit["down"]
+                    lines = [line for line in edit.get("lines") or () if line[0] == address]
+                    stood.setdefault(member, [str(before) for _, before, _ in lines])
+                    stands[member] = [str(after) for _, _, after in lines]
             if number not in self.states:
                 break
         for member in self.put_back:
             if member in last:
                 last[member] = False
         kept = {member: down for member, down in last.items() if down == first[member]}
-        return Change(self.at, self.who, self.title, kept)
+        texts = {member: dict(zip(stands[member], stood[member], strict=False)) for member in kept}
+        return Change(self.at, self.who, self.title, kept, texts)
 
 
 def last_change(path: Path, cluster: str) -> Change | None:
@@ -72,7 +80,8 @@ def last_change(path: Path, cluster: str) -> Change | None:
         identity, event = str(line.get("id")), line.get("event")
         if event == "plan" and line.get("cluster") == cluster:
             plan = line["plan"]
-            title = f"{plan['action']} {' '.join(plan['targets'])}".strip()
+            title = " ".join((plan["action"], *plan["targets"]))
+            title += f" ({plan['reason']})" if plan.get("reason") else ""
             entries[identity] = _Entry(
                 str(line.get("at")), str(line.get("who")), title, plan["steps"]
             )

@@ -38,7 +38,7 @@ class Lease:
         self._about: dict[str, object] = {
             "plan": identity,
             "who": holder.partition(":")[0],
-            "what": f"{plan.action} {' '.join(plan.targets)}".strip()[:200],
+            "what": plan.explained[:200],
             "returns": sorted(back),
         }
 

@@ -53,6 +53,10 @@ class Privileges:
         self._without_sudo.add(node)
         return ()
 
+    def by_polkit(self, node: str) -> bool:
+        """Whether polkit decides there: it tells no ordinary user beforehand what it will say."""
+        return node in self._without_sudo
+
     async def check(self, node: str, commands: Iterable[Command]) -> None:
         """Raise NodeError with the mend where sudo would refuse, or ask a password for, a command.
 
@@ -61,7 +65,7 @@ class Privileges:
         """
         commands = list(dict.fromkeys(commands))
         if node in self._without_sudo:
-            self._by_polkit(node, commands)
+            self._only_systemctl(node, commands)
             return
         granted = self._granted.setdefault(node, set())
         wanted = [c for c in commands if c.argv[:2] == SUDO and c not in granted]
@@ -91,7 +95,7 @@ class Privileges:
         return [command for command, no in zip(commands, answers, strict=True) if no]
 
     @staticmethod
-    def _by_polkit(node: str, commands: list[Command]) -> None:
+    def _only_systemctl(node: str, commands: list[Command]) -> None:
         """Without sudo polkit may let systemctl through; nothing lets nginx's files be written."""
         for command in commands:
             if command.argv[0] != "systemctl":

@@ -14,6 +14,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "forced": plan.forced,
         "cuts_requests": plan.cuts_requests,
         "about": plan.about,
+        "reason": plan.reason,
         "expects": [str(expectation) for expectation in plan.expects],
         "warnings": list(plan.warnings),
         "nothing": list(plan.nothing),
@@ -52,6 +53,7 @@ def _step_record(number: int, step: Step) -> dict[str, object]:
                 "upstream": edit.upstream,
                 "addresses": list(edit.addresses),
                 "down": edit.down,
+                "lines": [list(line) for line in edit.lines],
             }
             for edit in step.edits
         ],

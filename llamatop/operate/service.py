@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -79,9 +80,9 @@ class ClusterOperator:
             timeout_seconds=timeout_seconds,
         )
         draft.now, draft.at_once, draft.keep = now, at_once, keep
-        plan = draft.plan(found)
-        await self._check_rights(plan)
-        return plan
+        # Over hundreds of workers this takes seconds, while keys have to be answered.
+        plan = await asyncio.to_thread(draft.plan, found)
+        return await self._allowed(plan)
 
     async def _undo(
         self, snapshot: ClusterSnapshot, force: bool, timeout_seconds: float | None
@@ -106,8 +107,7 @@ class ClusterOperator:
             timeout_seconds=timeout_seconds,
         )
         plan = undo(draft, change)
-        await self._check_rights(plan)
-        return plan
+        return await self._allowed(plan)
 
     async def _recover(
         self,
@@ -140,8 +140,7 @@ class ClusterOperator:
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
         plan = recover(draft, left, beside, {target.name for target in found})
-        await self._check_rights(plan)
-        return plan
+        return await self._allowed(plan)
 
     async def _draft(
         self,
@@ -174,15 +173,15 @@ class ClusterOperator:
         self, plan: Plan, control: Control | None = None
     ) -> AsyncGenerator[StepResult, None]:
         """Run the steps in order; see Operator. Every result goes into the audit log too."""
-        title = f"{plan.action} {' '.join(plan.targets)}"
+        title = plan.title
         identity = self._log_begin(plan)
         execution = Execution(
             plan, self._source, self._machines, self._privileges, control, identity
         )
-        journal = NodeJournal(self._machines, who(), identity, title)
+        journal = NodeJournal(self._machines, who(), identity, plan.explained)
         nodes = [step.node for step in plan.steps]
         journal.say(nodes, "begun")
-        self._announce("info", f"{title}: begun", plan)
+        self._announce("info", f"{plan.explained}: begun", plan)
         self._source.expect(plan)
         ok, error = False, "interrupted"
         try:
@@ -231,7 +230,7 @@ class ClusterOperator:
         ]
         return await BalancerFiles.read(self._machines, node, paths, prefixes[node])
 
-    async def _check_rights(self, plan: Plan) -> None:
+    async def _allowed(self, plan: Plan) -> Plan:
         """Find a missing right before the first step, those of the way back included."""
         needed: dict[str, list[Command]] = {}
         for step in plan.steps:
@@ -241,8 +240,12 @@ class ClusterOperator:
                 if any(command.argv[:2] == SUDO for command in step.commands):
                     commands.append(Command((*SUDO, *back)))
             needed.setdefault(step.node, []).extend(commands)
+        warnings = list(plan.warnings)
         for node, commands in needed.items():
             await self._privileges.check(node, commands)
+            if commands and self._privileges.by_polkit(node):
+                warnings.append(f"{node} has no sudo: whether polkit allows it shows at its step")
+        return replace(plan, warnings=tuple(warnings))
 
     def _announce(self, severity: Severity, text: str, plan: Plan) -> None:
         worker = plan.targets[0] if len(plan.targets) == 1 else None

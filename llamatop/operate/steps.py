@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from llamatop.errors import Refused
@@ -36,6 +37,7 @@ class Steps:
     nothing: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     batch: int = 0
+    texts: Mapping[Member, Mapping[str, str]] = field(default_factory=dict)
 
     def serving(self, target: Target) -> list[Member]:
         """The target's server lines that are in now."""
@@ -46,11 +48,17 @@ class Steps:
         return self.files.down(file, member) if self.files and file else None
 
     def _file_of(self, member: Member) -> str | None:
+        return self._file_by_member.get(member)
+
+    @functools.cached_property
+    def _file_by_member(self) -> dict[Member, str | None]:
         balancer = self.snapshot.balancer
-        for line in (balancer.members if balancer else None) or ():
-            if (line.upstream, line.address) == member:
-                return line.file
-        return None
+        lines = (balancer.members if balancer else None) or ()
+        return {(line.upstream, line.address): line.file for line in reversed(lines)}
+
+    @functools.cached_property
+    def _states(self) -> dict[Member, Membership]:
+        return {(m.upstream, m.address): m.state for m in self.snapshot.members}
 
     def warn(self, text: str) -> None:
         """A sentence the person must see, once."""
@@ -131,7 +139,10 @@ class Steps:
             )
 
     def membership(self, members: Sequence[Member], down: bool, title: str) -> None:
-        """Mark server lines down or up in one transaction; raises Refused where that cannot be."""
+        """Mark server lines down or up in one transaction; raises Refused where that cannot be.
+
+        Lines that stand as in `texts` are put as those say.
+        """
         balancer, node = self.snapshot.balancer, self.snapshot.balancer_node
         if balancer is None or node is None or self.files is None:
             raise Refused("the balancer cannot be read now; wait until it answers again")
@@ -148,7 +159,7 @@ class Steps:
             if self.files.down(file, member) is not down:
                 by_file.setdefault(file, []).append(member)
         try:
-            edits, changes, diff = self.files.change(by_file, down)
+            edits, changes, diff = self.files.change(by_file, down, self.texts)
         except KeyError as error:
             raise Refused(f"{error.args[0]} any more: look again") from error
         if not changes:
@@ -207,8 +218,7 @@ class Steps:
 
     def state(self, member: Member) -> Membership | None:
         """How a server line stands, by the file itself where it was read; None without one."""
-        states = {(m.upstream, m.address): m.state for m in self.snapshot.members}
-        state, down = states.get(member), self._down_in_file(member)
+        state, down = self._states.get(member), self._down_in_file(member)
         if state not in ("in", "down") or down is None:
             return state
         return "down" if down else "in"

@@ -17,6 +17,7 @@ def undo(draft: Draft, change: Change) -> Plan:
     no.
     """
     owners = behind(draft.snapshot)
+    draft.texts = change.texts
     still: dict[bool, list[Member]] = {True: [], False: []}
     for member, down in change.members.items():
         name = owners[member].name if member in owners else f"{member[1]} of {member[0]}"

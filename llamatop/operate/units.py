@@ -17,6 +17,7 @@ from .failure import StepFailed
 from .live import Fleet, LiveSource
 
 READ_BACK_SECONDS = 30.0
+POLKIT_ACTION = "org.freedesktop.systemd1.manage-units"
 _JOURNAL_SECONDS = 5.0
 
 
@@ -66,10 +67,18 @@ async def _command(
             # systemd goes on with what it was told: know that it was told, and how it ended.
             await to_the_end(run)
         if done.status != 0:
-            words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            said = words[-1] if words else "no message"
-            return StepFailed(f"`{command}` ended with status {done.status}: {said}")
+            return StepFailed(f"`{command}` ended with status {done.status}: {_said(done.stderr)}")
     return None
+
+
+def _said(stderr: bytes) -> str:
+    """What systemctl complained of, without where it says to look for more; and the mend."""
+    lines = stderr.decode("utf-8", "replace").strip().splitlines()
+    lines = [line for line in lines if not line.startswith("See ")]
+    said = lines[-1] if lines else "no message"
+    if "authentication required" in said or "Access denied" in said:
+        said += f"; allow it with a polkit rule for {POLKIT_ACTION}, or use sudo"
+    return said
 
 
 async def _read_back(source: LiveSource, step: Step) -> None:

@@ -104,19 +104,23 @@ async def wait(
 ) -> str:
     """Judge fresh snapshots until done; returns what is not done where `control` forces it.
 
+    That it is done is believed only of figures that were all asked for after it seemed so.
     Raises StepFailed when it cannot end well, or when time is up and `control`, where there is one,
     does not have it go on.
     """
     began = time.monotonic()
     allowed = step.timeout_seconds
-    await look(source, nodes_of(source.latest, step))
+    looked = await look(source, nodes_of(source.latest, step))
     snapshots = source.snapshots()
     coming: asyncio.Future[ClusterSnapshot] | None = None
     try:
         snapshot = source.latest
         while True:
             verdict = judge(snapshot)
-            if verdict.done:
+            if verdict.done and not looked:
+                looked = await look(source, nodes_of(source.latest, step))
+                verdict = judge(source.latest)
+            if verdict.done and looked:
                 return ""
             if verdict.failed is not None:
                 raise StepFailed(verdict.failed)
@@ -135,7 +139,7 @@ async def wait(
             progress(f"{verdict.progress}, {spent:.0f} s{asked}")
             coming = coming or asyncio.ensure_future(anext(snapshots))
             if await _first(coming, None if asked else allowed - spent, control):
-                snapshot, coming = coming.result(), None
+                snapshot, coming, looked = coming.result(), None, False
     except StopAsyncIteration:
         raise StepFailed("the cluster is no longer being read") from None
     finally:
@@ -165,14 +169,16 @@ async def _first(
     return coming.done()
 
 
-async def look(source: LiveSource, nodes: list[str]) -> None:
-    """Have the nodes read at once; one that does not answer stays as it was, and shows its age."""
+async def look(source: LiveSource, nodes: list[str]) -> bool:
+    """Have the nodes read at once; False where one does not answer: its figures stay, and age."""
 
-    async def one(node: str) -> None:
+    async def one(node: str) -> bool:
         with contextlib.suppress(NodeError):
             await source.refresh(node)
+            return True
+        return False
 
-    await asyncio.gather(*(one(node) for node in nodes))
+    return all(await asyncio.gather(*(one(node) for node in nodes)))
 
 
 def nodes_of(snapshot: ClusterSnapshot, step: Step) -> list[str]:
@@ -205,7 +211,13 @@ def _silent(snapshot: ClusterSnapshot, step: Step) -> dict[str, str]:
             silent[node.name] = f"{node.name} does not answer"
         elif node.stale:
             silent[node.name] = f"{node.name} is late ({node.age_seconds or 0.0:.0f} s)"
-    return {name: silent[name] for name in nodes_of(snapshot, step) if name in silent}
+    found = {name: silent[name] for name in nodes_of(snapshot, step) if name in silent}
+    worker = worker_of(snapshot, step)
+    if worker is not None and worker.node not in found:
+        age = snapshot.node(worker.node).snapshot.ages.get(f"workers/{worker.unit.name}")
+        if age is not None:
+            found[worker.name] = f"{worker.name} is slow to answer ({age:.0f} s)"
+    return found
 
 
 def _connections(snapshot: ClusterSnapshot, step: Step) -> int | None:

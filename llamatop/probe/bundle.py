@@ -27,8 +27,6 @@ _NOT_SENT = ("__init__", "bootstrap", "bundle", "bindings")
 
 _building = threading.Lock()
 
-NOW = b'{"now":true}\n'
-
 _BOOTSTRAP = """\
 import os,sys
 def stop(text):
@@ -130,6 +128,15 @@ def configuration(
 def beat(number: int) -> bytes:
     """The line that keeps the probe alive for 5 s more."""
     return _line({"beat": number})
+
+
+def now(number: int) -> bytes:
+    """The line that has the node looked at once more, at once.
+
+    Lines from then on carry `number` as "answered" once all in them was read after it arrived; a
+    worker that has not answered since has its age in "ages".
+    """
+    return _line({"now": number})
 
 
 def members(addresses: Sequence[str]) -> bytes:

@@ -87,6 +87,8 @@ class Talk:
     def __init__(self, loop: Reactor, engine: str, where: Where, key: str | None) -> None:
         self.sample: Dict[str, Any] = {}
         self.answered_at: float | None = None
+        # When what was last answered had been asked.
+        self.asked_at = 0.0
         self.memory: Dict[str, Any] = {"may_sleep": None}
         self._loop = loop
         self._engine = ENGINES[engine]
@@ -207,6 +209,7 @@ class Talk:
             # jitter of a millisecond is not worth its bytes
             sample["latency_seconds"] = before
         self.sample = sample
+        self.asked_at = self._began
         self.answered_at = time.monotonic()
 
     def _step_check(self, response: Response | None) -> None:

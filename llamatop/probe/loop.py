@@ -20,7 +20,7 @@ from .workers import Workers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List
+    from typing import Any, Dict, List, Tuple
 
 _SILENCE_SECONDS = 5.0
 _SCAN_EVERY = 5.0
@@ -52,6 +52,9 @@ class Loop:
         self._sent: Dict[str, Any] = {}
         self._scan_at = 0.0
         self._now = False
+        # requests for a look that is newer than they are, with when they came
+        self._asked: List[Tuple[int, float]] = []
+        self._answered: int | None = None
         self._ended = False
         self._began = False
         self._probe = {"version": version, "python": "%d.%d.%d" % sys.version_info[:3]}
@@ -135,10 +138,11 @@ class Loop:
             ages["gpus"] = round(now - at, 1)
         if self._units.fault is not None and self._units.answered_at is not None:
             ages["units"] = round(now - self._units.answered_at, 1)
-        for unit, age in self._workers.ages(now, longest).items():
+        for unit, age in self._workers.ages(now, longest, self._answer()).items():
             ages["workers/" + unit] = age
         document = {
             "tick": self._tick,
+            "answered": self._answered,
             "pending": self._pending(faults) or None,
             "probe": self._probe,
             "faults": faults,
@@ -153,6 +157,13 @@ class Loop:
         }
         cleaned: Dict[str, Any] = wire.clean(document)
         return cleaned
+
+    def _answer(self) -> float:
+        """When the newest request came that this line answers, 0 where it answers none."""
+        came = 0.0
+        while self._asked and self._asked[0][1] <= self._units.asked_at:
+            self._answered, came = self._asked.pop(0)
+        return came
 
     def _pending(self, faults: Dict[str, Any]) -> List[str]:
         """The parts whose first answer is still being waited for: empty is not yet none."""
@@ -209,8 +220,9 @@ class Loop:
         if not isinstance(told, dict):
             return
         self._heard_at = time.monotonic()
-        if told.get("now"):
+        if isinstance(told.get("now"), int):
             self._now = True
+            self._asked.append((told["now"], time.monotonic()))
         if isinstance(told.get("members"), list):
             self._members.configure(told["members"])
         if "interval" not in told:

@@ -56,6 +56,9 @@ class Units:
         self.kinds: Dict[str, str] = {}
         self.fault: str | None = None
         self.answered_at: float | None = None
+        # When what was last answered had been asked: 0 before the first answer.
+        self.asked_at = 0.0
+        self._began = 0.0
         self._loop = loop
         self._changed = changed
         self._globs: List[str] = []
@@ -66,6 +69,7 @@ class Units:
         self._list_at = 0.0
         self._show_at = 0.0
         self._again = False
+        self._late = False
         self._marks: Dict[str, Any] = {}
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
@@ -81,11 +85,20 @@ class Units:
         """Whether nothing is being asked."""
         return self._running is None and not self._lists
 
+    def _answered(self) -> None:
+        """What is known is of the moment it was asked: who asked meanwhile wants it newer."""
+        self.asked_at = self._began
+        self._changed()
+        if self._late:
+            self._late = False
+            self._show(sorted(self.kinds))
+
     def start(self, now: float, fresh: bool) -> None:
         """Begin what is due at this tick; `fresh` asks systemctl in any case."""
         moved = self._moved()
         if self._running is not None or self._lists:
-            self._again = self._again or fresh or moved
+            self._again = self._again or moved
+            self._late = self._late or fresh
             return
         if now >= self._list_at:
             self._list()
@@ -118,7 +131,8 @@ class Units:
         return moved
 
     def _list(self) -> None:
-        self._list_at = time.monotonic() + _LIST_EVERY
+        self._began = time.monotonic()
+        self._list_at = self._began + _LIST_EVERY
         self._lists = 2
         listed: List[str] = []
         Child(self._loop, _LIST_UNITS.split(), _DEADLINE_SECONDS, lambda e: self._listed(e, listed))
@@ -135,7 +149,7 @@ class Units:
         if self._lists:
             return
         if not listed and ended.error is not None:
-            self._changed()
+            self._answered()
             return
         names = dict.fromkeys(listed)
         names.update(dict.fromkeys(self._named))
@@ -146,10 +160,11 @@ class Units:
         self._show((fresh + sorted(self.kinds))[:_MOST_NAMES])
 
     def _show(self, names: List[str]) -> None:
-        self._show_at = time.monotonic() + (_SHOW_EVERY_BLIND if self._blind else _SHOW_EVERY)
+        self._began = time.monotonic()
+        self._show_at = self._began + (_SHOW_EVERY_BLIND if self._blind else _SHOW_EVERY)
         if not names:
-            self.answered_at = time.monotonic()
-            self._changed()
+            self.answered_at = self._began
+            self._answered()
             return
         asked = list(dict.fromkeys(names))
         self._running = Child(
@@ -161,7 +176,7 @@ class Units:
         found = unit_text.blocks(procfs.text(ended.output))
         if ended.error is not None and not found:
             self._failed(ended)
-            self._changed()
+            self._answered()
             return
         self.fault = None
         self.answered_at = time.monotonic()
@@ -175,7 +190,7 @@ class Units:
                 self.shown[name] = properties
                 self.kinds[name] = kind
         self._moved()
-        self._changed()
+        self._answered()
 
     def _failed(self, ended: Ended) -> None:
         self.fault = (ended.error or "") + (

@@ -178,13 +178,17 @@ class Workers:
             return "runs none of llama-server, ollama and vllm; take it out of `units`"
         return None
 
-    def ages(self, now: float, longest: float) -> Dict[str, float]:
-        """Seconds since the last answer of each worker that owes one for longer than a tick."""
+    def ages(self, now: float, longest: float, since: float) -> Dict[str, float]:
+        """Seconds since the last answer of each worker that owes one for longer than a tick.
+
+        Also of each whose last answer had been asked for before `since`.
+        """
         found: Dict[str, float] = {}
         for unit, worker in self._workers.items():
             if worker.talk is not None and worker.talk.answered_at is not None:
                 age = now - worker.talk.answered_at
-                if age > longest:
+                talks = [worker.talk, *worker.children.values()]
+                if age > longest or any(talk.asked_at < since for talk in talks):
                     found[unit] = round(age, 1)
         return found
 

@@ -281,9 +281,12 @@ async def ended(process: asyncio.subprocess.Process) -> Ended:
 async def test_the_command_line_drains_and_gives_json(cluster: Cluster, tmp_path: Path) -> None:
     before = cluster["node1"].read(CONF)
     file = str(cluster.write_files(tmp_path))
-    done = await ended(await llamatop("drain", "node2/gpu1", "-c", file, "--yes", "--json"))
+    words = ("drain", "node2/gpu1", "-c", file, "--yes", "--json", "--reason", "new fan")
+    done = await ended(await llamatop(*words))
     assert done.status == 0, done.stderr
     told = json.loads(done.stdout)
+    journal = cluster["node1"].run(["journalctl", "-t", "llamatop", "-o", "cat"]).stdout
+    assert "drain node2/gpu1 (new fan): " in journal
     assert told["ok"] is True
     assert [step["kind"] for step in told["plan"]["steps"]] == ["membership", "wait-drained"]
     assert [result["state"] for result in told["results"]] == ["done", "done"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from textual.pilot import Pilot
 
 from llamatop.app.screens.leave import LeaveDialog
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.screens.plan import PlanDialog
+from tests.screens.fake import drain_plan
 from tests.screens.stage import Stage, until
 
 
@@ -53,6 +55,36 @@ async def test_what_it_cuts_and_its_warnings_stand_above_it() -> None:
         await until(pilot, lambda: stage_of(app) == "ready", "the plan")
         assert "▲ the last member in" in app.shown()
         assert "▲ cuts 3 requests in flight" in app.shown()
+
+
+async def test_w_says_why_and_the_plan_carries_it() -> None:
+    app = Stage()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("r")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        await pilot.press("w", *"n", "e", "w", "space", "escape")
+        assert "why:" not in app.shown()
+        await pilot.press("w", *"fan", "space", *"[red]y", "enter")
+        await until(pilot, lambda: "why: fan [red]y" in app.shown(), "the reason")
+        await pilot.press("n")
+        await until(pilot, lambda: len(app.hand.asked) == 2, "the other plan")
+        await until(pilot, lambda: stage_of(app) == "ready", "the other plan")
+        assert "why: fan [red]y" in app.shown()
+        await pilot.press("enter")
+        await until(pilot, lambda: stage_of(app) == "done", "the end")
+    assert [plan.reason for plan in app.hand.executed] == ["fan [red]y"]
+
+
+async def test_a_long_plan_begins_with_its_steps_alone() -> None:
+    app = Stage()
+    steps = drain_plan("stop", ["node1/gpu0"]).steps
+    app.hand.changes = {"steps": steps * 3}
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        text = app.shown()
+        assert text.index("9 stop") < text.index("the same with every command and diff")
+        assert text.index("the same with") < text.index("$ sudo")
 
 
 async def test_now_plans_again_without_the_drain() -> None:
@@ -161,14 +193,29 @@ async def test_escape_hides_a_running_plan_and_p_finds_it() -> None:
 
 
 async def test_the_dashboard_lives_behind_the_dialog() -> None:
-    from dataclasses import replace
-
     app = Stage()
     async with app.run_test(size=(100, 30)) as pilot:
         await pilot.press("d")
         await until(pilot, lambda: stage_of(app) == "ready", "the plan")
         app.fake.push(replace(app.fake.latest, tick=41, healthy=False))
         await until(pilot, lambda: "✗ unhealthy" in app.shown(), "the new snapshot")
+
+
+async def test_what_a_plan_does_to_its_workers_is_no_alarm() -> None:
+    app = Stage()
+    app.hand.gates[2] = asyncio.Event()
+    first, *others = app.fake.latest.workers
+    silent = replace(first, sample=replace(first.sample, health="unreachable", fault=None))
+    async with app.run_test(size=(100, 30)) as pilot:
+        await at_the_second_step(app, pilot)
+        await pilot.press("escape")
+        app.fake.push(replace(app.fake.latest, tick=41, workers=(silent, *others)))
+        await until(pilot, lambda: app.snapshot.tick == 41, "the new snapshot")
+        assert "its endpoint does not answer" not in app.shown()
+        app.hand.gates[2].set()
+        await until(pilot, lambda: stage_of(app) == "done", "the end")
+        app.fake.push(replace(app.fake.latest, tick=42))
+        await until(pilot, lambda: "its endpoint does not answer" in app.shown(), "the alert")
 
 
 async def test_quitting_asks_while_a_plan_runs_then_rolls_back() -> None:

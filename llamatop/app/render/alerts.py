@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -35,8 +35,11 @@ class Alert:
     text: str
 
 
-def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
-    """Errors, then warnings, each in the cluster's order; none before the first tick."""
+def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Alert]:
+    """Errors, then warnings, each in the cluster's order; none before the first tick.
+
+    Of workers that a plan is `changing` there is none: the plan itself tells how they fare.
+    """
     if snapshot.tick == 0:
         return []
     found: list[Alert] = []
@@ -51,7 +54,7 @@ def alerts(snapshot: ClusterSnapshot) -> list[Alert]:
         if not node.reachable or node.stale:
             silent.add(node.name)
     for worker in snapshot.workers:
-        if worker.node not in silent:
+        if worker.node not in silent and worker.name not in changing:
             found += _worker(worker)
     found += [
         Alert("error", f"{gpu.node} gpu {gpu.sample.index}", gpu.sample.fault)

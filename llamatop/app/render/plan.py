@@ -13,6 +13,8 @@ from llamatop.model.plan import Plan, Step, StepResult
 from llamatop.model.text import plain
 
 SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+# A longer plan begins with its steps alone: its commands and diffs fill screens.
+_OUTLINED_FROM = 7
 _MARKS: dict[str, tuple[str, str]] = {
     "done": ("✓", "plan.done"),
     "failed": ("✗", "plan.failed"),
@@ -34,6 +36,8 @@ def lines(
     made: list[Text] = []
     if plan.about:
         made += _wrapped("", plan.about, width, palette, "dim")
+    if plan.reason:
+        made += _wrapped("why: ", plan.reason, width, palette, "dim")
     if not begun:
         for warning in plan.warnings:
             made += _wrapped("▲ ", warning, width, palette, "plan.warning")
@@ -42,6 +46,10 @@ def lines(
             made += _wrapped("= ", reason, width, palette, "text")
         if made and plan.steps:
             made.append(Text())
+    if not begun and len(plan.steps) >= _OUTLINED_FROM:
+        for number, step in enumerate(plan.steps, 1):
+            made.append(_step(number, step, None, palette, frame, begun))
+        made += [Text(), piece(" the same with every command and diff", palette["dim"]), Text()]
     for number, step in enumerate(plan.steps, 1):
         result = results.get(number)
         made.append(_step(number, step, result, palette, frame, begun))

@@ -29,7 +29,7 @@ class FaultsScreen(Dialog):
 
     def lines(self, width: int) -> list[Text]:
         """Every alert, wrapped."""
-        found = alerts(self.top.snapshot)
+        found = alerts(self.top.snapshot, self.top.changing())
         if not found:
             return [Text(), piece(" nothing", self.top.palette["health.good"]), Text()]
         return [Text(), *lines(found, width, _ENOUGH, self.top.palette), Text()]

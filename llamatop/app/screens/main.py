@@ -91,7 +91,7 @@ class MainScreen(ClusterScreen):
             return
         top = self.top
         snapshot = top.snapshot
-        found = alerts(snapshot)
+        found = alerts(snapshot, top.changing())
         self.totals.snapshot, self.alerts.found = snapshot, found
         self.totals.found = found
         self.keys.wanted = frozenset({"faults"} if found else ())

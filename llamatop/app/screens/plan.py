@@ -6,12 +6,14 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.widgets import Input
 
 from llamatop.app.planrun import PlanRun
 from llamatop.app.render.plan import SPINNER, lines
 from llamatop.app.render.words import piece, wrap
 from llamatop.app.screens.dialog import Dialog
 from llamatop.model.figures import duration
+from llamatop.model.plan import MOST_REASON
 from llamatop.model.text import plain
 from llamatop.operate.control import Answer
 from llamatop.operate.pace import batch_now
@@ -31,8 +33,27 @@ _STAGES = {
 _OVERRIDES = {"--now": ("n", "now, without draining"), "--force": ("f", "force")}
 
 
+class ReasonLine(Input):
+    """One line to say why in; enter keeps it, esc leaves it as it was."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "screen.keep_reason", show=False)]
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            reason,
+            placeholder="why, for the audit log and other operators",
+            compact=True,
+            max_length=MOST_REASON,
+        )
+        self.cursor_blink = False
+
+
 class PlanDialog(Dialog):
     """Draws the app's PlanRun; hiding it while the plan runs leaves the plan running."""
+
+    DEFAULT_CSS = """
+    PlanDialog ReasonLine { height: 1; border: none; padding: 0 1; background: $background; }
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "confirm", show=False),
@@ -41,7 +62,7 @@ class PlanDialog(Dialog):
         Binding("c", "cancel", show=False),
         Binding("n", "now", show=False),
         Binding("f", "force", show=False),
-        Binding("w", "answer('wait')", show=False),
+        Binding("w", "wait_or_why", show=False),
         Binding("u", "answer('undo')", show=False),
         Binding("space", "pause", show=False),
         Binding("plus", "at_once(1)", show=False),
@@ -106,7 +127,7 @@ class PlanDialog(Dialog):
         """What can be pressed now."""
         stage = self.plan_run.stage
         if stage == "ready":
-            pairs = [("enter", "do it"), ("esc", "leave it"), ("y", "copy")]
+            pairs = [("enter", "do it"), ("esc", "leave it"), ("w", "say why"), ("y", "copy")]
             if self.plan_run.action in ("stop", "restart"):
                 word = "drain first" if self.plan_run.now else "now, without draining"
                 pairs.append(("n", word))
@@ -165,8 +186,29 @@ class PlanDialog(Dialog):
         else:
             run.answer("force")
 
+    def action_wait_or_why(self) -> None:
+        """Say why before it is done; while it runs keep waiting for a late drain."""
+        run = self.plan_run
+        if run.stage != "ready" or run.plan is None:
+            run.answer("wait")
+        elif not self.query(ReasonLine):
+            line = ReasonLine(run.plan.reason)
+            self.query_one("Container").mount(line, before=self.foot)
+            line.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Keep what was typed."""
+        self.plan_run.say_why(" ".join(plain(event.value).split()))
+        self.action_keep_reason()
+
+    def action_keep_reason(self) -> None:
+        """Back to the plan."""
+        self.query(ReasonLine).remove()
+        self.body.focus()
+        self.show()
+
     def action_answer(self, answer: Answer) -> None:
-        """Keep waiting for a drain that takes long, or put everything back."""
+        """What to do with a drain that takes long."""
         self.plan_run.answer(answer)
 
     def action_pause(self) -> None:

@@ -24,6 +24,13 @@ class FakeChannel:
         self.done = Completed(0, b"", b"")
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
 
+    @property
+    def asked(self) -> int | None:
+        """The newest request for a look that was written to it."""
+        lines = b"".join(self.written).split(b"\n")
+        numbers = [json.loads(line)["now"] for line in lines if line.startswith(b'{"now"')]
+        return numbers[-1] if numbers else None
+
     def say(self, patch: Document) -> None:
         self._lines.put_nowait(json.dumps(patch).encode() + b"\n")
 
@@ -110,7 +117,7 @@ def ticking(
             tick = 0
             await asyncio.sleep(after)
             while not channel.closed:
-                channel.say({"tick": tick, **make(tick)})
+                channel.say({"tick": tick, "answered": channel.asked, **make(tick)})
                 tick += 1
                 await asyncio.sleep(1.0)
 

@@ -103,8 +103,11 @@ class FakeCluster:
     events: list[Event] = field(default_factory=list)
     expected: list[Plan | None] = field(default_factory=list)
     ticks: list[Callable[[], None]] = field(default_factory=list)
+    looked: Callable[[], None] = lambda: None
+    ages: dict[str, float] = field(default_factory=dict)
     root: bool = True
     noise: bytes = b""
+    sudo: bool = True
     sudo_refuses: str = ""
     systemctl_refuses: str = ""
     transaction_fails: tuple[str, str] | None = None
@@ -258,6 +261,7 @@ class FakeCluster:
             reachable=name not in self.silent,
             received_at=heard,
             units=units,
+            ages={k: v for k, v in self.ages.items() if name == "node1"},
             tunnels=self.tunnels.get(name, ()),
         )
         fault = "no answer for 9 s" if name in self.silent else None
@@ -297,6 +301,7 @@ class FakeSource:
         await asyncio.sleep(0)
         if node in self._fake.silent:
             raise Unreachable(node, "no answer")
+        self._fake.looked()
         return self.latest.node(node).snapshot
 
     def announce(self, event: Event) -> None:
@@ -345,11 +350,12 @@ class FakeMachine:
             refused = self.cluster.sudo_refuses
             if refused and refused in argv:
                 return Completed(1, b"", b"sudo: a password is required\n")
-        elif argv[0] == "systemctl" and not self.cluster.root:
+        elif argv[0] == "systemctl" and not self.cluster.root and self.cluster.sudo:
             return Completed(1, b"", b"Access denied\n")
         match argv:
             case ["sh", "-c", "command -v sudo"]:
-                return Completed(0, b"/usr/bin/sudo\n", b"")
+                there = self.cluster.sudo
+                return Completed(0 if there else 1, b"/usr/bin/sudo\n" if there else b"", b"")
             case ["id", "-u"]:
                 uid = b"0\n" if self.cluster.root else b"1000\n"
                 return Completed(0, self.cluster.noise + uid, b"")
@@ -393,7 +399,11 @@ class FakeMachine:
                 self._act_on(verb, unit)
             raise Unreachable(self.name, "the connection was cut")
         if verb == self.cluster.systemctl_refuses:
-            return Completed(1, b"", f"Failed to {verb} {unit}: Access denied\n".encode())
+            words = (
+                f"Failed to {verb} {unit}: Interactive authentication required.\n"
+                f"See system logs and 'systemctl status {unit}' for details.\n"
+            )
+            return Completed(1, b"", words.encode())
         self._act_on(verb, unit)
         return Completed(0, b"", b"")
 

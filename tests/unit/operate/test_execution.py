@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -139,7 +140,9 @@ async def test_a_refused_stop_puts_the_healthy_member_back(
 ) -> None:
     cluster.systemctl_refuses = "stop"
     plan = await operator.plan("stop", ["node1/gpu0"])
-    with pytest.raises(PlanFailed, match=r"Access denied.*undone: 127.0.0.1:37081 in again"):
+    with pytest.raises(
+        PlanFailed, match=r"authentication required.*undone: 127.0.0.1:37081 in again"
+    ):
         await carry_out(operator, plan, [])
     assert not any(cluster.states().values())
 
@@ -151,7 +154,7 @@ async def test_one_of_two_stopped_only_the_other_comes_back(
     cluster.during_systemctl = lambda: setattr(
         cluster, "systemctl_refuses", "stop" if changes(cluster).count("stop") == 2 else ""
     )
-    with pytest.raises(PlanFailed, match="Access denied"):
+    with pytest.raises(PlanFailed, match="authentication required"):
         await carry_out(operator, plan, [])
     assert cluster.workers["node1/gpu0"].active == "inactive"
     assert [address for address, down in cluster.states().items() if down] == ["127.0.0.1:37081"]
@@ -229,10 +232,14 @@ async def test_another_edit_meanwhile_survives_the_rollback(
     plan = await operator.plan("drain", ["node1/gpu0"], timeout_seconds=0.05)
 
     def another() -> None:
-        cluster.files[CONF] += b"# mine now\n"
+        if (
+            cluster.files[CONF].count(b"#") == before.count(b"#")
+            and b" down;" in cluster.files[CONF]
+        ):
+            cluster.files[CONF] += b"# mine now\n"
 
     before = cluster.files[CONF]
-    cluster.ticks = [another]
+    cluster.looked = another
     with pytest.raises(PlanFailed, match="in again"):
         await carry_out(operator, plan, [])
     assert cluster.files[CONF] == before + b"# mine now\n"
@@ -399,8 +406,24 @@ async def test_the_audit_log_holds_everything_and_is_private(
     begun, waited, done = journal
     assert begun.startswith("logger -t llamatop -p user.notice -- '")
     assert f", plan {lines[0]['id']}: drain node1/gpu0: begun'" in begun
-    assert "step 2 (wait until nothing runs on node1/gpu0) done after 0.0 s" in waited
+    assert "step 2 (wait until nothing runs on node1/gpu0) done after " in waited
     assert done.endswith(": done'")
+
+
+async def test_why_is_told_wherever_the_plan_is(
+    cluster: FakeCluster, operator: ClusterOperator, audit: Path
+) -> None:
+    plan = replace(await operator.plan("drain", ["node1/gpu0"]), reason="new fan")
+    assert "\n  why: new fan\n" in plan.text()
+    await carry_out(operator, plan, [])
+    assert json.loads(audit.read_text().splitlines()[0])["plan"]["reason"] == "new fan"
+    assert cluster.events[0].text == "drain node1/gpu0 (new fan): begun"
+    assert cluster.events[-1].text == "drain node1/gpu0: done"
+    journal = [words for _, words in cluster.ran if words.startswith("logger ")]
+    assert all("drain node1/gpu0 (new fan): " in words for words in journal)
+    assert (await operator.plan("undo", [])).about.startswith(
+        "takes back: drain node1/gpu0 (new fan), by "
+    )
 
 
 async def test_an_audit_log_that_cannot_be_written_is_said(

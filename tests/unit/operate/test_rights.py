@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llamatop.errors import NodeError, UsageError
+from llamatop.errors import NodeError, PlanFailed, UsageError
 from llamatop.model.plan import Command
 from llamatop.operate import sudoers
 from llamatop.operate.privilege import Privileges
@@ -202,6 +202,23 @@ async def test_without_sudo_polkit_is_left_to_systemctl_and_the_rest_is_said() -
     await privileges.check("node1", [command("systemctl --no-ask-password stop -- a.service")])
     with pytest.raises(NodeError, match=r"`nginx -t` needs root, and there is no sudo: polkit"):
         await privileges.check("node1", [command("nginx -t")])
+
+
+async def test_polkit_decides_at_its_step_and_the_plan_says_so(tmp_path: Path) -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.root = cluster.sudo = False
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("restart", ["node1/gpu0"], now=True)
+    assert plan.warnings[-1] == "node1 has no sudo: whether polkit allows it shows at its step"
+    pid = cluster.workers["node1/gpu0"].pid
+    assert [result async for result in operator.execute(plan)][-1].state == "done"
+    assert cluster.workers["node1/gpu0"].pid != pid
+    cluster.systemctl_refuses = "stop"
+    plan = await operator.plan("stop", ["node1/gpu0"], now=True)
+    with pytest.raises(PlanFailed, match=r"authentication required.*polkit rule for org\.freedesk"):
+        assert [result async for result in operator.execute(plan)]
+    with pytest.raises(NodeError, match="needs root, and there is no sudo"):
+        await operator.plan("drain", ["node1/gpu0"])
 
 
 class Places(FakeFleet):

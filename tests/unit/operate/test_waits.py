@@ -167,3 +167,35 @@ async def test_a_late_drain_that_ends_by_itself_needs_no_answer(
     assert not control.asking
     control.answer("force")
     assert control.late() is None
+
+
+async def test_what_seems_idle_is_looked_at_again(busy: FakeCluster, tmp_path: Path) -> None:
+    """A tick may be older than the last request that came."""
+    worker = busy.workers["node1/gpu0"]
+    came: list[str] = []
+
+    def idle() -> None:
+        worker.busy = 0
+
+    def looked() -> None:
+        if worker.busy == 0 and not came:
+            came.append("a request")
+            worker.busy = 1
+            busy.ticks.append(idle)
+
+    busy.ticks.append(idle)
+    busy.looked = looked
+    results: list[StepResult] = []
+    await stop(busy, tmp_path / "a", Control("wait"), results)
+    assert came
+    waited = [r.progress for r in results if r.step.kind == "wait-drained"]
+    assert any(text.startswith("1 busy slot,") for text in waited)
+    assert worker.active == "inactive"
+
+
+def test_figures_that_age_say_nothing() -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.ages = {"workers/llama-server-gpu0.service": 2.0}
+    verdict = drained(cluster.snapshot(), step("127.0.0.1:37081"))
+    assert not verdict.done
+    assert "node1/gpu0 is slow to answer (2 s)" in verdict.progress

@@ -20,6 +20,12 @@ from .server import Worker
 
 pytestmark = pytest.mark.slow
 
+# Tells what was when it was asked, half a second later.
+SLOW_SYSTEMCTL = """#!/bin/sh
+said=$(systemctl-quick "$@")
+sleep 0.5
+printf '%s\\n' "$said"
+"""
 A = "llama-server-gpu0.service"
 B = "llama-server-gpu1.service"
 
@@ -176,10 +182,43 @@ def test_now_asks_systemctl_at_once(node: FakeNode, worker: Worker) -> None:
     running.until(lambda d: A in d["workers"])
     node.unit(A, "/opt/llama-server --port 1", 0, active="inactive")
     began = time.monotonic()
-    running.send(bundle.NOW)
+    running.send(bundle.now(1))
     running.until(lambda d: d["units"][A]["active_state"] == "inactive", 3)
     assert time.monotonic() - began < 1.9
     assert "health" not in running.document["workers"][A]
+    assert running.document["answered"] == 1
+    running.close()
+
+
+def test_an_answered_look_is_newer_than_its_request(node: FakeNode, worker: Worker) -> None:
+    """However slow systemctl is, and whatever it was asked before."""
+    node.worker(A, worker.port, 101)
+    shutil.move(node.bin / "systemctl", node.bin / "systemctl-quick")
+    node.tool("systemctl", SLOW_SYSTEMCTL)
+    running = node.start(interval=0.2)
+    running.until(lambda d: A in d["workers"])
+    for number in range(1, 6):
+        pid = 101 + number
+        running.send(bundle.now(100 + number))
+        shutil.rmtree(node.proc / str(pid - 1))
+        node.worker(A, worker.port, pid)
+        running.send(bundle.now(number))
+        document = running.until(lambda d, number=number: d.get("answered") == number)
+        assert document["units"][A]["main_pid"] == pid
+    running.close()
+
+
+def test_a_worker_that_has_not_answered_since_the_request_shows_its_age(
+    node: FakeNode, worker: Worker
+) -> None:
+    node.worker(A, worker.port, 101)
+    running = node.start(interval=3.0)
+    running.until(lambda d: d["workers"].get(A, {}).get("health") == "ok")
+    running.send(bundle.now(1))
+    assert not running.until(lambda d: d.get("answered") == 1).get("ages")
+    worker.hang.update(worker.answers)
+    running.send(bundle.now(2))
+    assert f"workers/{A}" in running.until(lambda d: d.get("answered") == 2)["ages"]
     running.close()
 
 
