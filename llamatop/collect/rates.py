@@ -29,8 +29,8 @@ class Rates:
     """Tokens per second since the sample before, and all tokens generated since the start.
 
     None is unknown: before the second read, after a restart, or where the engine does not tell.
-    A worker known to be idle has 0.0. Rates are given to the hundredth, which no meter is better
-    than: so all that shows or keeps them shows the same. The total is None where the server counts none.
+    A worker known to be idle has 0.0. Rates are of the hundredth, so that all that shows or keeps
+    them shows the same. The total is None where the server counts none.
     """
 
     generation_tokens_per_second: float | None = None

@@ -17,6 +17,7 @@ from llamatop.model.declared import Balancer, Cluster, Node
 from llamatop.model.observed import (
     GpuSample,
     HostSample,
+    Launch,
     NodeSnapshot,
     Slot,
     UnitState,
@@ -53,6 +54,7 @@ _DIGITS = {
     "generation_tokens_per_second": 2,
     "prompt_tokens_per_second": 2,
 }
+_KNOWN_LAUNCHES = 10_000
 _SCALARS = frozenset((bool, int))
 
 
@@ -65,16 +67,20 @@ class Encoder:
     def __init__(self, redact: Redact) -> None:
         self._redact = redact
         self._known: dict[tuple[str, str], tuple[object, Document]] = {}
+        # A worker that works is a new object at every tick, how it was started is not.
+        self._launches: dict[Launch, Document] = {}
 
     def document(self, snapshot: ClusterSnapshot) -> Document:
         """The whole snapshot but its events and its time."""
         known, self._known = self._known, {}
         now, text = self._known, self._redact
 
-        def same(part: str, key: str, value: object) -> Document:
+        def same(
+            part: str, key: str, value: Any, make: Callable[[Any], Document] = self.plain
+        ) -> Document:
             before = known.get((part, key))
             if before is None or before[0] is not value:
-                before = (value, self.plain(value))
+                before = (value, make(value))
             now[part, key] = before
             return before[1]
 
@@ -107,26 +113,29 @@ class Encoder:
                 },
             }
         for gpu in snapshot.gpus:
-            uuid = gpu.sample.uuid
-            document["gpus"].setdefault(text(gpu.node), {})[text(uuid)] = {
-                **same(f"gpu {gpu.node}", uuid, gpu.sample),
-                **self.plain(gpu),
-            }
+            card = same(f"gpu {gpu.node}", gpu.sample.uuid, gpu, self._gpu)
+            document["gpus"].setdefault(text(gpu.node), {})[text(gpu.sample.uuid)] = card
         for worker in snapshot.workers:
-            unit = worker.unit
-            entry = {
-                "unit": text(unit.name),
-                **self.plain(worker),
-                "sample": self._sample(worker.sample),
-            }
-            if units.get(worker.node, {}).get(unit.name) is not unit:
-                entry["unit_alone"] = same("unit", worker.name, unit)
+            entry = same("worker", worker.name, worker, self._worker)
+            unit = units.get(worker.node, {}).get(worker.unit.name)
+            if unit is not worker.unit and unit != worker.unit:
+                entry = {**entry, "unit_alone": same("unit", worker.name, worker.unit)}
             document["workers"][text(worker.name)] = entry
         if snapshot.balancer_node is not None:
             document["balancer_node"] = text(snapshot.balancer_node)
         if snapshot.balancer is not None:
             document["balancer"] = same("balancer", "", snapshot.balancer)
         return document
+
+    def _gpu(self, gpu: GpuView) -> Document:
+        return {**self._dataclass(gpu.sample), **self._dataclass(gpu)}
+
+    def _worker(self, worker: WorkerView) -> Document:
+        return {
+            "unit": self._redact(worker.unit.name),
+            **self._dataclass(worker),
+            "sample": self._sample(worker.sample),
+        }
 
     def _sample(self, sample: WorkerSample) -> Document:
         found: Document = self.plain(sample)
@@ -147,24 +156,38 @@ class Encoder:
             return number(value, digits)
         if kind is tuple or kind is list:
             return [self.plain(item) for item in value]
+        if kind is Launch:
+            known = self._launches.get(value)
+            if known is None:
+                if len(self._launches) > _KNOWN_LAUNCHES:
+                    self._launches.clear()
+                known = self._launches[value] = self._dataclass(value)
+            return known
         if is_dataclass(kind):
-            found: Document = {}
-            for name, default, places in _plan(kind):
-                item = getattr(value, name)
-                if item is None or item is default:
-                    continue
-                if type(item) is float:
-                    item = number(item, places)
-                elif item == default:
-                    continue
-                else:
-                    item = self.plain(item)
-                if item is not None:
-                    found[name] = item
-            return found
+            return self._dataclass(value)
         if isinstance(value, Mapping):
             return {self._redact(str(key)): self.plain(item) for key, item in value.items()}
         return self._redact(str(value))
+
+    def _dataclass(self, value: Any) -> Document:
+        found: Document = {}
+        for name, default, places in _plan(type(value)):  # type: ignore[arg-type]  # a class is hashable
+            item = getattr(value, name)
+            # Most are nothing; the next most are numbers and texts that need no second call.
+            if item is None or item is default:
+                continue
+            kind = type(item)
+            if kind is str:
+                item = self._redact(item)
+            elif kind is float:
+                item = number(item, places)
+            elif item == default:
+                continue
+            elif kind not in _SCALARS:
+                item = self.plain(item)
+            if item is not None:
+                found[name] = item
+        return found
 
 
 def slot_document(slot: Slot) -> Document:
@@ -200,7 +223,7 @@ def number(value: float, digits: int | None = None) -> float | int | None:
 
 
 @cache
-def _plan(kind: type) -> tuple[tuple[str, object, int | None], ...]:
+def _plan(kind: type[Any]) -> tuple[tuple[str, object, int | None], ...]:
     out = LEFT_OUT.get(kind, frozenset())
     planned = []
     for field in fields(kind):

@@ -57,7 +57,9 @@ class Tail:
         if not self._waiting:
             return
         lines = b"".join(self._waiting)
-        if sum(map(len, self._written)) + len(lines) >= FULL_BYTES:
+        size = len(lines)
+        # What is large by itself gains little from being compressed a second time.
+        if size >= FULL_BYTES // 3 or sum(map(len, self._written)) + size >= FULL_BYTES:
             self.close_stream()
             return
         data = bz2.compress(lines)

@@ -179,7 +179,7 @@ async def test_nothing_can_be_changed_and_silence_is_no_fault(minutes: Path) -> 
         assert app.shown() == before
         assert len(app.screen_stack) == 1
         await pilot.press("exclamation_mark")
-        await until(pilot, lambda: "no machine to open a shell on" in app.shown(), "the word")
+        await until(pilot, lambda: "this is a recording" in app.shown(), "the word")
 
 
 async def test_other_screens_say_it_too(minutes: Path) -> None:

@@ -40,9 +40,9 @@ class HelpScreen(Dialog):
         """Keys by group, then what the marks mean."""
         palette = self.top.palette
         made: list[Text] = []
-        for heading, listed in self.top.more_keys().items():
+        for heading, others in self.top.more_keys().items():
             made += [Text(), piece(f" {heading}", palette["heading"])]
-            for shown, meaning in listed:
+            for shown, meaning in others:
                 text = piece(f" {shown:<10}", palette["key"])
                 text.append(meaning, palette["text"])
                 made.append(text)
