@@ -40,7 +40,7 @@ class Recorder:
         self._tail = Tail(path)
         self._document: Document = {}
         self._events: tuple[Event, ...] = ()
-        self._last: ClusterSnapshot | None = None
+        self.last: ClusterSnapshot | None = None
         self._frame = 0
         self._whole_at = self._flushed_at = clock()
 
@@ -53,9 +53,9 @@ class Recorder:
 
         One that was kept last is not kept again.
         """
-        if self.fault is not None or snapshot is self._last:
+        if self.fault is not None or snapshot is self.last:
             return
-        self._last = snapshot
+        self.last = snapshot
         try:
             self._take(snapshot)
         except OSError as error:

@@ -66,6 +66,7 @@ async def at(pilot: Pilot[None], moment: datetime) -> None:
     await until(pilot, lambda: f"{moment:%H:%M:%S}" in app.shown().splitlines()[-2], "the line")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=["80x24", "120x40"])
 async def test_a_faulty_hour_replays_to_the_same_screens(
     faulty: tuple[Path, Hour], size: tuple[int, int]

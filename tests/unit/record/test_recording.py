@@ -56,6 +56,7 @@ def text(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in bz2.decompress(path.read_bytes()).splitlines()]
 
 
+@pytest.mark.slow
 def test_each_moment_of_a_faulty_hour_is_the_same_object(faulty: tuple[Path, Hour]) -> None:
     path, lived = faulty
     found = played(path)
@@ -65,6 +66,7 @@ def test_each_moment_of_a_faulty_hour_is_the_same_object(faulty: tuple[Path, Hou
         assert again.tick == live.tick
 
 
+@pytest.mark.slow
 def test_the_hour_had_its_faults(faulty: tuple[Path, Hour]) -> None:
     _, lived = faulty
     ill = {name for name, (snapshot, _) in lived.moments.items() if not snapshot.healthy}
@@ -81,12 +83,14 @@ def test_the_hour_had_its_faults(faulty: tuple[Path, Hour]) -> None:
     assert {member.state for member in down.members} == {"in", "draining"}
 
 
+@pytest.mark.slow
 def test_an_hour_is_small_and_may_be_read_by_its_owner_alone(faulty: tuple[Path, Hour]) -> None:
     path, _ = faulty
     assert path.stat().st_size < 200_000
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOMENTS)
 def test_history_is_there_after_a_jump(faulty: tuple[Path, Hour], name: str) -> None:
     path, lived = faulty
@@ -113,6 +117,7 @@ def test_history_is_there_after_a_jump(faulty: tuple[Path, Hour], name: str) -> 
     virtual.run(jump())
 
 
+@pytest.mark.slow
 async def test_a_recording_has_no_journals_and_no_shells(faulty: tuple[Path, Hour]) -> None:
     async with Player(faulty[0]) as player:
         with pytest.raises(NodeError, match="not in a recording"):
@@ -201,6 +206,7 @@ def test_what_was_written_seconds_ago_outlives_a_kill(tmp_path: Path) -> None:
     assert len(Recording(path).frames) == 61
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep", [0.2, 0.5, 0.9, 0.999])
 def test_a_cut_file_is_read_as_far_as_it_goes(
     tmp_path: Path, faulty: tuple[Path, Hour], keep: float
@@ -215,6 +221,7 @@ def test_a_cut_file_is_read_as_far_as_it_goes(
         assert to_object(again) == to_object(live)
 
 
+@pytest.mark.slow
 def test_damage_costs_what_is_damaged_alone(tmp_path: Path, faulty: tuple[Path, Hour]) -> None:
     data = bytearray(faulty[0].read_bytes())
     middle = len(data) // 2
@@ -237,6 +244,7 @@ def test_rubbish_behind_the_last_stream_is_ignored(tmp_path: Path) -> None:
     assert len(played(tmp_path / "a")) == 19
 
 
+@pytest.mark.slow
 def test_plain_lines_are_read_as_well(tmp_path: Path, faulty: tuple[Path, Hour]) -> None:
     plain = tmp_path / "plain"
     lines = bz2.decompress(faulty[0].read_bytes())
@@ -248,6 +256,7 @@ def test_plain_lines_are_read_as_well(tmp_path: Path, faulty: tuple[Path, Hour])
     assert to_object(found[-1])["totals"] == to_object(faulty[1].seen[298])["totals"]
 
 
+@pytest.mark.slow
 def test_each_line_is_an_object_with_a_header_first(faulty: tuple[Path, Hour]) -> None:
     lines = text(faulty[0])
     assert lines[0]["recording"]["format"] == "1.0"
@@ -394,6 +403,7 @@ def test_a_difference_makes_the_one_of_the_other() -> None:
     assert difference(after, after) == {}
 
 
+@pytest.mark.slow
 def test_the_hour_is_not_read_while_the_loop_waits(faulty: tuple[Path, Hour]) -> None:
     """A jump reads in a thread: the loop goes on meanwhile."""
 
