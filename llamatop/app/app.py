@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.filter import NoColor
 
-from llamatop.app import themes
+from llamatop.app import remembered, themes
 from llamatop.app.changing import ChangingApp
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
@@ -78,7 +78,9 @@ class LlamatopApp(ChangingApp):
         return self.source.history if self.source is not None else None
 
     def _load_theme(self, name: str | None) -> Palette:
-        loaded, self._theme_fault = themes.load_or_fallback(name, self.no_color)
+        loaded, self._theme_fault = themes.load_or_fallback(
+            (name, remembered.theme()), self.no_color
+        )
         self.register_theme(loaded.textual)
         self.theme = loaded.textual.name
         if self.no_color:
@@ -190,6 +192,10 @@ class LlamatopApp(ChangingApp):
         if self.switches is not None and not isinstance(self.screen, SwitchesScreen):
             self.push_screen(SwitchesScreen(self.switches))
 
+    def more_keys(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Keys beside those of `actions`, by heading: how each is shown and what it does."""
+        return {}
+
     def action_help(self) -> None:
         """Every key."""
         from llamatop.app.screens.help import HelpScreen
@@ -211,7 +217,7 @@ class LlamatopApp(ChangingApp):
             self.say(f"cannot save here: {error.strerror}", "error")
 
     def use_theme(self, name: str) -> None:
-        """Show everything in another theme, or say why not."""
+        """Show everything in another theme, from now on also the next time; or say why not."""
         try:
             loaded = themes.load(name)
         except LlamatopError as error:
@@ -221,6 +227,10 @@ class LlamatopApp(ChangingApp):
         self.theme = loaded.textual.name
         if not self.no_color:
             self.palette = loaded.palette
+        try:
+            remembered.remember(name)
+        except OSError as error:
+            self.say(f"the theme is not remembered: {error.strerror}", "warning")
         for screen in self.screen_stack:
             if isinstance(screen, ClusterScreen | Dialog):
                 screen.repalette()

@@ -12,7 +12,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import NoColor
 
-from llamatop.app import themes
+from llamatop.app import remembered, themes
 from llamatop.app.screens.draft import DraftScreen
 from llamatop.app.screens.hosts import HostsScreen
 from llamatop.app.screens.look import Look, LookScreen
@@ -56,7 +56,7 @@ class FirstRunApp(App[Choice | None]):
 
     def __init__(self, hosts: Sequence[str], scout: Scout, *, theme: str | None = None) -> None:
         super().__init__()
-        loaded, self._fault = themes.load_or_fallback(theme, self.no_color)
+        loaded, self._fault = themes.load_or_fallback((theme, remembered.theme()), self.no_color)
         self.register_theme(loaded.textual)
         self.theme = loaded.textual.name
         self.palette = loaded.palette

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+import platformdirs
 from rich.style import Style
 from textual.theme import Theme
 
-from llamatop.app.render.palette import ROLES, Palette, attributes, fallback
-from llamatop.errors import UsageError
+from llamatop.app.render.palette import ROLES, Palette, fallback
+from llamatop.config.positions import positions
+from llamatop.errors import Problem, UsageError
 from llamatop.resources import folder
 
 DEFAULT = "altiplano"
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\Z")
-_ATTRIBUTES = frozenset({"bold", "dim", "italic", "underline", "reverse", "on"})
+_ATTRIBUTES = ("bold", "dim", "italic", "underline", "reverse", "on")
+_TABLES = ("colors", "ui", "roles")
 _UI = (
     "background",
     "surface",
@@ -33,7 +36,7 @@ _UI = (
 
 
 class ThemeError(UsageError):
-    """A theme that does not exist or cannot be used; names the file, the role and the mend."""
+    """A theme that does not exist or cannot be used; names the file, the line and the mend."""
 
 
 @dataclass(frozen=True)
@@ -44,36 +47,54 @@ class LoadedTheme:
     textual: Theme
 
 
+def own_folder() -> Path:
+    """Where the person's themes lie, whether it is there or not; they go before those shipped."""
+    return platformdirs.user_config_path("llamatop") / "themes"
+
+
+def folders() -> tuple[Path, ...]:
+    """Where themes are looked for, in order."""
+    return (own_folder(), folder("themes"))
+
+
 def names() -> list[str]:
-    """The themes there are, sorted; same as `ls themes/*.toml`."""
-    return sorted(path.stem for path in folder("themes").glob("*.toml"))
+    """The themes there are, sorted; same as `ls themes/*.toml` there and in `own_folder`."""
+    return sorted(_paths())
 
 
-def load(name: str, root: Path | None = None) -> LoadedTheme:
+def load(name: str) -> LoadedTheme:
     """The theme called `name`; raises ThemeError naming what is wrong and how to mend it."""
-    root = root or folder("themes")
-    path = root / f"{name}.toml"
+    paths = _paths()
+    path = paths.get(name)
+    if path is None:
+        near = get_close_matches(name, paths, 1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        there = ", ".join(sorted(paths)) or "none installed"
+        raise ThemeError(f"no theme is called {name!r}{hint}; there are: {there}")
+    return read(path)
+
+
+def read(path: Path) -> LoadedTheme:
+    """The theme in a file, called as the file is; raises ThemeError."""
     try:
-        if path.parent != root:
-            raise FileNotFoundError(path)
         text = path.read_text("utf-8")
-    except FileNotFoundError:
-        there = ", ".join(sorted(file.stem for file in root.glob("*.toml"))) or "none installed"
-        raise ThemeError(f"no theme is called {name!r}; there are: {there}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ThemeError(f"{path}: cannot be read: {error}") from error
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ThemeError(f"{path}: not valid TOML: {error}") from error
-    return _theme(path, name, document)
+    return _Reading(path, text).theme(document)
 
 
-def load_or_fallback(name: str | None, no_color: bool = False) -> tuple[LoadedTheme, str | None]:
-    """The theme, or the default one, or terminal colours, with a sentence on why not the first."""
+def load_or_fallback(
+    wishes: Iterable[str | None], no_color: bool = False
+) -> tuple[LoadedTheme, str | None]:
+    """The first wish there is, or the default, or terminal colours, and why not the one wished."""
     sentence = None
     loaded = None
-    for candidate in dict.fromkeys((name or DEFAULT, DEFAULT)):
+    wished = [name for name in wishes if name is not None][:1]
+    for candidate in dict.fromkeys((*wished, DEFAULT)):
         try:
             loaded = load(candidate)
             break
@@ -86,70 +107,127 @@ def load_or_fallback(name: str | None, no_color: bool = False) -> tuple[LoadedTh
     return loaded, sentence
 
 
-def _theme(path: Path, name: str, document: Mapping[str, object]) -> LoadedTheme:
-    colors = _table(path, document, "colors")
-    for color, value in colors.items():
-        if not _HEX.match(value):
-            raise ThemeError(f'{path}: [colors] {color} is {value!r}; write it as "#rrggbb"')
-    styles = dict(fallback().styles)
-    for role, value in _table(path, document, "roles").items():
-        if role not in ROLES:
-            near = get_close_matches(role, ROLES, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ThemeError(f"{path}: [roles] has no role {role!r}{hint}")
-        styles[role] = _style(path, role, value, colors)
-    ui = {
-        key: colors.get(value, value)
-        for key, value in _table(path, document, "ui").items()
-        if key in _UI
-    }
-    for key, value in ui.items():
-        if not _HEX.match(value):
-            raise ThemeError(f"{path}: [ui] {key} is {value!r}, which is no name from [colors]")
-    missing = [key for key in _UI if key not in ui]
-    if missing:
-        raise ThemeError(f"{path}: [ui] lacks {', '.join(missing)}")
-    textual = Theme(
-        name=name,
-        dark=document.get("dark") is not False,
-        variables={"block-cursor-text-style": "none", "input-selection-background": ui["panel"]},
-        primary=ui["primary"],
-        secondary=ui["secondary"],
-        success=ui["success"],
-        warning=ui["warning"],
-        error=ui["error"],
-        foreground=ui["foreground"],
-        background=ui["background"],
-        surface=ui["surface"],
-        panel=ui["panel"],
-    )
-    return LoadedTheme(Palette(name, styles), textual)
+def _paths() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for place in folders():
+        try:
+            for path in place.glob("*.toml"):
+                found.setdefault(path.stem, path)
+        except OSError:
+            continue
+    return found
 
 
-def _table(path: Path, document: Mapping[str, object], key: str) -> dict[str, str]:
-    table = document.get(key, {})
-    if not isinstance(table, dict) or not all(isinstance(value, str) for value in table.values()):
-        raise ThemeError(f"{path}: [{key}] must be a table of strings")
-    return {str(name): str(value) for name, value in table.items()}
+@dataclass
+class _Reading:
+    """One file's document on its way to a theme; what is wrong is gathered in file order."""
+
+    path: Path
+    text: str
+    problems: list[Problem] = field(default_factory=list)
+
+    def theme(self, document: Mapping[str, object]) -> LoadedTheme:
+        """The theme; raises ThemeError with the first problem and how many more there are."""
+        self._keys((), document, (*_TABLES, "dark"))
+        if not isinstance(document.get("dark", True), bool):
+            self._wrong(("dark",), "must be true or false")
+        colors = self._colors(document)
+        ui = self._ui(document, colors)
+        styles = self._styles(document, colors)
+        if self.problems:
+            self.problems.sort(key=lambda problem: problem.line or 0)
+            more = len(self.problems) - 1
+            raise ThemeError(f"{self.problems[0]}" + (f", and {more} more" if more else ""))
+        textual = Theme(
+            name=self.path.stem,
+            dark=document.get("dark") is not False,
+            variables={
+                "block-cursor-text-style": "none",
+                "input-selection-background": ui["panel"],
+            },
+            primary=ui["primary"],
+            secondary=ui["secondary"],
+            success=ui["success"],
+            warning=ui["warning"],
+            error=ui["error"],
+            foreground=ui["foreground"],
+            background=ui["background"],
+            surface=ui["surface"],
+            panel=ui["panel"],
+        )
+        return LoadedTheme(Palette(self.path.stem, styles), textual)
+
+    def _colors(self, document: Mapping[str, object]) -> dict[str, str]:
+        colors = {}
+        for name, value in self._table(document, "colors").items():
+            if name in _ATTRIBUTES:
+                self._wrong(("colors", name), "is a word of its own in [roles]; take another name")
+            elif not _HEX.match(value):
+                self._wrong(("colors", name), f'is {value!r}; write it as "#rrggbb"')
+            else:
+                colors[name] = value
+        return colors
+
+    def _ui(self, document: Mapping[str, object], colors: Mapping[str, str]) -> dict[str, str]:
+        table = self._table(document, "ui")
+        self._keys(("ui",), table, _UI)
+        ui = {}
+        for key in _UI:
+            if key not in table:
+                self._wrong(("ui",), f"lacks {key}")
+                continue
+            ui[key] = colors.get(table[key], table[key])
+            if not _HEX.match(ui[key]):
+                said = "which is neither a name from [colors] nor #rrggbb"
+                self._wrong(("ui", key), f"is {ui[key]!r}, {said}", _near(ui[key], colors))
+        return ui
+
+    def _styles(
+        self, document: Mapping[str, object], colors: Mapping[str, str]
+    ) -> dict[str, Style]:
+        table = self._table(document, "roles")
+        self._keys(("roles",), table, tuple(ROLES))
+        styles = dict(fallback().styles)
+        for role in ROLES.keys() & table.keys():
+            words = [colors.get(word, word) for word in table[role].split()]
+            unknown = [word for word in words if word not in _ATTRIBUTES and not _HEX.match(word)]
+            if unknown:
+                text = f"says {unknown[0]!r}, which is neither a name from [colors] nor #rrggbb"
+                known = (*colors, *_ATTRIBUTES)
+                text += f" nor one of {', '.join(_ATTRIBUTES)}"
+                self._wrong(("roles", role), text, _near(unknown[0], known))
+                continue
+            try:
+                styles[role] = Style.parse(" ".join(words))
+            except Exception:  # noqa: BLE001 - whatever Rich raises of words in a wrong order
+                text = f"cannot be a style: {table[role]!r}; write attributes, a colour, on COLOUR"
+                self._wrong(("roles", role), text)
+        return styles
+
+    def _table(self, document: Mapping[str, object], key: str) -> dict[str, str]:
+        table = document.get(key, {})
+        if not isinstance(table, dict):
+            self._wrong((key,), "must be a table of strings")
+            return {}
+        for name, value in table.items():
+            if not isinstance(value, str):
+                self._wrong((key, name), "must be a string")
+        return {name: value for name, value in table.items() if isinstance(value, str)}
+
+    def _keys(
+        self, table: tuple[str, ...], found: Mapping[str, object], known: tuple[str, ...]
+    ) -> None:
+        noun = "role" if table == ("roles",) else "key"
+        for key in found:
+            if key not in known:
+                self._wrong((*table, key), f"there is no such {noun}", _near(key, known))
+
+    def _wrong(self, path: tuple[str, ...], text: str, nearest: str | None = None) -> None:
+        line = positions(self.text).get(path)
+        key = f"[{path[0]}]" if path[0] in _TABLES else path[0]
+        key += f" {path[1]}" if len(path) > 1 else ""
+        self.problems.append(Problem(str(self.path), line, key, text, nearest))
 
 
-def _style(path: Path, role: str, value: str, colors: Mapping[str, str]) -> Style:
-    words = [colors.get(word, word) for word in value.split()]
-    for word in words:
-        if word not in _ATTRIBUTES and not _HEX.match(word):
-            raise ThemeError(
-                f"{path}: [roles] {role!r} says {word!r}, which is neither a name from [colors] "
-                f"nor #rrggbb nor one of {', '.join(sorted(_ATTRIBUTES))}"
-            )
-    return Style.parse(" ".join(words))
-
-
-__all__ = [
-    "DEFAULT",
-    "LoadedTheme",
-    "ThemeError",
-    "attributes",
-    "load",
-    "load_or_fallback",
-    "names",
-]
+def _near(word: str, known: Iterable[str]) -> str | None:
+    return next(iter(get_close_matches(word, list(known), 1)), None)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llamatop.cli.options import add_hosts
+from llamatop.cli.options import add_hosts, add_record
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from llamatop.model.cluster import ClusterSnapshot
     from llamatop.model.declared import Cluster
     from llamatop.operate.operator import Operator
+    from llamatop.record.writer import Recorder
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register the dashboard, which runs where no command is named."""
     parser = subparsers.add_parser("dashboard", help="the live dashboard (the default)")
     add_hosts(parser)
+    add_record(parser)
     parser.set_defaults(run=run)
 
 
@@ -39,17 +41,31 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
 
     cluster = find_cluster(args)
     if cluster is not None:
-        return show(cluster, theme=args.theme, read_only=args.read_only, switches=switches)
+        from llamatop.cli.recording import recorder
+
+        with recorder(args.record) as record:
+            return show(
+                cluster,
+                theme=args.theme,
+                read_only=args.read_only,
+                switches=switches,
+                record=record,
+            )
     return _first_run(args)
 
 
 def show(
-    cluster: Cluster, *, theme: str | None, read_only: bool, switches: Switches | None = None
+    cluster: Cluster,
+    *,
+    theme: str | None,
+    read_only: bool,
+    switches: Switches | None = None,
+    record: Recorder | None = None,
 ) -> int:
     """Paint at once, then connect; returns the exit status."""
     from llamatop.cli import interrupt
 
-    app = composed(cluster, theme=theme, read_only=read_only, switches=switches)
+    app = composed(cluster, theme=theme, read_only=read_only, switches=switches, record=record)
     interrupt.run(app.run_async())
     if app.return_code == interrupt.INTERRUPTED:
         return interrupt.INTERRUPTED
@@ -57,14 +73,19 @@ def show(
 
 
 def composed(
-    cluster: Cluster, *, theme: str | None, read_only: bool, switches: Switches | None = None
+    cluster: Cluster,
+    *,
+    theme: str | None,
+    read_only: bool,
+    switches: Switches | None = None,
+    record: Recorder | None = None,
 ) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
     from llamatop.app.app import LlamatopApp
 
     @asynccontextmanager
     async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
-        async with _ending_well(app), connected(cluster, read_only) as parts:
+        async with _ending_well(app), connected(cluster, read_only, record) as parts:
             yield parts
 
     app = LlamatopApp(
@@ -95,7 +116,7 @@ def nothing_known(cluster: Cluster) -> ClusterSnapshot:
 
 @asynccontextmanager
 async def connected(
-    cluster: Cluster, read_only: bool
+    cluster: Cluster, read_only: bool, record: Recorder | None = None
 ) -> AsyncIterator[tuple[Source, Operator | None]]:
     """A live cluster to read and, unless read-only, to change; closed with its connections."""
     import asyncio
@@ -105,7 +126,7 @@ async def connected(
     from llamatop.cli.reading import opened
     from llamatop.operate.service import ClusterOperator
 
-    async with opened(cluster) as (collector, machines):
+    async with opened(cluster, record=record) as (collector, machines):
         yield collector, None if read_only else ClusterOperator(collector, machines)
 
 
@@ -151,7 +172,7 @@ def _demo(args: argparse.Namespace) -> int:
     from llamatop.cli.parser import parse
 
     wanted = parse(["demo"])
-    for name in ("interval", "read_only", "theme", "debug"):
+    for name in ("interval", "read_only", "theme", "debug", "record"):
         setattr(wanted, name, getattr(args, name))
     status: int = wanted.run(wanted)
     return status

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamatop.cli.options import add_record
 from llamatop.demo.kinds import KINDS
 from llamatop.errors import LlamatopError, UsageError
 
@@ -51,6 +52,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         choices=list(KINDS),
         help="let something go wrong; may be given several times",
     )
+    add_record(parser)
     parser.add_argument(
         "--write",
         metavar="DIR",
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the demo brings its own cluster: --like FILE takes the shape of a file")
     if args.like is not None and (args.nodes or args.gpus):
         raise UsageError("--like FILE says how many nodes there are: leave --nodes and --gpus out")
+    if args.write is not None and args.record is not None:
+        raise UsageError("--write DIR shows nothing that could be recorded: leave --record out")
     return _headless(args) if args.write is not None else _dashboard(args)
 
 

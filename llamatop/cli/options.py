@@ -45,6 +45,13 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_record(parser: argparse.ArgumentParser) -> None:
+    """Add --record FILE, which every command that reads a cluster has."""
+    parser.add_argument(
+        "--record", metavar="FILE", type=Path, help="keep what is seen in FILE, for replay"
+    )
+
+
 def find_cluster(args: argparse.Namespace, otherwise: Sequence[str] = ()) -> Cluster | None:
     """The cluster that the command line names, None where it names none and no file is found.
 

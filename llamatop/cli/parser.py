@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from llamatop import __version__
 from llamatop.cli.guide import EXAMPLES, EXIT_STATUS, GROUPS, START
-from llamatop.cli.options import add_common
+from llamatop.cli.options import add_common, add_record
 from llamatop.errors import UsageError
 
 # Each module has add(subparsers): it registers its subcommands, each with set_defaults(run=run),
@@ -18,6 +18,7 @@ MODULES = (
     "status",
     "watch",
     "logs",
+    "replay",
     "change",
     "roll",
     "undo",
@@ -89,6 +90,7 @@ def build() -> tuple[Parser, dict[str, Parser]]:
         allow_abbrev=False,
     )
     add_common(top)
+    add_record(top)
     _add_version(top)
     commands = top.add_subparsers(title="commands", metavar="", dest="command", parser_class=Parser)
     for module in MODULES:

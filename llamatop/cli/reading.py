@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from llamatop import config
 from llamatop.cli import seen
@@ -17,6 +18,9 @@ from llamatop.collect.names import select
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster
 from llamatop.transport.machines import Machines
+
+if TYPE_CHECKING:
+    from llamatop.record.writer import Recorder
 
 # Objects made and not yet freed before Python looks for cycles among them. With its own 700 it
 # looks forty times a second at a large cluster's figures, which are renewed and hold no cycle.
@@ -37,11 +41,14 @@ class _Telling(Collector):
 
 @asynccontextmanager
 async def opened(
-    cluster: Cluster, tell: Callable[[Event], None] | None = None
+    cluster: Cluster,
+    tell: Callable[[Event], None] | None = None,
+    record: Recorder | None = None,
 ) -> AsyncIterator[tuple[Collector, Machines]]:
     """A running collector and the machines it reads, closed at the end with every connection.
 
-    `tell` hears at once of every event that is announced here, not seen on a node.
+    `tell` hears at once of every event that is announced here, not seen on a node. What is seen is
+    kept in `record`, whose fault ends the recording and nothing else.
     """
     gc.set_threshold(*CYCLES_AFTER)
     machines = Machines(cluster)
@@ -53,7 +60,8 @@ async def opened(
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))
             keeping = asyncio.create_task(_keep_names(collector))
             try:
-                yield collector, machines
+                async with _recorded(collector, record, secrets):
+                    yield collector, machines
             finally:
                 keeping.cancel()
                 seen.remember(collector.latest)
@@ -68,9 +76,24 @@ async def _keep_names(collector: Collector) -> None:
         await asyncio.to_thread(seen.remember, collector.latest)
 
 
-async def complete_sample(cluster: Cluster) -> ClusterSnapshot:
+@asynccontextmanager
+async def _recorded(
+    collector: Collector, record: Recorder | None, secrets: Mapping[tuple[str, str], str]
+) -> AsyncIterator[None]:
+    """Keep what is seen in `record`, without the secrets; nothing without one."""
+    if record is None:
+        yield
+        return
+    from llamatop.cli.recording import kept
+
+    record.hide(secrets.values())
+    async with kept(collector, record):
+        yield
+
+
+async def complete_sample(cluster: Cluster, record: Recorder | None = None) -> ClusterSnapshot:
     """One snapshot with rates, when every node has been read twice or cannot be."""
-    async with opened(cluster) as (collector, _):
+    async with opened(cluster, record=record) as (collector, _):
         return await settled(collector)
 
 

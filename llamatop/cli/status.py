@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 
-from llamatop.cli.options import add_hosts
+from llamatop.cli.options import add_hosts, add_record
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `status`."""
     parser = subparsers.add_parser("status", help="one complete sample of the cluster")
     add_hosts(parser)
+    add_record(parser)
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.set_defaults(run=run)
 
@@ -21,9 +22,11 @@ def run(args: argparse.Namespace) -> int:
     from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
     from llamatop.cli.reading import complete_sample
+    from llamatop.cli.recording import recorder
 
     cluster = require_cluster(args)
-    snapshot = interrupt.run(complete_sample(cluster))
+    with recorder(args.record) as record:
+        snapshot = interrupt.run(complete_sample(cluster, record))
     if args.json:
         from llamatop.cli.render_json import to_line
 

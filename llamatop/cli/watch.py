@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from llamatop.cli.options import add_hosts
+from llamatop.cli.options import add_hosts, add_record
 
 if TYPE_CHECKING:
     from llamatop.model.declared import Cluster
+    from llamatop.record.writer import Recorder
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Register `watch`."""
     parser = subparsers.add_parser("watch", help="the same as status, one line a tick")
     add_hosts(parser)
+    add_record(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
     parser.add_argument("--count", metavar="N", type=_count, help="end after N lines")
     parser.set_defaults(run=run)
@@ -24,12 +26,16 @@ def run(args: argparse.Namespace) -> int:
     """Print a line a tick until --count or an interrupt; 3 where nothing could be reached."""
     from llamatop.cli import interrupt
     from llamatop.cli.options import require_cluster
+    from llamatop.cli.recording import recorder
 
     cluster = require_cluster(args)
-    return interrupt.run(_watch(cluster, as_json=args.json, count=args.count))
+    with recorder(args.record) as record:
+        return interrupt.run(_watch(cluster, record, as_json=args.json, count=args.count))
 
 
-async def _watch(cluster: Cluster, *, as_json: bool, count: int | None) -> int:
+async def _watch(
+    cluster: Cluster, record: Recorder | None, *, as_json: bool, count: int | None
+) -> int:
     from llamatop.cli.reading import opened, ticks
     from llamatop.cli.render_json import to_line
     from llamatop.cli.render_line import summary
@@ -37,7 +43,7 @@ async def _watch(cluster: Cluster, *, as_json: bool, count: int | None) -> int:
     line = to_line if as_json else summary
     printed = 0
     reached = False
-    async with opened(cluster) as (collector, _):
+    async with opened(cluster, record=record) as (collector, _):
         async for snapshot in ticks(collector):
             print(line(snapshot), flush=True)
             reached = reached or any(node.reachable for node in snapshot.nodes)

@@ -132,7 +132,9 @@ class NodeState:
     def view(self, now: float) -> NodeView:
         """The node as the person sees it at the monotonic moment `now`; renews `views`."""
         snapshot = self.snapshot
-        age = None if snapshot.received_at is None else max(0.0, now - snapshot.received_at)
+        age = (
+            None if snapshot.received_at is None else round(max(0.0, now - snapshot.received_at), 3)
+        )
         stale = age is None or age > STALE_TICKS * self._interval or not snapshot.reachable
         fault = _telling(snapshot)
         if fault is None and stale and age is not None:

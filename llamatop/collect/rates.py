@@ -28,7 +28,8 @@ class Rates:
     """Tokens per second since the sample before, and all tokens generated since the start.
 
     None is unknown: before the second read, after a restart, or where the engine does not tell.
-    A worker known to be idle has 0.0. The total is None where the server counts none.
+    A worker known to be idle has 0.0. Rates are of the hundredth, so that all that shows or keeps
+    them shows the same. The total is None where the server counts none.
     """
 
     generation_tokens_per_second: float | None = None
@@ -120,7 +121,11 @@ class RateMeter:
         prompt = self._prompt.advance(
             progress.prompt, counters.prompt_tokens_total, counters.prompt_tokens_step
         )
-        return Rates(generated / seconds, prompt / seconds, self._generation.total)
+        return Rates(
+            _hundredths(generated / seconds),
+            _hundredths(prompt / seconds),
+            self._generation.total,
+        )
 
     def _from_counters(self, sample: WorkerSample, at: float) -> Rates:
         """vLLM's counters move with every token; others' in lumps, so those are averaged."""
@@ -137,7 +142,9 @@ class RateMeter:
         }
         total = counters.generation_tokens_total
         return Rates(
-            rates.get("generation"), rates.get("prompt"), None if total is None else round(total)
+            _hundredths(rates.get("generation")),
+            _hundredths(rates.get("prompt")),
+            None if total is None else round(total),
         )
 
     def _asleep(self, sample: WorkerSample) -> Rates:
@@ -198,3 +205,7 @@ class _PlainCounter:
             self._reads.popleft()
         began, first = self._reads[0]
         return (value - first) / (at - began) if at > began else None
+
+
+def _hundredths(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)

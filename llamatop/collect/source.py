@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from llamatop.model.cluster import ClusterSnapshot
@@ -54,3 +56,43 @@ class Source(Protocol):
 
     def shell_argv(self, node: str) -> list[str]:
         """The local command for a shell on the node; raises NodeError where it has no ssh."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in a recording its reader is; `speed` is in seconds of it for each that passes.
+
+    `complete` is false where the recording was cut off, `seeking` true while a moment is read.
+    """
+
+    at: datetime
+    first: datetime
+    last: datetime
+    paused: bool
+    speed: float
+    ended: bool
+    complete: bool
+    seeking: bool = False
+
+
+class Playback(Source, Protocol):
+    """A cluster as it was recorded; each change of the position brings a snapshot."""
+
+    @property
+    def position(self) -> Position:
+        """Where it is."""
+
+    def pause(self, paused: bool | None = None) -> None:
+        """Stand still or play on; without `paused` the other of the two. At the end, begin anew."""
+
+    def step(self, frames: int) -> None:
+        """Stand still that many frames later, or earlier where it is negative."""
+
+    def faster(self, steps: int = 1) -> None:
+        """Play that many steps of speed faster, slower where it is negative."""
+
+    def seek(self, at: datetime) -> None:
+        """Go to that time, or to the end that is nearer."""
+
+    def skip(self, seconds: float) -> None:
+        """Go that much further, or back where it is negative."""

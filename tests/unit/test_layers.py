@@ -21,6 +21,7 @@ LAYERS = [
     "probe",
     "transport",
     "collect",
+    "record",
     "advise",
     "operate",
     "bench",
@@ -29,8 +30,9 @@ LAYERS = [
     "cli",
 ]
 FORBIDDEN = {
-    "app": {"transport", "nginx", "demo"},
+    "app": {"transport", "nginx", "record", "demo"},
     "collect": {"demo"},
+    "record": {"transport", "probe", "nginx", "config"},
     "operate": {"demo"},
     "advise": set(LAYERS) - {"model", "errors", "advise"},
     "model": set(LAYERS) - {"model"},

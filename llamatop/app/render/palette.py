@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from rich.color import Color, blend_rgb
 from rich.style import Style
 
 # Every role with its style where a theme leaves it out: sixteen terminal colours and attributes.
@@ -78,10 +79,14 @@ class Palette:
 
     @cached_property
     def faded(self) -> Palette:
-        """The same with everything but the track faint, for what is old."""
+        """The same with everything but the track faint, bars and charts most; for what is old."""
         kept = ("gpu.track", "node.stale", "cursor")
         faint = self["faint"]
         styles = {role: style if role in kept else faint for role, style in self.styles.items()}
+        low, high = self["gpu.track"].color, faint.color
+        if low is not None and high is not None and low.triplet and high.triplet:
+            between = Style(color=Color.from_triplet(blend_rgb(low.triplet, high.triplet, 0.5)))
+            styles |= dict.fromkeys(("gpu.low", "gpu.busy", "gpu.history"), between)
         return Palette(f"{self.name} faded", styles, self.plain)
 
 

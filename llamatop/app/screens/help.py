@@ -43,9 +43,15 @@ class HelpScreen(Dialog):
         """Keys by group, then what the marks mean."""
         palette = self.top.palette
         made: list[Text] = []
+        for heading, others in self.top.more_keys().items():
+            made += [Text(), piece(f" {heading}", palette["heading"])]
+            for other, meaning in others:
+                text = piece(f" {other:<10}", palette["key"])
+                text.append(meaning, palette["text"])
+                made.append(text)
         for group, title in _GROUPS.items():
-            shown = keys(self.top.read_only, practice=self.top.switches is not None)
-            found = [key for key in shown if key.group == group]
+            offered = keys(self.top.read_only, practice=self.top.switches is not None)
+            found = [key for key in offered if key.group == group]
             if found:
                 made += [Text(), piece(f" {title}", palette["heading"])]
             for key in found:

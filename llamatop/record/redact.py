@@ -1,0 +1,73 @@
+"""Secrets in text that ends in a file: found by the flag, variable, header or URL they stand in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+HIDDEN = "***"
+_SHORTEST = 4
+_KNOWN_TEXTS = 50_000
+
+_SECRECY = r"api[-_]?keys?|secrets?|passwords?|passwd|credentials?|hft"
+# A key or a token alone may be many other things; with a word before it, or a value after =, not.
+_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?![a-z0-9])"
+_CLEAR_NAME = rf"(?:(?:[a-z0-9]+[-_.])*(?:{_SECRECY})|(?:[a-z0-9]+[-_.])+(?:key|token))(?![a-z0-9])"
+_VALUE = r"(\"[^\"]*\"|'[^']*'|[^\s\"';,}\]]+)"
+_PATTERNS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # https://user:password@host, and a password among a URL's parameters
+        r"(?P<keep>\b[a-z][a-z0-9+.-]*://)[^\s/@]+(?=@)",
+        rf"(?P<keep>[?&]{_NAME}=)[^\s&#]+",
+        # Authorization: Bearer …, X-Api-Key: …
+        r"(?P<keep>\bauthorization[\"']?\s*[:=]?\s*[\"']?(?:bearer|basic|token)\s+)[^\s\"']+",
+        r"(?P<keep>\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
+        # --api-key VALUE, --api-key=VALUE; a path is where a secret is, not what it is
+        rf"(?P<keep>(?<![\w-])--?{_NAME}(?:\s+|=))(?![-/]){_VALUE}",
+        # LLAMA_API_KEY=…, password: …, "token": "…"
+        rf"(?P<keep>(?<![\w-]){_NAME}=)(?!/){_VALUE}",
+        rf"(?P<keep>(?<![\w-])[\"']?{_CLEAR_NAME}[\"']?\s*[:=]\s*)(?!/){_VALUE}",
+        # What looks like a key wherever it stands.
+        r"(?P<keep>\b(?:sk|pk|rk)-)[A-Za-z0-9_-]{16,}",
+        r"(?P<keep>\b(?:hf|ghp|gho|glpat)[_-])[A-Za-z0-9_-]{16,}",
+    )
+)
+# No pattern matches a text without one of these.
+_HINT = re.compile(
+    r"://|key|token|secret|passw|credential|bearer|authorization|hft|sk-|pk-|rk-|hf_|ghp|gho|glpat",
+    re.IGNORECASE,
+)
+
+
+class Redactor:
+    """Calls with a text give it without secrets; `secrets` are those known by their value."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._secrets: list[str] = []
+        self._known: dict[str, str] = {}
+        self.hide(secrets)
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Know these by their value from now on, too."""
+        worth = {secret for secret in secrets if len(secret) >= _SHORTEST}
+        # The longest first: one may be a part of another.
+        self._secrets = sorted(worth.union(self._secrets), key=len, reverse=True)
+        self._known.clear()
+
+    def __call__(self, text: str) -> str:
+        """`text` with each secret as `***`."""
+        found = self._known.get(text)
+        if found is None:
+            if len(self._known) >= _KNOWN_TEXTS:
+                self._known.clear()
+            found = self._known[text] = self._redacted(text)
+        return found
+
+    def _redacted(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        if _HINT.search(text):
+            for pattern in _PATTERNS:
+                text = pattern.sub(rf"\g<keep>{HIDDEN}", text)
+        return text

@@ -1,0 +1,26 @@
+"""One faulty hour for all tests of recordings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llamatop.collect import resolve
+from llamatop.model.declared import Cluster
+from tests.unit.record import hour
+from tests.unit.record.hour import Hour
+
+
+@pytest.fixture(scope="session")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Hour]:
+    """The file and what was seen; in no time, and without asking any name server."""
+
+    async def addresses(cluster: Cluster) -> dict[str, frozenset[str]]:
+        return {node.name: resolve.names(node) for node in cluster.nodes}
+
+    path = tmp_path_factory.mktemp("recording") / "hour.rec"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resolve, "addresses", addresses)
+        lived = hour.record(path)
+    return path, lived
