@@ -45,6 +45,7 @@ class EventLog:
         self.plan: Plan | None = None
         self._members: dict[tuple[str, str], MemberView] | None = None
         self._listed: frozenset[tuple[str, str]] = frozenset()
+        self._compared: tuple[object, object] | None = None
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -88,6 +89,11 @@ class EventLog:
         `members` are those of this cluster. A server line of `listed` that is only now known to
         be one of them was not added.
         """
+        if self._compared is not None and all(
+            one is was for one, was in zip(self._compared, (members, listed), strict=True)
+        ):
+            return False
+        self._compared = (members, listed)
         old, were = self._members, self._listed
         new = {(member.upstream, member.address): member for member in members}
         are = frozenset((line.upstream, line.address) for line in listed)

@@ -21,7 +21,7 @@ from tests.benchmarks.terminal import Terminal, cpu_seconds, resident_bytes
 SECONDS = float(os.environ.get("FLEET_SECONDS", "60"))
 NODES = int(os.environ.get("FLEET_NODES", "64"))
 GPUS = 8
-PRESSES = 200
+PRESSES = int(os.environ.get("FLEET_PRESSES", "200"))
 PATIENCE_SECONDS = 120.0
 LLAMATOP = str(Path(sys.executable).with_name("llamatop"))
 

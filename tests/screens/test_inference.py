@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from llamatop.app.render import alerts, detail, workers
+from llamatop.app.render import alerts, columns, detail, workers
 from llamatop.app.render.palette import fallback
 from llamatop.app.render.state import worker_state
 from llamatop.app.rows import Row
@@ -88,7 +88,7 @@ def told(view: WorkerView, width: int = 100) -> str:
 
 def cells(view: WorkerView, width: int) -> str:
     row = Row(view.name, view.node, view.unit, worker_state(view), view)
-    kept = workers.columns([row], width)
+    kept = columns.columns([row], width)
     return workers.line(row, kept, width, PALETTE, NOW).plain
 
 

@@ -67,5 +67,6 @@ def test_a_vllm_told_its_most_requests_has_so_many_for_each_engine() -> None:
     }
     state = NodeState(Node("n", "n"), 1.0)
     state.update(Decoder("n").snapshot({"workers": {"v": given}}, 1.0))
-    (view,) = state.worker_views(state.view(1.0))
+    state.view(1.0)
+    (view,) = state.views.workers
     assert (view.slots_busy, view.slots_total) == (5, 8)
