@@ -227,7 +227,8 @@ async def test_help_lists_every_key() -> None:
         assert isinstance(app.screen, HelpScreen)
         text = app.shown()
         for key in KEYS:
-            assert key.text in text
+            # Faults are brought on in the demo alone.
+            assert (key.text in text) is not key.practice
         await pilot.press("escape")
         assert isinstance(app.screen, MainScreen)
 

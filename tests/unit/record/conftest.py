@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from tests.unit.record.hour import Hour
 def faulty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Hour]:
     """The file and what was seen; in no time, and without asking any name server."""
 
-    async def addresses(cluster: Cluster) -> dict[str, frozenset[str]]:
-        return {node.name: resolve.names(node) for node in cluster.nodes}
+    async def addresses(cluster: Cluster) -> AsyncGenerator[tuple[str, frozenset[str]], None]:
+        for node in cluster.nodes:
+            yield node.name, resolve.names(node)
 
     path = tmp_path_factory.mktemp("recording") / "hour.rec"
     with pytest.MonkeyPatch.context() as patch:
