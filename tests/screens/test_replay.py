@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,10 @@ def minutes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+# As the pane says while nothing came from a journal yet.
+UNREAD = "reading…"
+
+
 class Replay(ReplayApp):
     """The replay with its screen in reach; it stands still until it is told to move."""
 
@@ -49,8 +54,9 @@ class Replay(ReplayApp):
 
 async def until(pilot: Pilot[None], true: Callable[[], bool], what: str) -> None:
     app = pilot.app
-    assert isinstance(app, Replay)
-    for _ in range(150):
+    assert isinstance(app, Replay | Stage)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
         if true():
             await pilot.pause()
             return
@@ -83,6 +89,7 @@ async def test_a_faulty_hour_replays_to_the_same_screens(
         # One line less: the one that says that it is a replay.
         async with stage.run_test(size=(width, height - 1)) as pilot:
             await pilot.pause(0.1)
+            await until(pilot, lambda: UNREAD not in stage.shown(), "the journal")  # noqa: B023
             live[name] = stage.shown().splitlines()
     app = Replay(path)
     async with app.run_test(size=size) as pilot:
@@ -91,6 +98,7 @@ async def test_a_faulty_hour_replays_to_the_same_screens(
             moment = lived.moments[name][0].taken_at
             app.player.seek(moment)
             await at(pilot, moment)
+            await until(pilot, lambda: UNREAD not in app.shown(), "the journal")
             again = app.shown().splitlines()
             assert "replay" in again.pop(-2)
             assert again == live[name], name

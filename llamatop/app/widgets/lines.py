@@ -147,6 +147,11 @@ class Lines(ScrollView, can_focus=False):
         self._top = None
         self.redraw()
 
+    def watch_show_vertical_scrollbar(self) -> None:
+        """It comes and goes without a change of size."""
+        if self.is_attached:
+            self.on_resize()
+
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """Lines move: what was drawn for a place stays right for it."""
         super().watch_scroll_y(old_value, new_value)
