@@ -9,9 +9,10 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.driver import Driver
 from textual.filter import NoColor
 
-from llamatop.app import remembered, themes
+from llamatop.app import remembered, terminal, themes
 from llamatop.app.changing import ChangingApp
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
@@ -87,6 +88,14 @@ class LlamatopApp(ChangingApp):
             # Textual's own filter would turn colours into greys; NO_COLOR means none.
             self._filters = [NoColor()]
         return loaded.palette
+
+    def get_driver_class(self) -> type[Driver]:
+        """The terminal, or what tests put in its place."""
+        return terminal.over(super().get_driver_class())
+
+    def hung_up(self) -> None:
+        """Nobody is there any more."""
+        self.roll_back_and_quit(terminal.HUNG_UP)
 
     def get_default_screen(self) -> MainScreen:
         """The main screen."""

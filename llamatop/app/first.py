@@ -10,9 +10,10 @@ from typing import ClassVar, Protocol
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.driver import Driver
 from textual.filter import NoColor
 
-from llamatop.app import remembered, themes
+from llamatop.app import remembered, terminal, themes
 from llamatop.app.screens.draft import DraftScreen
 from llamatop.app.screens.hosts import HostsScreen
 from llamatop.app.screens.look import Look, LookScreen
@@ -64,6 +65,14 @@ class FirstRunApp(App[Choice | None]):
         self.scout = scout
         if self.no_color:
             self._filters = [NoColor()]
+
+    def get_driver_class(self) -> type[Driver]:
+        """The terminal, or what tests put in its place."""
+        return terminal.over(super().get_driver_class())
+
+    def hung_up(self) -> None:
+        """Nobody is there any more."""
+        self.exit(return_code=terminal.HUNG_UP)
 
     def on_mount(self) -> None:
         """Ask."""

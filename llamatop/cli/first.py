@@ -22,6 +22,8 @@ def ask(args: argparse.Namespace) -> tuple[Choice | None, int]:
 
     app = FirstRunApp(ssh_hosts(args.ssh_config), Scout(args), theme=args.theme)
     choice = interrupt.run(app.run_async())
+    if app.return_code == interrupt.INTERRUPTED:
+        return None, interrupt.INTERRUPTED
     return choice, 70 if app.return_code else 0
 
 
