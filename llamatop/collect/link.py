@@ -61,6 +61,7 @@ class NodeLink:
         self._asked: tuple[str, ...] = ()
         self._channel: Channel | None = None
         self._news = asyncio.Condition()
+        self._writing = asyncio.Lock()
         self._requests = 0
         self._answered = 0
         # What the balancer's probe read through each member address, with our time of receipt.
@@ -107,17 +108,23 @@ class NodeLink:
         wanted = self._requests
         failed = self.attempts_failed
         asked: Channel | None = None
+
+        def moved() -> bool:
+            again = self._channel is not None and self._channel is not asked
+            return self._answered >= wanted or self.attempts_failed > failed or again
+
         try:
             async with asyncio.timeout(timeout_seconds):
-                async with self._news:
-                    while self._answered < wanted:
-                        channel = self._channel
-                        if channel is not None and channel is not asked:
-                            asked = channel
-                            await channel.write(bundle.now(wanted))
-                        await self._news.wait()
-                        if self.attempts_failed > failed:
-                            raise Unreachable(self.node.name, self._why_not())
+                while self._answered < wanted:
+                    channel = self._channel
+                    if channel is not None and channel is not asked:
+                        asked = channel
+                        await self._write(channel, bundle.now(wanted))
+                        continue
+                    if self.attempts_failed > failed:
+                        raise Unreachable(self.node.name, self._why_not())
+                    async with self._news:
+                        await self._news.wait_for(moved)
         except TimeoutError:
             raise Unreachable(
                 self.node.name, f"no figures came within {timeout_seconds:g} s"
@@ -128,12 +135,14 @@ class NodeLink:
         return self.snapshot.faults.get("node", "it cannot be reached")
 
     async def _session(self) -> None:
-        self._channel = channel = await self._machine.open(bundle.command())
+        channel = await self._machine.open(bundle.command())
         beats: asyncio.Task[None] | None = None
         try:
             with contextlib.suppress(Unreachable):
                 # A program that ended already tells why in its status.
-                await channel.write(bundle.payload() + self._configuration)
+                await self._write(channel, bundle.payload() + self._configuration)
+                # Only now: what is written earlier would stand in the middle of the program.
+                self._channel = channel
                 beats = asyncio.create_task(self._beat(channel))
             await self._read(channel)
         finally:
@@ -141,6 +150,11 @@ class NodeLink:
             if beats is not None:
                 beats.cancel()
             await channel.close()
+
+    async def _write(self, channel: Channel, data: bytes) -> None:
+        """Write it in one piece: a channel takes long lines bit by bit."""
+        async with self._writing:
+            await channel.write(data)
 
     async def _beat(self, channel: Channel) -> None:
         number = 0
@@ -151,8 +165,8 @@ class NodeLink:
                 number += 1
                 asked, self._asked = self._asked, self._members
                 line = bundle.beat(number)
-                await channel.write(
-                    line if asked == self._asked else bundle.members(self._asked) + line
+                await self._write(
+                    channel, line if asked == self._asked else bundle.members(self._asked) + line
                 )
 
     async def _read(self, channel: Channel) -> None:

@@ -217,6 +217,10 @@ def _silent(snapshot: ClusterSnapshot, step: Step) -> dict[str, str]:
         age = snapshot.node(worker.node).snapshot.ages.get(f"workers/{worker.unit.name}")
         if age is not None:
             found[worker.name] = f"{worker.name} is slow to answer ({age:.0f} s)"
+    for node in snapshot.nodes:
+        age = node.snapshot.ages.get("units")
+        if node.name == step.node and node.name not in found and age is not None:
+            found[node.name] = f"systemctl on {node.name} is slow to answer ({age:.0f} s)"
     return found
 
 

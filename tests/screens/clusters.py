@@ -367,7 +367,11 @@ def hostile(tick: int = 40) -> ClusterSnapshot:
     card0 = replace(base.gpus[0].sample, name=HOSTILE)
     gpus = (gpu(card0, "node1", f"node1/{HOSTILE}"), *base.gpus[1:])
     events = (event(5, "error", HOSTILE, f"node1/{HOSTILE}"),)
-    return assemble(base.nodes, gpus, (bad, wide, base.workers[2]), events, tick=tick, name=HOSTILE)
+    first, *others = base.nodes
+    host = replace(first.snapshot.host or HostSample(), hostname=HOSTILE)
+    first = replace(first, snapshot=replace(first.snapshot, host=host))
+    workers = (bad, wide, base.workers[2])
+    return assemble((first, *others), gpus, workers, events, tick=tick, name=HOSTILE)
 
 
 def empty() -> ClusterSnapshot:

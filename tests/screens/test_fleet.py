@@ -80,13 +80,16 @@ async def test_a_plan_on_a_node_is_for_all_its_workers() -> None:
         assert app.hand.asked[1][:2] == ("restart", ("rack0-node01/*", "rack0-node02/*"))
 
 
-async def test_a_plan_on_a_filtered_node_is_for_what_the_filter_leaves() -> None:
+@pytest.mark.parametrize("marked", [False, True])
+async def test_a_plan_on_a_filtered_node_is_for_what_the_filter_leaves(marked: bool) -> None:
     app = Stage(clusters.fleet(16, 4))
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("slash", *"node03 gpu2", "enter")
         assert [row.name for row in app.table._shown] == ["rack0-node03/gpu2"]
         await pilot.press("left")
         assert "rack0-node03 1 of 4" in app.shown()
+        if marked:
+            await pilot.press("space")
         await pilot.press("x")
         await until(pilot, lambda: bool(app.hand.asked), "the plan")
         assert app.hand.asked[0][:2] == ("stop", ("rack0-node03/gpu2",))

@@ -328,6 +328,11 @@ async def test_hostile_strings_reach_the_screen_as_data() -> None:
         text = app.shown()
         assert "[bold red]x[/]␛[31m" in text
         assert not set(text) & {"\x1b", "\x07", "\u202e", "\t"}
+        await pilot.press("asterisk", "home", "enter")
+        await until(pilot, lambda: "machine" in app.shown(), "the node in full")
+        text = app.shown()
+        assert "[bold red]x[/]␛[31m" in text.partition("machine")[2]
+        assert not set(text) & {"\x1b", "\x07", "\u202e", "\t"}
 
 
 async def test_a_tells_every_fault_in_full_and_follows_the_snapshots() -> None:

@@ -13,6 +13,7 @@ from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import fit, piece, wrap
 from llamatop.collect.source import History
 from llamatop.model.figures import UNKNOWN, count, duration, gibibytes, number, percent, share
+from llamatop.model.text import plain
 
 _LABEL = 11
 _BAR = 20
@@ -77,7 +78,7 @@ def _machine(node: NodeRow, width: int, palette: Palette) -> list[Text]:
 
 def _fact(label: str, value: str, role: str, palette: Palette) -> Text:
     text = piece(f" {fit(label, _LABEL)}", palette["faint"])
-    text.append(value, palette[role])
+    text.append(plain(value), palette[role])
     return text
 
 

@@ -140,7 +140,11 @@ class WorkerTable(Lines, can_focus=True):
         return self._meant(row) if row is not None else []
 
     def _lines(self) -> list[Line]:
-        return [*self._node_rows, *self._all]
+        """All there is to mark; of a node only what the filter leaves is meant."""
+        needle = self.needle.strip()
+        nodes = filtered(self._node_rows, select(self._all, needle)) if needle else []
+        meant = {node.name: node for node in nodes}
+        return [*(meant.get(node.name, node) for node in self._node_rows), *self._all]
 
     def _meant(self, row: Line) -> list[str]:
         if isinstance(row, NodeRow) and len(row.listed) < len(row.rows):

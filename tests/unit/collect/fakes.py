@@ -20,6 +20,8 @@ class FakeChannel:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.takes = asyncio.Event()
+        self.takes.set()
         self.closed = False
         self.done = Completed(0, b"", b"")
         self._lines: asyncio.Queue[bytes] = asyncio.Queue()
@@ -42,7 +44,11 @@ class FakeChannel:
         self._lines.put_nowait(b"")
 
     async def write(self, data: bytes) -> None:
-        self.written.append(data)
+        """Take it bit by bit, as a channel does; `takes` holds the rest back."""
+        for begin in range(0, len(data), 4096):
+            self.written.append(data[begin : begin + 4096])
+            await asyncio.sleep(0)
+            await self.takes.wait()
 
     async def write_eof(self) -> None:
         pass

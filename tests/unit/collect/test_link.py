@@ -14,6 +14,7 @@ from llamatop.collect.link import NodeLink
 from llamatop.errors import HostKeyFault, Unreachable
 from llamatop.model.declared import Node
 from llamatop.model.observed import NodeSnapshot
+from llamatop.probe import bundle
 
 from . import virtual
 from .fakes import FakeChannel, FakeMachine, refused, ticking, worker
@@ -122,10 +123,9 @@ def test_the_configuration_follows_the_payload_and_beats_follow_each_second() ->
         machine = FakeMachine("node1", probe=ticking(lambda tick: {}))
         async with linked(machine) as watched:
             await watched.until(5)
-        sent = machine.channels[0].written
-        assert sent[0].endswith(CONFIGURATION)
-        assert len(sent[0]) > len(CONFIGURATION)
-        beats = [json.loads(line)["beat"] for line in sent[1:]]
+        program, _, sent = b"".join(machine.channels[0].written).partition(CONFIGURATION)
+        assert program == bundle.payload()
+        beats = [json.loads(line)["beat"] for line in sent.splitlines()]
         assert beats == list(range(1, len(beats) + 1))
         assert len(beats) >= 3
 
@@ -316,6 +316,29 @@ def test_refresh_waits_for_what_was_read_after_the_call() -> None:
             assert not second.done()
             channel.say({"tick": 4, "answered": 2})
             assert (await second).tick == 4
+
+    virtual.run(work())
+
+
+def test_a_look_is_never_asked_for_in_the_middle_of_the_program() -> None:
+    async def work() -> None:
+        machine = FakeMachine("node1", probe=lambda channel, _: channel.takes.clear())
+        async with linked(machine) as watched:
+            while not (machine.channels and machine.channels[0].written):
+                await asyncio.sleep(0.1)
+            channel = machine.channels[0]
+            look = asyncio.create_task(watched.link.refresh())
+            await asyncio.sleep(1)
+            channel.takes.set()
+            while not b"".join(channel.written).endswith(CONFIGURATION):
+                await asyncio.sleep(0.1)
+            channel.say({"tick": 0})
+            await asyncio.sleep(0.1)
+            channel.say({"tick": 1, "answered": channel.asked})
+            assert (await look).tick == 1
+            program, _, rest = b"".join(channel.written).partition(CONFIGURATION)
+            assert program == bundle.payload()
+            assert b'{"now":1}' in rest
 
     virtual.run(work())
 

@@ -10,7 +10,7 @@ import pytest
 from llamatop.errors import PlanFailed
 from llamatop.model.plan import Step, StepResult
 from llamatop.operate.control import Answer, Control
-from llamatop.operate.waits import drained
+from llamatop.operate.waits import Healthy, drained
 from tests.unit.operate.fakes import FakeCluster
 
 
@@ -193,9 +193,19 @@ async def test_what_seems_idle_is_looked_at_again(busy: FakeCluster, tmp_path: P
     assert worker.active == "inactive"
 
 
-def test_figures_that_age_say_nothing() -> None:
+@pytest.mark.parametrize(
+    ("part", "says"),
+    [
+        ("workers/llama-server-gpu0.service", "node1/gpu0 is slow to answer (2 s)"),
+        ("units", "systemctl on node1 is slow to answer (2 s)"),
+    ],
+)
+def test_figures_that_age_say_nothing(part: str, says: str) -> None:
     cluster = FakeCluster.two_by_two()
-    cluster.ages = {"workers/llama-server-gpu0.service": 2.0}
-    verdict = drained(cluster.snapshot(), step("127.0.0.1:37081"))
-    assert not verdict.done
-    assert "node1/gpu0 is slow to answer (2 s)" in verdict.progress
+    cluster.ages = {part: 2.0}
+    for verdict in (
+        drained(cluster.snapshot(), step("127.0.0.1:37081")),
+        Healthy(step("127.0.0.1:37081"))(cluster.snapshot()),
+    ):
+        assert not verdict.done
+        assert says in verdict.progress
