@@ -22,7 +22,7 @@ def test_a_worker_beyond_the_first_node_is_drained_and_restarted(
         began = time.monotonic()
         done = llamatop(demo, words[0], WORKER, "--yes", *words[1:])
         taken = time.monotonic() - began
-        print(f"{words[0]}: {taken:.1f} s")
+        print(f"{words[0]}: {taken:.1f} s\n{done.stderr}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert taken < QUICK_SECONDS
     after = workers(status(demo))[WORKER]
