@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llamatop.engines import ENGINES, slots
+from llamatop.engines import ENGINES
 from llamatop.engines.exchange import Request, Response
 
-from .tasks import Task
-from .web import Exchange
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .web import Exchange, WebServer
 
 # A request over loopback takes about this long; as the probe has it, jitter is not worth telling.
 LATENCY_SECONDS = 0.0012
@@ -53,34 +49,31 @@ class Asking:
     """The probe's talk with one process: `tick` gives what is known of it then.
 
     While an answer is slow its figures stay, `health` says busy or unreachable, and `answered_at`
-    (on the monotonic clock) stands still.
+    (on the monotonic clock, as `asked_at`, when that was asked) stands still.
     """
 
-    def __init__(
-        self, worker: Worker, task: Task, engine: str, where: dict[str, Any], key: str | None
-    ) -> None:
-        self.worker = worker
-        self.task = task
+    def __init__(self, web: WebServer, engine: str, where: dict[str, Any], key: str | None) -> None:
         self.answered_at: float | None = None
+        self.asked_at = 0.0
+        self.memory: dict[str, Any] = {"may_sleep": False}
+        self.sample: dict[str, Any] = {}
+        self._web = web
         self._engine = ENGINES[engine]
         self._fault: str | None = where["fault"]
         self._key = key
-        self._memory: dict[str, Any] = {"may_sleep": False}
-        self._sample: dict[str, Any] = {}
         self._talk: Any = None
         self._request: Request | None = None
-        self._began = self._asked_at = self._checked_at = 0.0
-        host, port = where["host"] or "127.0.0.1", where["ports"][0]
-        self._here = (host, port) == (worker.web.host, worker.shape.port)
+        self._began = self._sent_at = self._checked_at = 0.0
+        self._at = host, port = where["host"] or "127.0.0.1", where["ports"][0]
         host = f"[{host}]" if ":" in host else host
         self.url = f"http://{host}:{port}{where['prefix']}"
 
-    def tick(self, now: float, interval: float) -> dict[str, Any]:
-        """Ask what a tick asks; WorkerSample fields as the wire carries them."""
+    def tick(self, now: float) -> None:
+        """Ask what a tick asks; what is known then lies in `sample`."""
         if self._fault is not None:
-            self._sample = {"health": "error", "fault": self._fault}
+            self.sample = {"health": "error", "fault": self._fault}
         elif self._talk is None:
-            self._talk = self._engine.read(self._memory, self._key is not None)
+            self._talk = self._engine.read(self.memory, self._key is not None)
             self._began = now
             self._step(None)
         else:
@@ -89,11 +82,6 @@ class Asking:
             if slow and now - self._checked_at >= CHECK_EVERY:
                 self._checked_at = now
                 self._check()
-        found = dict(self._sample)
-        if "slots" in found:
-            found["slots"] = slots.rows(found["slots"])
-        found["url"] = self.url
-        return found
 
     def _step(self, response: Response | None) -> None:
         """Go from question to question until the end, or until one is not answered."""
@@ -102,10 +90,10 @@ class Asking:
                 request: Request = self._talk.send(response and response.veil(self._key))
             except StopIteration as end:
                 self._talk = self._request = None
-                self._sample = end.value
-                self.answered_at = time.monotonic()
+                self.sample = end.value
+                self.asked_at, self.answered_at = self._began, time.monotonic()
                 return
-            self._request, self._asked_at = request, time.monotonic()
+            self._request, self._sent_at = request, time.monotonic()
             response = self._ask(request)
             if response is None:
                 return
@@ -115,7 +103,7 @@ class Asking:
         request = self._request
         assert request is not None
         response = self._ask(request)
-        waited = time.monotonic() - self._asked_at
+        waited = time.monotonic() - self._sent_at
         if response is None and waited >= request.timeout_seconds:
             text = f"no answer within {request.timeout_seconds:g} s"
             response = Response(0, {}, b"", text, timed_out=True)
@@ -124,26 +112,26 @@ class Asking:
             self._step(response)
 
     def _check(self) -> None:
-        talk: Any = self._engine.check(self._memory)
+        talk: Any = self._engine.check(self.memory)
         try:
             request = next(talk)
             response = self._ask(request)
             if response is not None:
                 talk.send(response)
         except StopIteration as end:
-            sample = dict(self._sample)
+            sample = dict(self.sample)
             sample.pop("fault", None)
             sample.update(end.value)
-            self._sample = sample
+            self.sample = sample
 
     def _ask(self, request: Request) -> Response | None:
         """The worker's answer; None where it keeps the caller waiting."""
-        listens = self.worker.task is self.task and self.worker.web.server is not None
-        if not listens or not self._here:
+        web = self._web
+        if web.server is None or self._at != (web.host, web.port or web.bound_port):
             response: Response | None = Response(0, {}, b"", REFUSED, refused=True)
         else:
             asked = Asked(request, self._key)
-            answering = self.worker.handle(asked)
+            answering = self._web.handler(asked)
             with contextlib.suppress(StopIteration):
                 answering.send(None)
             answering.close()

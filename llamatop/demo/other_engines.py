@@ -196,6 +196,23 @@ class Vllm(Worker):
             argv += ["--tensor-parallel-size", str(len(shape.cards))]
         return argv, []
 
+    async def launch(self, unit: Unit) -> int:
+        """Start it; its port opens when the model is loaded."""
+        pid = await super().launch(unit)
+        self.web.stop()
+        return pid
+
+    def become_ready(self) -> None:
+        """The model is loaded."""
+        super().become_ready()
+        self.machine.schedule(self._open())
+
+    async def _open(self) -> None:
+        if self.web.server is None:
+            await self.web.start()
+        if self.engine is None:  # it ended meanwhile
+            self.web.stop()
+
     def _journal(self, request: Request, happening: Happening) -> None:
         """It says nothing of single requests."""
 

@@ -105,7 +105,9 @@ class ProbeSession:
         self._heard_at = time.monotonic()
         if "interval" in told:
             self._reading.configure(told)
-        if "interval" in told or told.get("now"):
+        if isinstance(told.get("now"), int):
+            self._reading.request(told["now"])
+        if "interval" in told or "now" in told:
             self._next_at = self._heard_at
             self._tick()
 

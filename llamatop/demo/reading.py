@@ -9,14 +9,18 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llamatop import __version__
+from llamatop.engines import llama_server, ollama, slots, vllm
 from llamatop.probe import launch, nvml, wire
 from llamatop.probe.conversation import address
+from llamatop.probe.workers import YOUNG_SECONDS
 
 from .asking import Asking
 from .card import Card
+from .other_engines import Ollama
 from .smi import MIB, throttle_bits
 from .tasks import MEMORY_BYTES, Task
 from .unit import Unit
@@ -38,6 +42,23 @@ _SINCE = {
 }
 
 
+@dataclass(slots=True)
+class _Talks:
+    """Those of one worker's process, and of the llama-server that an Ollama spawned."""
+
+    task: Task
+    own: Asking
+    child_task: Task | None = None
+    child: Asking | None = None
+    gpu_layers: str | None = None
+
+    @property
+    def asked_at(self) -> float:
+        """When what is known of all of them had been asked."""
+        talks = [self.own] if self.child is None else [self.own, self.child]
+        return min(talk.asked_at for talk in talks)
+
+
 class Reading:
     """One probe's knowledge of one machine; `document` is what its next line tells."""
 
@@ -47,7 +68,10 @@ class Reading:
         self.interval = 1.0
         self._globs: list[str] = []
         self._declared: dict[str, dict[str, Any]] = {}
-        self._asked: dict[str, Asking] = {}
+        self._talks: dict[str, _Talks] = {}
+        # The newest request for a look, when it came, and the newest that a line has answered.
+        self._request: tuple[int, float] | None = None
+        self._answered: int | None = None
         self._launched: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {}
         self._probe = {"version": __version__, "python": platform.python_version()}
 
@@ -56,6 +80,10 @@ class Reading:
         self.interval = max(0.1, float(told["interval"] or 1.0))
         self._globs = list(told.get("units") or [])
         self._declared = {_full(name): given for name, given in (told.get("workers") or {}).items()}
+
+    def request(self, number: int) -> None:
+        """The line that asks for a look: the next document answers it."""
+        self._request = number, time.monotonic()
 
     def document(self) -> Document:
         """Everything of the machine now, as the wire carries it."""
@@ -69,10 +97,14 @@ class Reading:
         units |= {name: _missing(name) for name in sorted(missing)}
         names = [name for name in units if units[name]["kind"] == "worker"]
         workers = {name: self._worker(name, now) for name in names}
-        ages = {f"workers/{name}": self._age(name, now) for name in names}
+        since = 0.0
+        if self._request is not None:
+            (self._answered, since), self._request = self._request, None
+        ages = {f"workers/{name}": self._age(name, now, since) for name in names}
         cleaned: Document = wire.clean(
             {
                 "tick": self.tick,
+                "answered": self._answered,
                 "probe": self._probe,
                 "faults": {},
                 "ages": ages,
@@ -143,14 +175,12 @@ class Reading:
         described, secret = self._launch(unit, task)
         found["engine"] = described["engine"]
         found["launch"] = told = {k: v for k, v in described.items() if k != "engine"}
-        asking = self._asking(unit, task, described, secret)
-        if asking is not None and task is not None:
-            found.update(asking.tick(now, self.interval))
+        talks = self._talked(unit, task, described, secret)
+        if talks is not None and task is not None:
+            found |= self._asked(talks, described["engine"], now)
             found["pids"] = self._family(task.pid)
-            if found.get("identity") is None:
-                found["identity"] = f"{task.pid}:{self.machine.table.start_ticks(task)}"
         if not found.get("model"):
-            found["model"] = told.get("alias") or told.get("model")
+            found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
         if described["engine"] is None and task is not None and not found.get("fault"):
             found["fault"] = "runs none of llama-server, ollama and vllm; take it out of `units`"
         return found
@@ -177,21 +207,49 @@ class Reading:
         self._launched[unit.name] = (mark, described, secret)
         return described, secret
 
-    def _asking(
+    def _talked(
         self, unit: Unit, task: Task | None, described: Document, secret: Document
-    ) -> Asking | None:
-        """The talk with its endpoint; a new process is a new talk."""
-        kept = self._asked.get(unit.name)
+    ) -> _Talks | None:
+        """The talks with its endpoints; a new process is a new talk."""
+        kept = self._talks.get(unit.name)
         worker = unit.process
         if task is None or described["engine"] is None or not isinstance(worker, Worker):
-            self._asked.pop(unit.name, None)
+            self._talks.pop(unit.name, None)
             return None
         if kept is None or kept.task is not task:
             given = self._declared.get(unit.name, {})
             where = address(described["engine"], given.get("url"), described, secret)
             key = given.get("key") or secret.get("key")
-            kept = self._asked[unit.name] = Asking(worker, task, described["engine"], where, key)
+            own = Asking(worker.web, described["engine"], where, key)
+            kept = self._talks[unit.name] = _Talks(task, own)
+        if isinstance(worker, Ollama) and kept.child_task is not worker.child:
+            _with_child(kept, worker)
         return kept
+
+    def _asked(self, talks: _Talks, engine: str, now: float) -> Document:
+        """What a tick's questions leave known of a worker."""
+        if engine == vllm.NAME:
+            young = time.time() - talks.task.started < YOUNG_SECONDS
+            talks.own.memory["young"] = young and talks.own.sample.get("health") != "ok"
+        talks.own.tick(now)
+        found: Document = dict(talks.own.sample)
+        own = self._identity(talks.task)
+        if engine == ollama.NAME:
+            children = []
+            if talks.child is not None and talks.child_task is not None:
+                talks.child.tick(now)
+                child = {**talks.child.sample, "gpu_layers": talks.gpu_layers}
+                children = [{**child, "identity": self._identity(talks.child_task)}]
+            found = ollama.attach(found, children)
+            found["identity"] = ",".join(filter(None, [own, found.get("identity")]))
+        if "slots" in found:
+            found["slots"] = slots.rows(found["slots"])
+        if found.get("identity") is None:
+            found["identity"] = own
+        return {**found, "url": talks.own.url}
+
+    def _identity(self, task: Task) -> str:
+        return f"{task.pid}:{self.machine.table.start_ticks(task)}"
 
     def _family(self, pid: int) -> list[int]:
         found = [pid]
@@ -199,12 +257,27 @@ class Reading:
             found += [task.pid for task in self.machine.table.children(member)]
         return found
 
-    def _age(self, name: str, now: float) -> float | None:
-        asking = self._asked.get(name)
-        if asking is None or asking.answered_at is None:
+    def _age(self, name: str, now: float, since: float) -> float | None:
+        """Of an answer that is late, or had been asked for before `since`."""
+        talks = self._talks.get(name)
+        if talks is None or talks.own.answered_at is None:
             return None
-        age = now - asking.answered_at
-        return round(age, 1) if age > _LATE_TICKS * self.interval else None
+        age = now - talks.own.answered_at
+        late = age > _LATE_TICKS * self.interval or talks.asked_at < since
+        return round(max(age, 0.0), 1) if late else None
+
+
+def _with_child(talks: _Talks, worker: Ollama) -> None:
+    """Have the talks be with the llama-server that this Ollama runs now, if any."""
+    talks.child_task, talks.child, web = worker.child, None, worker.child_web
+    process = None if worker.child is None else launch.running(list(worker.child.argv))
+    if worker.child is None or process is None or web is None:
+        return
+    told = launch.describe(process, dict(worker.child.environ))
+    where = address(process.engine, None, {"port": told["port"]}, {})
+    talks.gpu_layers = told.get("gpu_layers")
+    talks.child = Asking(web, process.engine, where, told.get("_key"))
+    talks.child.memory["describe"] = True
 
 
 def gpu(card: Card) -> Document:

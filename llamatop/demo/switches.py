@@ -34,7 +34,7 @@ class Switches:
     def listed(self) -> list[Switch]:
         """All of them in their order; none where the demo has ended."""
         try:
-            text = self.path.read_text()
+            text = self.path.read_text(errors="replace")
         except OSError:
             return []
         found = {}

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from .faults import FAULTS
@@ -15,6 +18,8 @@ LOOK_SECONDS = 0.2
 # By --fault they come after a while of health, so that one sees what they change.
 LATER_SECONDS = 6.0
 LATER = ("dead-node", "partition")
+
+_log = logging.getLogger(__name__)
 
 
 class Trouble:
@@ -41,13 +46,15 @@ class Trouble:
         while True:
             if later and asyncio.get_running_loop().time() - begun >= LATER_SECONDS:
                 for kind in later:
-                    self.switches.turn(kind)
+                    # somebody may have removed the file
+                    with contextlib.suppress(OSError):
+                        self.switches.turn(kind)
                 later = []
             await self.look()
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Do what a change of the file asks for."""
+        """Do what a change of the file asks for; one that fails is logged, and the others done."""
         try:
             status = self.switches.path.stat()
         except OSError:
@@ -58,14 +65,14 @@ class Trouble:
         self._seen = mark
         wanted = {switch.kind for switch in self.switches.listed() if switch.on}
         for kind in [kind for kind in self.struck if kind not in wanted]:
-            await FAULTS[kind].heal(self.cluster, self.struck.pop(kind))
+            await _carry_out(kind, FAULTS[kind].heal(self.cluster, self.struck.pop(kind)))
         # Nodes last: what strikes a worker is to be seen.
         order = [kind for kind in reversed(FAULTS) if kind in wanted and kind not in self.struck]
         for kind in order:
             victims = list(FAULTS[kind].victims(self.cluster))
             if victims:
                 self.struck[kind] = victim = self._pick(victims)
-                await FAULTS[kind].strike(self.cluster, victim)
+                await _carry_out(kind, FAULTS[kind].strike(self.cluster, victim))
 
     def _pick(self, victims: list[Any]) -> Any:
         """The likeliest that nothing has struck yet, or whose machine at least still runs."""
@@ -78,3 +85,10 @@ class Trouble:
             return int(any(machine is one for one in taken) or not machine.reachable)
 
         return min(victims, key=spoiled)
+
+
+async def _carry_out(kind: str, work: Awaitable[None]) -> None:
+    try:
+        await work
+    except Exception:  # noqa: BLE001 - no fault may end those that come after it
+        _log.exception("the fault %s could not be brought on or taken back whole", kind)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from asyncio import StreamWriter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs
 
 import h11
@@ -15,7 +16,7 @@ from .listening import listen, received
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
 REASONS |= {501: "Not Implemented", 503: "Service Unavailable"}
-Handler = Callable[["Exchange"], Awaitable[None]]
+Handler = Callable[["Exchange"], Coroutine[Any, Any, None]]
 
 
 class Exchange:

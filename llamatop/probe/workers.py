@@ -21,7 +21,7 @@ _RUNNING = ("active", "activating", "reloading", "deactivating")
 # ticks of processor time a second that a llama-server with nothing to do stays under
 _IDLE_TICKS = 3
 # how long a vLLM may take to load its model before its silence is a fault
-_YOUNG_SECONDS = 1200.0
+YOUNG_SECONDS = 1200.0
 
 
 class Child:
@@ -247,4 +247,4 @@ def _young(worker: Worker) -> bool:
     if worker.talk is None or worker.talk.sample.get("health") == "ok":
         return False
     age = procfs.age(worker.start.start)
-    return age is not None and age < _YOUNG_SECONDS
+    return age is not None and age < YOUNG_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import select
@@ -13,10 +14,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 READY_SECONDS = 60.0
+HANGS_SECONDS = 60.0
+
+Sample = dict[str, Any]
 
 
 @dataclass
@@ -56,6 +61,38 @@ class Demo:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         self.process.wait(60)
+
+
+class Watch:
+    """`llamatop watch --json`, read line by line."""
+
+    def __init__(self, demo: Demo) -> None:
+        words = [sys.executable, "-m", "llamatop.cli.main", "watch", "--json"]
+        self.process = subprocess.Popen(
+            [*words, "-c", str(demo.directory / "cluster.toml")],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def next(self) -> Sample:
+        """The next tick's sample."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "watch ended"
+        found: Sample = json.loads(line)
+        return found
+
+    def until(self, seen: Callable[[Sample], bool], seconds: float = HANGS_SECONDS) -> Sample:
+        """The first sample that shows it."""
+        limit = time.monotonic() + seconds
+        while not seen(sample := self.next()):
+            assert time.monotonic() < limit, "it did not come true"
+        return sample
+
+    def end(self) -> None:
+        self.process.terminate()
+        self.process.wait(30)
 
 
 def start(directory: Path, *words: str) -> Demo:

@@ -19,16 +19,19 @@ from llamatop.demo.engine import Request
 from llamatop.demo.listening import free_subnet
 from llamatop.demo.machine import Machine
 from llamatop.demo.reading import Reading
-from llamatop.demo.shape import LARGE, ClusterShape, NodeShape, WorkerShape
+from llamatop.demo.shape import LARGE, SMALL, ClusterShape, NodeShape, WorkerShape
 from llamatop.probe import bundle, wire
 
 PORT = 37081
 SECONDS = 60.0
 HANGS = "llama-server-hangs.service"
+REQUEST = 7
 # Of the moment of each read, or of the computer that this runs on.
 MOVING = {"latency_seconds", "read_at_seconds", "received_at", "uptime_seconds", "cpu_percent"}
 # Looks between two ticks are for servers faster than the simulated ones: within, there are none.
 MOVING |= {"glances"}
+# Ollama's clock, by which this is reckoned, has whole seconds.
+MOVING |= {"expires_at_seconds", "expires_at"}
 
 
 def workers() -> tuple[WorkerShape, ...]:
@@ -42,6 +45,8 @@ def workers() -> tuple[WorkerShape, ...]:
         *single,
         WorkerShape("llama-server-split.service", PORT + 8, (8, 9), LARGE),
         WorkerShape("vllm-qwen.service", 8000, (10,), engine="vllm"),
+        WorkerShape("vllm-loads.service", 8001, (11,), engine="vllm"),
+        WorkerShape("ollama.service", 11434, (12,), parallel=2, engine="ollama"),
     )
 
 
@@ -49,13 +54,19 @@ def workers() -> tuple[WorkerShape, ...]:
 async def machine(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedCluster, Machine]]:
     """A machine in trouble, on which time stands still."""
     subnet, listeners = free_subnet(1)
-    node = NodeShape("node1", f"{subnet}.1", 11, workers())
+    node = NodeShape("node1", f"{subnet}.1", 13, workers())
     cluster = EmbeddedCluster(ClusterShape("one", (node,), None), listeners, tmp_path, seed=1)
     cluster.build()
     made = cluster.machines["node1"]
     await cluster.controls["node1"].start()
     by_name = {worker.shape.unit: worker for worker in made.workers}
-    by_name["llama-server-loads.service"].loading_seconds = 600.0
+    loads = [worker for name, worker in by_name.items() if "loads" in name]
+    for worker in loads:
+        worker.loading_seconds = 600.0
+    unnamed = made.units["llama-server-stopped.service"]
+    alias = unnamed.argv.index("--alias")
+    unnamed.argv = unnamed.argv[:alias] + unnamed.argv[alias + 2 :]
+    unnamed.file.write_text(unnamed.text())
     for unit in made.units.values():
         await unit.start()
     by_name["llama-server-blind.service"].metrics = False
@@ -69,9 +80,9 @@ async def machine(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedCluster, Machin
     by_name["llama-server-locked.service"].key = "secret"
     await made.units["llama-server-stopped.service"].stop()
     by_name["llama-server-broken.service"].web.stop()
-    loading = by_name["llama-server-loads.service"].loading
-    assert loading is not None
-    loading.cancel()
+    for worker in loads:
+        assert worker.loading is not None
+        worker.loading.cancel()
     made.cards[7].lost = True
     made.cards[0].temperature = 89.0
     made.refresh()
@@ -137,18 +148,50 @@ async def test_the_two_give_the_same_snapshot(
             documents[1] = merge.apply(documents[1], json.loads(wire.line(wire.diff(after, sent))))
             sent = after
             probe.stdin.write(bundle.beat(number))
+            if number == 0:
+                probe.stdin.write(bundle.now(REQUEST))
+                reading.request(REQUEST)
             made.workers[1].hung = number > 0
-            if all(is_late(document) for document in documents):
+            if all(is_late(one) and one.get("answered") for one in documents):
                 break
     probe.stdin.close()
     await probe.wait()
 
+    assert [document["answered"] for document in documents] == [REQUEST, REQUEST]
     real, within = (asdict(Decoder("node1").snapshot(one, 0.0)) for one in documents)
     assert len(real["workers"]) == len(workers()) + 1
     assert {worker["health"] for worker in real["workers"].values()} == {
         "ok", "busy", "loading", "unauthorized", "unreachable", None,
     }  # fmt: skip
+    assert real["workers"]["vllm-loads.service"]["health"] == "loading"
+    assert real["workers"]["llama-server-stopped.service"]["model"] == SMALL.name
+    ollama = real["workers"]["ollama.service"]
+    assert len(ollama["slots"]) == ollama["slots_total"] == 2
+    assert ollama["counters"]
     # What else is late on a busy computer is late for the process alone.
     assert within["ages"].keys() == {f"workers/{HANGS}"} <= real["ages"].keys()
     for part in ("host", "gpus", "units", "workers", "tunnels", "faults"):
         assert differing(still(within[part]), still(real[part])) == {}, part
+
+
+async def test_a_look_is_answered_with_the_age_of_what_is_older(
+    machine: tuple[EmbeddedCluster, Machine],
+) -> None:
+    _, made = machine
+    reading = Reading(made)
+    # So long a tick that nothing is late by itself.
+    reading.configure(json.loads(bundle.configuration(3600.0)))
+    first = reading.document()
+    assert "answered" not in first
+    made.workers[1].hung = True
+    made.workers[-1].hung = True
+    assert reading.document()["ages"] == {}
+    for number in (1, 2):
+        reading.request(number)
+        looked = reading.document()
+        assert looked["answered"] == number
+        # An Ollama answers itself; its llama-server, which tells the slots, does not.
+        assert looked["ages"].keys() == {f"workers/{HANGS}", "workers/ollama.service"}
+    later = reading.document()
+    assert later["answered"] == 2
+    assert later["ages"] == {}

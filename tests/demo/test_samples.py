@@ -10,8 +10,8 @@ import pytest
 from llamatop import config
 from llamatop.demo import like
 
-from .conftest import Demo, until
-from .test_end_to_end import status, workers
+from .conftest import Demo, Sample, Watch
+from .test_end_to_end import workers
 
 # What is particular to each: a figure of its workers, and what they must say.
 PARTICULAR: dict[str, tuple[str, list[object]]] = {
@@ -49,15 +49,17 @@ def test_a_sample_opens_in_the_demo(
     figure, expected = PARTICULAR[path.stem]
     demo = own_demo("--like", str(path))
 
-    def well() -> bool:
-        sample = status(demo)
+    def well(sample: Sample) -> bool:
         seen = [worker[figure] for worker in workers(sample).values()]
         assert [node["name"] for node in sample["nodes"]] == [
             node.name for node in config.load(path).nodes
         ]
         return sample["healthy"] is True and seen == expected
 
-    until(well, 180.0)
+    # One connection to each node: another look at a fleet every time would keep this machine busy.
+    watching = Watch(demo)
+    watching.until(well, 300.0)
+    watching.end()
 
 
 def test_nodes_behind_a_jump_host_are_reached_through_it(own_demo: Callable[..., Demo]) -> None:
