@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.nodes import packages
-from tests.nodes.cluster import Cluster, two_by_two
+from tests.nodes.balancer import UPSTREAM_FILE
+from tests.nodes.cluster import GPU0, GPU1, Cluster, two_by_two
 from tests.nodes.run import Run
 from tests.nodes.worker import Worker
 
@@ -44,6 +45,27 @@ def cluster(installed: None) -> Iterator[Cluster]:
         made.power_on()
         made.wait_serving()
         yield made
+
+
+@pytest.fixture(autouse=True)
+def members_stay(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What a test that failed left drained or stopped fails no test after it."""
+    if "cluster" not in request.fixturenames:
+        yield
+        return
+    shared: Cluster = request.getfixturevalue("cluster")
+    balancer = shared["node1"]
+    before = balancer.read(UPSTREAM_FILE)
+    yield
+    if balancer.read(UPSTREAM_FILE) == before:
+        return
+    balancer.write(UPSTREAM_FILE, before)
+    balancer.systemctl("reload", "nginx")
+    for record in (balancer.root / "var/tmp").glob("llamatop-drains-*"):
+        record.unlink()
+    for node in ("node1", "node2"):
+        for worker in (GPU0, GPU1):
+            shared[node].systemctl("start", worker.unit)
 
 
 @pytest.fixture
