@@ -150,7 +150,10 @@ class PlanRun:
             self._move("refused", str(error))
             return
         self.plan = replace(plan, reason=self.reason)
-        self._move("ready" if plan.steps else "nothing")
+        if plan.stays and not plan.steps:
+            self._move("refused", "; ".join(plan.stays))
+        else:
+            self._move("ready" if plan.steps else "nothing")
 
     async def _execute(self, plan: Plan) -> None:
         try:
