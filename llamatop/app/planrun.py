@@ -149,11 +149,11 @@ class PlanRun:
         except LlamatopError as error:
             self._move("refused", str(error))
             return
-        self.plan = replace(plan, reason=self.reason)
         if plan.stays and not plan.steps:
             self._move("refused", "; ".join(plan.stays))
-        else:
-            self._move("ready" if plan.steps else "nothing")
+            return
+        self.plan = replace(plan, reason=self.reason)
+        self._move("ready" if plan.steps else "nothing")
 
     async def _execute(self, plan: Plan) -> None:
         try:
