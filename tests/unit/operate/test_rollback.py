@@ -10,6 +10,7 @@ import pytest
 
 from llamatop.errors import PlanFailed
 from llamatop.model.plan import Plan
+from llamatop.operate import rollback
 from llamatop.operate.control import Control
 from llamatop.operate.service import ClusterOperator
 from tests.unit.operate.fakes import FakeCluster
@@ -83,6 +84,29 @@ async def test_all_are_asked_at_once_and_come_back_in_one_transaction(
         await work
     assert drained(cluster) == []
     assert transactions(cluster) == 2, "one out, one back"
+
+
+async def test_no_more_are_asked_at_once_than_the_balancer_can_take(
+    cluster: FakeCluster, operator: ClusterOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollback, "ASKED_AT_ONCE", 1)
+    now, most = 0, 0
+
+    async def count(address: str) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(now, most)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        now -= 1
+
+    cluster.reaching = count
+    work = await far_drain(cluster, operator)
+    work.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await work
+    assert drained(cluster) == []
+    assert most == 1
 
 
 async def test_in_a_hurry_only_those_that_answered_come_back(
