@@ -149,6 +149,9 @@ class PlanRun:
         except LlamatopError as error:
             self._move("refused", str(error))
             return
+        if plan.stays and not plan.steps:
+            self._move("refused", "; ".join(plan.stays))
+            return
         self.plan = replace(plan, reason=self.reason)
         self._move("ready" if plan.steps else "nothing")
 

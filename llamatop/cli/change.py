@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from llamatop.errors import Declined, Refused, Unreachable
+from llamatop.errors import Declined, PlanFailed, Refused, Unreachable
 
 if TYPE_CHECKING:
     from llamatop.collect.collector import Collector
@@ -113,10 +113,13 @@ async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
         if not args.json:
             say(plan.text(), must_arrive=not args.yes)
         if args.dry_run or not plan.steps:
+            failed = "; ".join(plan.stays)
             if args.json:
-                print_json(plan, [], collector, None)
-            elif not plan.steps:
+                print_json(plan, [], collector, failed or None)
+            elif not plan.steps and not failed:
                 say("nothing to do")
+            if failed:
+                raise PlanFailed(failed)
             return 0
         if not args.yes:
             if args.json:

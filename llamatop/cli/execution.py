@@ -6,7 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, PlanFailed
 
 if TYPE_CHECKING:
     from llamatop.collect.collector import Collector
@@ -72,6 +72,8 @@ async def carry_out(
             progress.show(result)
             if result.state != "running":
                 results.append(result)
+        if plan.stays:
+            raise PlanFailed("; ".join(plan.stays))
     except asyncio.CancelledError:
         error = "interrupted"
         raise

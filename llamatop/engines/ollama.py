@@ -144,7 +144,8 @@ def _present(state: Dict[str, Any], key: bool) -> Generator[Request, Response, N
 def attach(sample: Sample, children: Sequence[Sample]) -> Sample:
     """`sample` with the slots and counts of the llama-servers that this Ollama has spawned.
 
-    How many requests wait stays unknown: they wait in Ollama, which does not tell.
+    How many requests wait stays unknown: they wait in Ollama, which does not tell. Slots are
+    unknown too as long as one loaded model's llama-server is not there or does not answer.
     """
     joined = dict(sample)
     if sample.get("health") not in ("ok", "busy") or not sample.get("loaded"):
@@ -152,18 +153,19 @@ def attach(sample: Sample, children: Sequence[Sample]) -> Sample:
     answered = [
         child for child in children if child.get("health") in ("ok", "busy") and child.get("slots")
     ]
+    complete = len(answered) == len(children) >= len(sample["loaded"])
     loaded = joined["loaded"] = {name: dict(model) for name, model in sample["loaded"].items()}
     for name, child in _pairs(loaded, children):
         if child.get("health") == "loading":
             loaded[name]["loading"] = True
         if child.get("gpu_layers") is not None:
             loaded[name]["gpu_layers"] = child["gpu_layers"]
-        if child in answered:
+        if child in answered and complete:
             first = sum(len(one["slots"]) for one in answered[: answered.index(child)])
             loaded[name]["slots"] = list(range(first, first + len(child["slots"])))
     if not answered:
         return joined
-    whole_of = together.join(answered)
+    whole_of = together.join(answered if complete else [*answered, {}])
     for name in ("slots", "slots_total", "counters", "requests_processing", "metrics", "identity"):
         if name in whole_of:
             joined[name] = whole_of[name]
@@ -172,10 +174,10 @@ def attach(sample: Sample, children: Sequence[Sample]) -> Sample:
         joined["read_at_seconds"] = max(reads)
     if any(child.get("health") == "busy" for child in answered):
         joined["health"] = "busy"
-    if len(answered) == 1 and "glances" in answered[0]:
+    if complete and len(answered) == 1 and "glances" in answered[0]:
         joined["glances"] = answered[0]["glances"]
-    contexts = [slot.get("context_tokens") for slot in joined["slots"].values()]
-    if None not in contexts:
+    contexts = [slot.get("context_tokens") for slot in joined.get("slots", {}).values()]
+    if contexts and None not in contexts:
         joined["context_tokens"] = sum(contexts)
     return joined
 

@@ -28,6 +28,7 @@ _MOST_MODELS = 16
 def read(state: Dict[str, Any], key: bool, one_model: OneModel) -> Part:
     """All loaded models as one sample: slots numbered on, counters added up.
 
+    Where one of them does not tell its slots, those of the router are unknown.
     `identity` names the loaded models too, as their counters come and go with them.
     """
     response = yield Request("GET", "/models")
@@ -62,6 +63,10 @@ def read(state: Dict[str, Any], key: bool, one_model: OneModel) -> Part:
             parts.append(part)
         elif part.get("health") in ("unreachable", "unauthorized"):
             return {**sample, **part}
+        else:
+            parts.append({})
+    if len(loaded) > _MOST_MODELS:
+        parts.append({})
     sample.update(together.join(parts) if parts else {"slots": {}, "slots_total": 0})
     sample["identity"] = ",".join([sample.get("identity", ""), *sorted(loaded)])
     return sample

@@ -15,17 +15,21 @@ _ADDED_UP = ("requests_processing", "requests_deferred", "slots_total")
 def join(parts: Sequence[Sample]) -> Sample:
     """Slots numbered on from part to part, counters and requests added up.
 
-    `identity` names every part, as their counters come and go with them.
+    A part that gave no answer is {}. Slots and requests that one part does not tell are unknown of
+    the whole: the others' alone would look idle; what sleeps has none. `identity` names every
+    part that tells, as their counters come and go with them.
     """
-    whole: Sample = {"slots": {}}
+    whole: Sample = {}
+    awake = [part for part in parts if not part.get("sleeping")]
+    if all(part.get("slots") is not None for part in awake):
+        every = [slot for part in parts for slot in (part.get("slots") or {}).values()]
+        whole["slots"] = {str(place): {**slot, "id": place} for place, slot in enumerate(every)}
+    for name in _ADDED_UP:
+        told = [part.get(name, 0 if part.get("sleeping") else None) for part in parts]
+        if None not in told:
+            whole[name] = sum(told)
     counters: Dict[str, Any] = {}
     for part in parts:
-        first = len(whole["slots"])
-        for place, slot in enumerate((part.get("slots") or {}).values()):
-            whole["slots"][str(first + place)] = {**slot, "id": first + place}
-        for name in _ADDED_UP:
-            if part.get(name) is not None:
-                whole[name] = whole.get(name, 0) + part[name]
         for name, value in (part.get("counters") or {}).items():
             if name == "live":
                 counters[name] = value

@@ -107,7 +107,8 @@ class Plan:
     `cuts_requests` counts the requests in flight that it will cut (None: unknown). `warnings` are
     sentences the person must see before confirming. `forced`: the guards were overridden. `expects`
     are its preconditions. `keep` members of each upstream stay in at any time. `about` is a
-    sentence on what it is for, `reason` the operator's own words why, each or empty.
+    sentence on what it is for, `reason` the operator's own words why, each or empty. `stays` says
+    what such a plan is there to put right and cannot now, a sentence each: it fails of it.
     """
 
     action: Action
@@ -122,6 +123,7 @@ class Plan:
     keep: int = 1
     about: str = ""
     reason: str = ""
+    stays: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -144,6 +146,7 @@ class Plan:
         lines += [f"  {self.about}"] if self.about else []
         lines += [f"  why: {self.reason}"] if self.reason else []
         lines += [f"  ! {warning}" for warning in self.warnings]
+        lines += [f"  ! {sentence}" for sentence in self.stays]
         lines += [f"  = {reason}" for reason in self.nothing]
         if self.steps:
             lines += [f"  if {expectation}" for expectation in self.expects]

@@ -18,6 +18,7 @@ def plan_record(plan: Plan) -> dict[str, object]:
         "expects": [str(expectation) for expectation in plan.expects],
         "warnings": list(plan.warnings),
         "nothing": list(plan.nothing),
+        "stays": list(plan.stays),
         "steps": [_step_record(number, step) for number, step in enumerate(plan.steps, 1)],
     }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 from llamatop.collect.leftovers import Leftover, ago
+from llamatop.errors import Refused
+from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Plan, Step
 
-from . import reloading
+from . import guards, reloading
 from .files import Member
 from .onnode import membership as onnode
 from .planning import Draft
@@ -20,7 +23,8 @@ def recover(
     """The plan that repairs what was killed, then puts back what is left over of `wanted` workers.
 
     `killed` is what lies beside the balancer's files; see `membership.killed`. What does not run,
-    or is not certain, stays out and is named.
+    or is not certain, stays out and is named in the plan's `stays`. Raises Refused where
+    guards alone stand in the way of all of it.
     """
     if killed:
         _repair(draft, killed)
@@ -28,17 +32,22 @@ def recover(
     targets: dict[str, Target] = {}
     members: list[Member] = []
     told = []
+    stays: list[str] = []
+    refused: list[str] = []
     for one in left:
         owner = owners.get(one.member)
         if owner is None:
-            draft.nothing.append(
+            sentence = (
                 f"{one.member[1]} of {one.member[0]} stays drained: it is not certain which worker"
                 " it leads to; undrain it by hand"
             )
+            (stays if _may_be(draft.snapshot, wanted) else draft.warnings).append(sentence)
         elif owner.name not in wanted:
             continue
+        elif (why := refusal(draft.snapshot, owner.node)) is not None:
+            refused.append(f"{owner.name} stays drained: {why}")
         elif not owner.active:
-            draft.nothing.append(
+            stays.append(
                 f"{owner.name} stays drained: it does not run ({owner.unit.active_state});"
                 " start it, then undrain it"
             )
@@ -49,9 +58,31 @@ def recover(
     found = list(targets.values())
     expects = draft.expectations(found)
     draft.put_in(found, members)
-    if not draft.steps and not draft.nothing:
+    if refused and not draft.steps and not stays:
+        raise Refused("; ".join(refused))
+    stays += refused
+    if not draft.steps and not stays:
         draft.nothing.append("no plan left a member drained, and no change was killed half-way")
-    return draft.finished(list(targets), expects, "; ".join(told))
+    plan = draft.finished(list(targets), expects, "; ".join(told))
+    return replace(plan, stays=tuple(stays))
+
+
+def refusal(snapshot: ClusterSnapshot, node: str) -> str | None:
+    """Why the guards let no worker of this node be put back now; None where they do."""
+    try:
+        guards.reachable_by_ssh(snapshot, [node])
+        guards.fresh(snapshot, [node])
+    except Refused as error:
+        return str(error)
+    return None
+
+
+def _may_be(snapshot: ClusterSnapshot, wanted: Collection[str]) -> bool:
+    """Whether a server line that leads to nobody known may be one of these workers'."""
+    others = [worker.name for worker in snapshot.workers if worker.name not in wanted]
+    return not others or any(
+        worker.membership is None for worker in snapshot.workers if worker.name in wanted
+    )
 
 
 def _repair(draft: Draft, killed: Mapping[str, str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 
 from llamatop.errors import LlamatopError, Unreachable
@@ -23,6 +23,7 @@ from .reach import reached
 from .targets import behind
 
 GRACE_SECONDS = 2.0
+ASKED_AT_ONCE = 8
 
 
 class Rollback:
@@ -51,6 +52,7 @@ class Rollback:
         self._out: dict[Member, tuple[int, Step]] = {}
         self._touched: dict[Member, Step] = {}
         self._stopped: set[Member] = set()
+        self._writing = asyncio.Lock()
 
     def members_changed(self, step: Step, leaving: bool) -> None:
         """A membership step is done: its members left, or came back."""
@@ -77,35 +79,23 @@ class Rollback:
         candidates = {m: at for m, at in self._out.items() if m not in self._stopped}
         untouched = [m for m in candidates if m not in self._touched]
         well = [m for m in untouched if self._well(m)]
-        doubtful = [m for m in untouched if m not in well]
-        # Nobody waits for those that can serve now.
+        doubtful = {m: candidates[m] for m in untouched if m not in well}
+        # Nobody waits for those that can serve now, and those that may wait for none another.
         await self._return({m: candidates[m] for m in self._running(well)}, say)
-        if doubtful:
-            await self._look_at(doubtful)
-        for member in self._running(doubtful):
-            await self._return_if_reached(member, *candidates[member], say)
-        units: dict[tuple[str, str | None], list[Member]] = {}
-        for member in candidates:
+        units: dict[tuple[str, str | None], dict[Member, tuple[int, Step]]] = {}
+        for member, at in candidates.items():
             if member in self._touched:
                 step = self._touched[member]
-                units.setdefault((step.node, step.unit), []).append(member)
-        for (node, unit), members in units.items():
-            step = self._touched[members[0]]
-            number, leaving = candidates[members[0]]
-            began = time.monotonic()
-
-            def progress(
-                text: str, step: Step = leaving, number: int = number, began: float = began
-            ) -> None:
-                say(StepResult(step, number, "running", time.monotonic() - began, text))
-
-            hopeless = failed is not None and (failed.node, failed.unit) == (node, unit)
-            unfit = await self._unfit(members, step, leaving.node, hopeless, progress)
-            if unfit is not None:
-                name = step.worker or ", ".join(address for _, address in members)
-                self.story.append(f"{name} stays drained, {unfit}: undrain it later")
-            else:
-                await self._return({m: candidates[m] for m in members}, say)
+                units.setdefault((step.node, step.unit), {})[member] = at
+        hopeless = (failed.node, failed.unit) if failed is not None else None
+        works = [
+            self._return_healthy(members, unit == hopeless, say) for unit, members in units.items()
+        ]
+        if doubtful:
+            works.append(self._return_reached(doubtful, say))
+        for fault in await asyncio.gather(*works, return_exceptions=True):
+            if fault is not None:
+                raise fault
 
     def _running(self, members: list[Member]) -> list[Member]:
         """These without what somebody else has stopped, which the story names."""
@@ -139,20 +129,81 @@ class Rollback:
         node = snapshot.node(owner.node)
         return node.reachable and not node.stale and owner.worker.sample.health in waits.ANSWERS
 
-    async def _return_if_reached(
-        self, member: Member, number: int, step: Step, say: Callable[[StepResult], None]
+    async def _return_reached(
+        self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]
     ) -> None:
-        """Put back what may have died, where the balancer gets an answer from it."""
-        owner = behind(self._source.latest).get(member)
+        """Put back what may have died, where the balancer gets an answer from it; ask all at once.
+
+        Those without an answer when the person will no longer wait stay out.
+        """
+        faults: dict[Member, str | None] = {}
+        limit = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def ask(member: Member) -> None:
+            async with limit:
+                faults[member] = await self._unreached(member, members[member][1].node)
+
+        async def ask_all(running: list[Member]) -> None:
+            await asyncio.gather(*(ask(member) for member in running))
+
+        await self._unless_hurried(self._look_at(list(members)))
+        running = self._running(list(members))
+        await self._unless_hurried(ask_all(running))
+        owners = behind(self._source.latest)
+        for member in running:
+            fault = faults.get(member, "it did not answer yet")
+            if fault is not None:
+                name = owners[member].name if member in owners else member[1]
+                self.story.append(f"{name} stays drained, {fault}: undrain it later")
+        back = {m: members[m] for m in running if faults.get(m, "") is None}
+        await self._return(back, say)
+
+    async def _unreached(self, member: Member, balancer: str) -> str | None:
+        """Why the balancer gets no answer from a member, None where it does."""
+        if self._well(member):
+            return None
         try:
-            if not self._well(member):
-                machine = self._machines.machine(step.node)
-                await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
+            machine = self._machines.machine(balancer)
+            await reached(machine, [member[1]], GRACE_SECONDS, lambda text: None)
         except LlamatopError as error:
-            name = owner.name if owner is not None else member[1]
-            self.story.append(f"{name} stays drained, {error}: undrain it later")
+            return str(error)
+        return None
+
+    async def _return_healthy(
+        self,
+        members: dict[Member, tuple[int, Step]],
+        hopeless: bool,
+        say: Callable[[StepResult], None],
+    ) -> None:
+        """Put back the members of one unit that the plan touched, once it serves."""
+        step = self._touched[next(iter(members))]
+        number, leaving = next(iter(members.values()))
+        began = time.monotonic()
+
+        def progress(text: str) -> None:
+            say(StepResult(leaving, number, "running", time.monotonic() - began, text))
+
+        unfit = await self._unfit(list(members), step, leaving.node, hopeless, progress)
+        if unfit is not None:
+            name = step.worker or ", ".join(address for _, address in members)
+            self.story.append(f"{name} stays drained, {unfit}: undrain it later")
         else:
-            await self._return({member: (number, step)}, say)
+            await self._return(members, say)
+
+    async def _unless_hurried(self, work: Coroutine[None, None, None]) -> bool:
+        """Do it; False where the person would no longer wait for its end."""
+        doing = asyncio.ensure_future(work)
+        hurried = asyncio.ensure_future(self._control.hurried.wait())
+        try:
+            await asyncio.wait({doing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                return False
+            doing.result()
+            return True
+        finally:
+            hurried.cancel()
+            doing.cancel()
+            await asyncio.wait({doing, hurried})
 
     async def _return(
         self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]
@@ -164,7 +215,9 @@ class Rollback:
         for number, (step, back) in reversed(by_step.items()):
             began = time.monotonic()
             names = ", ".join(address for _, address in back)
-            error = await self._put_back(step, back)
+            # Of two at once the second would only wait on the balancer, for as long as it may.
+            async with self._writing:
+                error = await self._put_back(step, back)
             seconds = time.monotonic() - began
             if error is None:
                 text = f"{names} in again"
@@ -216,24 +269,18 @@ class Rollback:
         """Why members must stay out: their unit was touched and does not serve; None if it does."""
         patience = GRACE_SECONDS if hopeless else self._patience(step)
         waiting = replace(step, kind="wait-healthy", timeout_seconds=patience)
-        healthy = asyncio.ensure_future(
-            waits.wait(self._source, waiting, waits.Healthy(waiting), progress)
-        )
-        hurried = asyncio.ensure_future(self._control.hurried.wait())
-        try:
-            await asyncio.wait({healthy, hurried}, return_when=asyncio.FIRST_COMPLETED)
-            if not healthy.done():
-                return "it is not healthy yet"
-            healthy.result()
-        except StepFailed as error:
-            return f"it is not healthy ({error})"
-        finally:
-            hurried.cancel()
-            healthy.cancel()
-            await asyncio.wait({healthy, hurried})
-        try:
+
+        async def serve() -> None:
+            try:
+                await waits.wait(self._source, waiting, waits.Healthy(waiting), progress)
+            except StepFailed as error:
+                raise StepFailed(f"it is not healthy ({error})") from error
             machine = self._machines.machine(balancer)
             await reached(machine, [address for _, address in members], patience, progress)
+
+        try:
+            if not await self._unless_hurried(serve()):
+                return "it is not healthy yet"
         except LlamatopError as error:
             return str(error)
         return None

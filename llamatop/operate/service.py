@@ -26,7 +26,7 @@ from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
-from .recovering import recover
+from .recovering import recover, refusal
 from .targets import behind, resolve
 from .undoing import undo
 
@@ -124,11 +124,12 @@ class ClusterOperator:
             return Plan("recover", (), nothing=(nothing,), made_at=snapshot.taken_at)
         left = leftovers.find(snapshot.balancer, snapshot.members)
         owners = behind(snapshot)
-        found = resolve(snapshot, targets) if targets else owners.values()
+        found = resolve(snapshot, targets) if targets else snapshot.workers
+        nodes = {owners[one.member].node for one in left if one.member in owners}
         draft = await self._draft(
             "recover",
             snapshot,
-            {owners[one.member].node for one in left if one.member in owners},
+            {node for node in nodes if refusal(snapshot, node) is None},
             {(member.upstream, member.address) for member in snapshot.members},
             force=force,
             timeout_seconds=timeout_seconds,

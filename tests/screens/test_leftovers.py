@@ -36,6 +36,19 @@ async def test_it_is_offered_once_and_v_makes_the_plan() -> None:
         assert app.hand.executed == []
 
 
+async def test_what_cannot_go_back_now_is_no_nothing_to_do() -> None:
+    app = Stage()
+    stays = "node1/gpu0 stays drained: it does not run (inactive); start it, then undrain it"
+    app.hand.changes = {"steps": (), "stays": (stays,)}
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(left_drained(41))
+        await until(pilot, lambda: bool(app._notifications), "the offer")
+        await pilot.press("v")
+        await until(pilot, lambda: stays in " ".join(app.shown().split()), "the reason")
+        assert "refused" in app.shown()
+        assert "nothing to do" not in app.shown()
+
+
 async def test_read_only_says_it_without_a_key() -> None:
     app = Stage(read_only=True)
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

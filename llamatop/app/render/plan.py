@@ -39,7 +39,7 @@ def lines(
     if plan.reason:
         made += _wrapped("why: ", plan.reason, width, palette, "dim")
     if not begun:
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *plan.stays):
             made += _wrapped("▲ ", warning, width, palette, "plan.warning")
         made += _cuts(plan, width, palette)
         for reason in plan.nothing:

@@ -259,6 +259,37 @@ def test_a_router_tells_its_loaded_models_and_loads_none() -> None:
     assert not [path for path in server.asked if path in ("/slots", "/metrics")]
 
 
+@pytest.mark.parametrize("silent", ["loading", "slots-off"])
+def test_a_router_with_a_model_that_does_not_tell_its_slots_has_none_to_tell(silent: str) -> None:
+    """Both models are loaded; that of one alone is idle, of the other nothing is known."""
+    listed = json.loads(response(LLAMA + "router-models-loaded").body)
+    for model in listed["data"]:
+        model["status"]["value"] = "loaded"
+    names = [model["id"] for model in listed["data"]]
+    assert len(names) > 1
+    answers: dict[str, Any] = {
+        "/props": LLAMA + "router-props",
+        "/models": Response(200, {}, json.dumps(listed).encode()),
+    }
+    for name in names:
+        query = f"?model={name}&autoload=false"
+        answers[f"/props{query}"] = LLAMA + "router-props-model"
+        answers[f"/metrics{query}"] = LLAMA + "router-metrics-loaded"
+        answers[f"/slots{query}"] = LLAMA + "router-slots-loaded"
+    assert one(answers)["slots_total"] == 2 * len(names)
+    if silent == "loading":
+        answers[f"/metrics?model={names[-1]}&autoload=false"] = LLAMA + "loading-metrics"
+    else:
+        answers[f"/slots?model={names[-1]}&autoload=false"] = LLAMA + "slots-off"
+    sample = one(answers)
+    assert sample["health"] == "ok"
+    assert "slots" not in sample
+    # /props and /metrics tell these where /slots is off
+    assert ("slots_total" in sample) is (silent == "slots-off")
+    assert ("requests_processing" in sample) is (silent == "slots-off")
+    assert sample["counters"]["generation_tokens_total"] >= 20
+
+
 def test_a_router_with_nothing_loaded_has_no_slots() -> None:
     sample = one({"/props": LLAMA + "router-props", "/models": LLAMA + "router-models"})
     assert sample["health"] == "ok"

@@ -201,6 +201,27 @@ def test_a_child_that_loads_or_hangs_or_died() -> None:
     assert dead["health"] == "ok"
 
 
+@pytest.mark.parametrize(
+    "silent",
+    [{"health": "unreachable"}, {"health": "loading"}, {"health": "error"}, child(slots=0), None],
+)
+def test_the_slots_of_some_children_are_not_all_that_may_be_busy(
+    silent: dict[str, Any] | None,
+) -> None:
+    own = Server(SPILLED).talk(ollama.read({}, False))
+    del own["loaded"]["nomic-embed-text:latest"]
+    counters = {"generation_tokens_total": 20}
+    tells = child(8_030_261_312, requests_processing=0, counters=counters)
+    joined = ollama.attach(own, [tells, *([silent] if silent else [])])
+    assert not {"slots", "slots_total", "requests_processing"} & joined.keys()
+    assert "slots" not in joined["loaded"]["llama3.1:8b"]
+    assert joined["counters"] == counters
+    assert joined["health"] == "ok"
+    both = ollama.attach(own, [tells, child(32_763_876_352, identity="78:1")])
+    assert both["slots_total"] == 2
+    assert both["identity"] != joined["identity"], "its counters are not the same sum"
+
+
 def test_a_child_of_what_is_unloaded_tells_nothing() -> None:
     own = Server({"/api/ps": "ollama/ps-empty"}).talk(ollama.read({}, False))
     assert ollama.attach(own, [child()])["slots_total"] == 0

@@ -14,7 +14,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -69,6 +69,10 @@ Sudoers entry:
 """
 
 
+async def _at_once(address: str) -> None:
+    """The balancer gets its answer, or none, without waiting."""
+
+
 @dataclass
 class FakeWorker:
     """A unit and its process; `fails` is what the next start ends with."""
@@ -121,6 +125,7 @@ class FakeCluster:
     reloads: int = 0
     nginx_active: str = "active"
     unreached: dict[str, int] = field(default_factory=dict)
+    reaching: Callable[[str], Awaitable[None]] = _at_once
     frozen: ClusterSnapshot | None = None
     notes: list[tuple[str, dict[str, object]]] = field(default_factory=list)
     test: tuple[str, ...] = ()
@@ -365,6 +370,7 @@ class FakeMachine:
             case ["cat", "--", path]:
                 return Completed(0, self.cluster.files[path], b"")
             case ["python3", "-c", _, address]:
+                await self.cluster.reaching(address)
                 return self._reach(address)
             case ["journalctl", *_]:
                 return Completed(0, b"CUDA error: out of memory\n", b"")

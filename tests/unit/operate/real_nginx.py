@@ -58,7 +58,7 @@ class RealNginx:
         return [self.binary, "-p", str(self.root), "-c", str(self.main), *words]
 
     def start(self) -> None:
-        subprocess.run(self.argv(), check=True, capture_output=True, timeout=10)
+        subprocess.run(self.argv(), check=True, capture_output=True, timeout=30)
         until(lambda: self.workers() != set())
 
     def stop(self) -> None:
@@ -69,7 +69,7 @@ class RealNginx:
             until(lambda: not Path(f"/proc/{master}/cmdline").exists())
 
     def valid(self) -> bool:
-        return subprocess.run(self.argv("-t"), capture_output=True, timeout=10).returncode == 0
+        return subprocess.run(self.argv("-t"), capture_output=True, timeout=30).returncode == 0
 
     def master(self) -> int:
         return int((self.root / "nginx.pid").read_text())
@@ -158,7 +158,7 @@ class Transaction:
         for line in self.process.stdout:
             yield json.loads(line)
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def until(self, event: str) -> None:
         """Return once the program has said `event`."""
@@ -177,10 +177,10 @@ class Transaction:
         os.killpg(self.process.pid, signal.SIGHUP)
         self.process.kill()
         self.process.stdout.close()
-        self.process.wait(10)
+        self.process.wait(30)
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a condition of another process, which cannot be awaited otherwise."""
     deadline = time.monotonic() + seconds
     while not condition():

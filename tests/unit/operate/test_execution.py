@@ -349,7 +349,7 @@ async def test_cancelling_puts_back_and_then_ends(
     waiting = asyncio.Event()
     cluster.ticks = [waiting.set]
     task = asyncio.create_task(carry_out(operator, plan, results))
-    await asyncio.wait_for(waiting.wait(), 5)
+    await asyncio.wait_for(waiting.wait(), 30)
     assert cluster.states()["127.0.0.1:37081"] is True
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

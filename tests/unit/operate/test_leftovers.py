@@ -344,8 +344,20 @@ async def test_what_cannot_serve_stays_out_and_is_named(
     leave(cluster, "127.0.0.1:37081")
     scene(cluster)
     plan = await operator.plan("recover", [])
-    assert plan.steps == ()
-    assert says in plan.nothing[0]
+    assert (plan.steps, plan.nothing) == ((), ())
+    assert says in plan.stays[0]
+    assert f"! {plan.stays[0]}" in plan.text()
+
+
+async def test_what_is_not_asked_for_does_not_make_it_fail(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    leave(cluster, "127.0.0.1:37081", "127.0.0.1:37083")
+    _uncertain(cluster)
+    assert (await operator.plan("recover", ["node1/*"])).stays != ()
+    plan = await operator.plan("recover", ["node2/*"])
+    assert (plan.targets, plan.stays) == (("node2/gpu0",), ())
+    assert "127.0.0.1:37081 of llama_cluster stays drained" in plan.warnings[0]
 
 
 async def test_recover_repairs_what_was_killed(
@@ -372,3 +384,38 @@ async def test_recover_waits_for_nobody_who_holds_the_lock(
     cluster.look_fails = ("lock", "locked by bob@desk: roll (pid 7)")
     with pytest.raises(Refused, match="node1: locked by bob@desk"):
         await operator.plan("recover", [])
+
+
+async def test_of_two_at_once_one_puts_back_and_the_other_says_that_it_is_in(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    whole = cluster.files[CONF]
+    leave(cluster, "127.0.0.1:37081")
+    first, second = [await operator.plan("recover", []) for _ in range(2)]
+    await carry_out(operator, first)
+    with pytest.raises(PlanFailed, match=r"37081 was put in in llama_cluster by another hand"):
+        await carry_out(operator, second)
+    assert (cluster.files[CONF], cluster.reloads) == (whole, 1)
+    assert "no plan left a member drained" in (await operator.plan("recover", [])).nothing[0]
+
+
+async def test_two_in_step_both_find_it_in(cluster: FakeCluster, operator: ClusterOperator) -> None:
+    """Each has looked before the other writes."""
+    whole = cluster.files[CONF]
+    leave(cluster, "127.0.0.1:37081", "127.0.0.1:37083")
+    plans = [await operator.plan("recover", []) for _ in range(2)]
+    ends = await asyncio.gather(*(carry_out(operator, plan) for plan in plans))
+    assert [results[-1].state for results in ends] == ["done", "done"]
+    assert cluster.files[CONF] == whole
+
+
+def test_two_programs_at_once_write_it_once(real: RealNginx) -> None:
+    real.target.write_bytes(DOWN)
+    request = real.request(after=UPSTREAM, drains=moves(out=False), lock_seconds=30)
+    both = [real.begin(request) for _ in range(2)]
+    told = [[event["event"] for event in transaction] for transaction in both]
+    assert [events[-1] for events in told] == ["done", "done"]
+    assert sorted("written" in events for events in told) == [False, True]
+    assert (real.target.read_bytes(), real.valid()) == (UPSTREAM, True)
+    assert real.leftovers() == []
+    assert {event for event, _ in written(real)} == {"in"}

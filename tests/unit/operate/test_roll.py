@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,12 +132,23 @@ async def test_only_workers_are_rolled(operator: ClusterOperator) -> None:
         await operator.plan("roll", ["node1/llama-tunnel"])
 
 
+def impatient(plan: Plan, worker: str) -> Plan:
+    """The same plan, waiting for this worker's health alone but a moment."""
+    steps = [
+        replace(step, timeout_seconds=0.3)
+        if (step.kind, step.worker) == ("wait-healthy", worker)
+        else step
+        for step in plan.steps
+    ]
+    return replace(plan, steps=tuple(steps))
+
+
 @pytest.mark.parametrize("fails", ["failed", "flaps", "loading"])
 async def test_a_worker_that_does_not_come_back_stops_it_with_everything_else_in(
     cluster: FakeCluster, operator: ClusterOperator, fails: str
 ) -> None:
     cluster.workers["node1/gpu1"].fails = fails  # type: ignore[assignment]
-    plan = await operator.plan("roll", [], at_once=2, timeout_seconds=0.3)
+    plan = impatient(await operator.plan("roll", [], at_once=2), "node1/gpu1")
     with pytest.raises(PlanFailed, match="node1/gpu1 stays drained, it is not healthy"):
         await carry_out(operator, plan)
     assert restarted(cluster) == list(EVERY[:2])
@@ -170,7 +182,7 @@ async def test_what_dies_before_its_group_returns_is_not_put_in(
     cluster: FakeCluster, operator: ClusterOperator
 ) -> None:
     cluster.workers["node1/gpu1"].fails = "loading"
-    plan = await operator.plan("roll", [], at_once=2, timeout_seconds=0.3)
+    plan = await operator.plan("roll", [], at_once=2)
 
     def die(result: StepResult) -> None:
         if (result.step.kind, result.step.worker) == ("wait-healthy", "node1/gpu1"):
