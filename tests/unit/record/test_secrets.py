@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import time
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -41,6 +42,9 @@ PLANTED = "hunter2-Zx81Qq"
         '{{"api_key": "{}"}}',
         "password: {}",
         "password={}",
+        "..auth.token={}",
+        "é.key={}",
+        "-a.-b.api_key: {}",
         "sk-{}abcdefghijkl",
         "hf_{}abcdefghijklmn",
     ],
@@ -70,6 +74,17 @@ def test_what_looks_like_a_secret_is_hidden(text: str) -> None:
 )
 def test_what_is_none_stays(text: str) -> None:
     assert Redactor()(text) == text
+
+
+@pytest.mark.parametrize(
+    "part",
+    ["a.", "a-", "--a-", "a+", "a://", "key=", "key ", "--key  ", "authorization ", "bearer ", " "],
+)
+def test_a_long_hostile_text_takes_no_longer_than_its_length(part: str) -> None:
+    text = f"authorization{part * 50_000}key {part * 50_000}://"
+    begin = time.process_time()
+    Redactor()(text)
+    assert time.process_time() - begin < 30
 
 
 def test_a_secret_that_is_known_is_hidden_wherever_it_stands() -> None:
