@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def recorder(path: Path | None) -> Iterator[Recorder | None]:
     """A recorder into a new file, None without a path; why it ended early is said at the end.
 
-    Where nothing was kept no file is left. Raises UsageError where the file exists or cannot be made.
+    Where nothing was kept no file is left. Raises UsageError where the file exists or cannot be
+    made.
     """
     if path is None:
         yield None

