@@ -45,6 +45,7 @@ class ReplayApp(LlamatopApp):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(playback, None, theme=theme, read_only=True, clock=clock)
+        self.mode = "replay"
         self.playback = playback
         self._drawn: tuple[Position, int] | None = None
 
