@@ -64,6 +64,8 @@ class LlamatopApp(ChangingApp):
         self.source = source
         self.operator = operator
         self.read_only = read_only
+        # Why nothing can be changed, in a word.
+        self.mode = "read-only" if read_only else ""
         self.snapshot: ClusterSnapshot = latest
         self.silent_seconds: float | None = None
         self._opens = opens

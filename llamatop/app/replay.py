@@ -18,8 +18,8 @@ from llamatop.collect.source import Playback, Position
 # Key, how it is shown, the action, what it does.
 KEYS = (
     ("space", "space", "play", "play on, or stand still"),
-    ("full_stop", ".", "step(1)", "a tick further"),
-    ("comma", ",", "step(-1)", "a tick back"),
+    ("full_stop", ".", "step(1)", "a frame further"),
+    ("comma", ",", "step(-1)", "a frame back"),
     ("greater_than_sign", ">", "skip(60)", "a minute further"),
     ("less_than_sign", "<", "skip(-60)", "a minute back"),
     ("right_square_bracket", "]", "faster(1)", "faster"),
@@ -45,6 +45,7 @@ class ReplayApp(LlamatopApp):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(playback, None, theme=theme, read_only=True, clock=clock)
+        self.mode = "replay"
         self.playback = playback
         self._drawn: tuple[Position, int] | None = None
 
@@ -72,7 +73,7 @@ class ReplayApp(LlamatopApp):
         self.playback.pause()
 
     def action_step(self, frames: int) -> None:
-        """Stand still so many ticks further."""
+        """Stand still so many frames further."""
         self.playback.step(frames)
 
     def action_skip(self, seconds: float) -> None:

@@ -43,6 +43,7 @@ EXAMPLES = {
         "llamatop                          ./cluster.toml, else your own file",
         "llamatop node1 ops@10.0.0.12      two machines, without any file",
         "llamatop -c lab.toml --read-only  look, and be offered no actions",
+        "llamatop --record night.rec       and keep what is seen, for `llamatop replay`",
     ),
     "status": (
         "llamatop status || echo unhealthy",
@@ -69,7 +70,11 @@ EXAMPLES = {
     ),
     "undo": ("llamatop undo --dry-run",),
     "recover": ("llamatop recover --yes",),
-    "replay": ("llamatop replay monday.jsonl",),
+    "replay": (
+        "llamatop --record night.rec               one is made by any command that reads",
+        "llamatop replay night.rec",
+        "llamatop replay night.rec --json | jq .totals",
+    ),
     "demo": (
         "llamatop demo --nodes 4 --gpus 8",
         "llamatop demo --fault hot-gpu",

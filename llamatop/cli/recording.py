@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def recorder(path: Path | None) -> Iterator[Recorder | None]:
     """A recorder into a new file, None without a path; why it ended early is said at the end.
 
-    Raises UsageError where the file exists or cannot be made.
+    Where nothing was kept no file is left. Raises UsageError where the file exists or cannot be
+    made.
     """
     if path is None:
         yield None
@@ -35,12 +36,16 @@ def recorder(path: Path | None) -> Iterator[Recorder | None]:
     try:
         yield record
     finally:
+        record.abandon()
         if record.fault is not None:
             streams.complain(ended(record.fault))
 
 
-def ended(error: OSError) -> str:
+def ended(error: Exception) -> str:
     """Why nothing more is recorded, as one sentence."""
+    if not isinstance(error, OSError):
+        # Its text may hold what a recording must not.
+        return f"the recording ended: a fault of llamatop ({type(error).__name__})"
     reason = os.strerror(error.errno) if error.errno else str(error)
     return f"the recording ended: {reason}"
 
@@ -49,7 +54,7 @@ def ended(error: OSError) -> str:
 async def kept(collector: Collector, record: Recorder) -> AsyncIterator[None]:
     """Each snapshot of the collector goes into the recording, in a thread, until the end.
 
-    A fault of the file ends the recording alone, and is an event of the cluster.
+    A fault ends the recording alone, and is an event of the cluster.
     """
     task = asyncio.create_task(_keep(collector, record))
     try:
@@ -58,7 +63,8 @@ async def kept(collector: Collector, record: Recorder) -> AsyncIterator[None]:
         task.cancel()
         await asyncio.wait([task])
         if record.fault is None:
-            with contextlib.suppress(OSError):
+            # What goes wrong here is kept as the recorder's fault.
+            with contextlib.suppress(Exception):
                 await asyncio.to_thread(_finish, record, collector.latest)
 
 
@@ -72,7 +78,7 @@ async def _keep(collector: Collector, record: Recorder) -> None:
             except asyncio.CancelledError:
                 await asyncio.wait([writing])
                 raise
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - a recording must not end the session
                 collector.announce(Event(datetime.now(UTC), "warning", ended(error)))
                 return
 

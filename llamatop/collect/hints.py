@@ -5,7 +5,7 @@ Everything is told from what the workers last said; sentences are made again onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from llamatop.model.cluster import GpuView, WorkerView
@@ -17,6 +17,7 @@ _MOST_NAMED = 3
 _SLIGHT = 0.02
 
 Peer = tuple[str, tuple[str, ...], dict[str, str]]
+_Offers = dict[str, dict[str, tuple[int, str]]]
 
 
 @dataclass(slots=True)
@@ -81,18 +82,27 @@ def _on_cpu(model: LoadedModel) -> str:
 
 def _differing(peers: Sequence[Peer]) -> dict[str, tuple[str, ...]]:
     """What each worker's disk lacks, or has in another version, of its siblings' in an upstream."""
+    groups: dict[frozenset[str], _Offers] = {}
+    for _, upstreams, _ in peers:
+        served = frozenset(upstreams)
+        if served not in groups:
+            groups[served] = _offers(peer for peer in peers if not served.isdisjoint(peer[1]))
     found: dict[str, tuple[str, ...]] = {}
     for name, upstreams, present in peers:
-        missing: dict[str, str] = {}
-        other: dict[str, str] = {}
-        for sibling, theirs, models in peers:
-            if sibling == name or not set(upstreams) & set(theirs):
+        lacking: list[tuple[int, str, str]] = []
+        differing: list[tuple[int, str, str]] = []
+        for model, versions in groups[frozenset(upstreams)].items():
+            mine = present.get(model)
+            if mine is None:
+                place, sibling = next(iter(versions.values()))
+                lacking.append((place, model, sibling))
                 continue
-            for model, digest in models.items():
-                if model not in present:
-                    missing.setdefault(model, sibling)
-                elif digest and present[model] and digest != present[model]:
-                    other.setdefault(model, sibling)
+            for digest, (place, sibling) in versions.items() if mine else ():
+                if digest and digest != mine:
+                    differing.append((place, model, sibling))
+                    break
+        missing = {model: sibling for _, model, sibling in sorted(lacking)}
+        other = {model: sibling for _, model, sibling in sorted(differing)}
         hints = []
         if missing:
             sibling = next(iter(missing.values()))
@@ -106,6 +116,17 @@ def _differing(peers: Sequence[Peer]) -> dict[str, tuple[str, ...]]:
         if hints:
             found[name] = tuple(hints)
     return found
+
+
+def _offers(peers: Iterable[Peer]) -> _Offers:
+    """The models of all of them: of each version who is the first to have it, and its place."""
+    offers: _Offers = {}
+    place = 0
+    for name, _, present in peers:
+        for model, digest in present.items():
+            offers.setdefault(model, {}).setdefault(digest, (place, name))
+            place += 1
+    return offers
 
 
 def _listed(models: dict[str, str]) -> str:

@@ -43,8 +43,10 @@ class NodeState:
             return
         if snapshot.workers.keys() != self.names.keys():
             self.names = short_names(self.node.name, snapshot.workers)
-            for unit in self._meters.keys() - snapshot.workers.keys():
-                del self._meters[unit]
+            for known in (self._meters, self._rates, self._identities, self._ports):
+                for unit in known.keys() - snapshot.workers.keys():
+                    del known[unit]
+            self.views.keep(self.names.values())
         for unit, worker in snapshot.workers.items():
             meter = self._meters.get(unit)
             if meter is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 
@@ -87,6 +87,11 @@ class NodeViews:
             for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
         )
         self.gpus = tuple(self._gpus(view))
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Forget the standings of all other workers."""
+        for name in self.standings.keys() - set(names):
+            del self.standings[name]
 
     def stand(self, workers: Mapping[str, Standing]) -> None:
         """Take what the balancer makes of each worker."""

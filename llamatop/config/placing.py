@@ -35,11 +35,27 @@ def place(path: Path, text: str, overwrite: bool = False) -> None:
             if overwrite:
                 fresh.replace(target)
             else:
-                # Unlike a rename this fails where somebody was quicker.
-                target.hardlink_to(fresh)
+                _place_first(target, fresh, text)
         finally:
             fresh.unlink(missing_ok=True)
     except FileExistsError:
         raise Refused(f"{path} is there already") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _place_first(target: Path, fresh: Path, text: str) -> None:
+    """Raises FileExistsError where somebody was quicker, which a rename does not."""
+    try:
+        target.hardlink_to(fresh)
+    except FileExistsError:
+        raise
+    except OSError:
+        # FAT and some network mounts have no hard links.
+        with target.open("x", encoding="utf-8") as file:
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                target.unlink(missing_ok=True)
+                raise

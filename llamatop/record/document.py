@@ -131,11 +131,17 @@ class Encoder:
         return {**self._dataclass(gpu.sample), **self._dataclass(gpu)}
 
     def _worker(self, worker: WorkerView) -> Document:
-        return {
+        found: Document = {
             "unit": self._redact(worker.unit.name),
             **self._dataclass(worker),
             "sample": self._sample(worker.sample),
         }
+        # When a model is unloaded is told by the node's clock and how long ago that was read.
+        if worker.sample.loaded and worker.sample.read_at_seconds is not None:
+            found["sample"]["read_at_seconds"] = worker.sample.read_at_seconds
+            if worker.age_seconds is not None:
+                found["age_seconds"] = worker.age_seconds
+        return found
 
     def _sample(self, sample: WorkerSample) -> Document:
         found: Document = self.plain(sample)

@@ -8,6 +8,7 @@ by one stream as soon as they are enough.
 from __future__ import annotations
 
 import bz2
+import contextlib
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -88,11 +89,18 @@ class Tail:
             self._look()
             self.close_stream()
         finally:
-            os.close(self._descriptor)
+            self.abandon()
 
     def abandon(self) -> None:
-        """Let the file go as it is."""
+        """Let the file go as it is; one without a whole stream is removed. Twice is no harm."""
+        if self._descriptor < 0:
+            return
         os.close(self._descriptor)
+        self._descriptor = -1
+        if self._end == 0:
+            with contextlib.suppress(OSError):
+                self._look()
+                self.path.unlink()
 
     def _look(self) -> None:
         try:

@@ -10,24 +10,28 @@ _SHORTEST = 4
 _KNOWN_TEXTS = 50_000
 
 _SECRECY = r"api[-_]?keys?|secrets?|passwords?|passwd|credentials?|hft"
-# A key or a token alone may be many other things; with a word before it, or a value after =, not.
-_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?![a-z0-9])"
-_CLEAR_NAME = rf"(?:(?:[a-z0-9]+[-_.])*(?:{_SECRECY})|(?:[a-z0-9]+[-_.])+(?:key|token))(?![a-z0-9])"
+# Each search begins at the beginning of a word alone, or a long text would be read for each part of
+# one again. A key or a token alone may be many other things; with a word before it, or a value
+# after =, not.
+_WORD = r"(?<![\w.-])[\w.-]*"
+_PLAIN_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?![a-z0-9])"
+_NAME = rf"{_WORD}(?<![a-z0-9])(?:{_SECRECY}|key|token)(?![a-z0-9])"
+_CLEAR_NAME = rf"{_WORD}(?:(?<![a-z0-9])(?:{_SECRECY})|(?<=[a-z0-9][-_.])(?:key|token))(?![a-z0-9])"
 _VALUE = r"(\"[^\"]*\"|'[^']*'|[^\s\"';,}\]]+)"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         # https://user:password@host, and a password among a URL's parameters
-        r"(?P<keep>\b[a-z][a-z0-9+.-]*://)[^\s/@]+(?=@)",
-        rf"(?P<keep>[?&]{_NAME}=)[^\s&#]+",
+        r"(?P<keep>://)[^\s/@]+(?=@)",
+        rf"(?P<keep>[?&]{_PLAIN_NAME}=)[^\s&#]+",
         # Authorization: Bearer …, X-Api-Key: …
-        r"(?P<keep>\bauthorization[\"']?\s*[:=]?\s*[\"']?(?:bearer|basic|token)\s+)[^\s\"']+",
+        r"(?P<keep>\bauthorization[\"']?\s*(?:[:=]\s*)?[\"']?(?:bearer|basic|token)\s+)[^\s\"']+",
         r"(?P<keep>\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
         # --api-key VALUE, --api-key=VALUE; a path is where a secret is, not what it is
-        rf"(?P<keep>(?<![\w-])--?{_NAME}(?:\s+|=))(?![-/]){_VALUE}",
+        rf"(?P<keep>(?<![\w-])--?{_PLAIN_NAME}(?:\s+|=))(?![-/]){_VALUE}",
         # LLAMA_API_KEY=…, password: …, "token": "…"
-        rf"(?P<keep>(?<![\w-]){_NAME}=)(?!/){_VALUE}",
-        rf"(?P<keep>(?<![\w-])[\"']?{_CLEAR_NAME}[\"']?\s*[:=]\s*)(?!/){_VALUE}",
+        rf"(?P<keep>{_NAME}=)(?!/){_VALUE}",
+        rf"(?P<keep>{_CLEAR_NAME}[\"']?\s*[:=]\s*)(?!/){_VALUE}",
         # What looks like a key wherever it stands.
         r"(?P<keep>\b(?:sk|pk|rk)-)[A-Za-z0-9_-]{16,}",
         r"(?P<keep>\b(?:hf|ghp|gho|glpat)[_-])[A-Za-z0-9_-]{16,}",

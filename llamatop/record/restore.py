@@ -140,7 +140,10 @@ class Decoder:
             return None
         unit = node.snapshot.units.get(worker.unit.name) or worker.unit
         node.snapshot.workers[unit.name] = worker.sample
-        return replace(worker, unit=unit, age_seconds=_age(node, "workers", unit.name))
+        age = worker.age_seconds
+        if age is None:
+            age = _age(node, "workers", unit.name)
+        return replace(worker, unit=unit, age_seconds=age)
 
 
 def read(kind: type[Kind], value: object, key: str = "") -> Kind | None:

@@ -23,7 +23,8 @@ class Recorder:
 
     `secrets` are texts that must not get there, beside what looks like one. Raises UsageError where
     the file exists or cannot be made; `take` and `close` raise OSError where it can no longer be
-    written. It is then closed, with the error as `fault`, and takes nothing more.
+    written, and what else goes wrong. It is then closed, with the error as `fault`, and takes
+    nothing more.
     """
 
     def __init__(
@@ -33,7 +34,7 @@ class Recorder:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fault: OSError | None = None
+        self.fault: Exception | None = None
         self._redact = Redactor(secrets)
         self._encoder = Encoder(self._redact)
         self._clock = clock
@@ -58,7 +59,7 @@ class Recorder:
         self.last = snapshot
         try:
             self._take(snapshot)
-        except OSError as error:
+        except Exception as error:
             self.fault = error
             self._tail.abandon()
             raise
@@ -105,6 +106,10 @@ class Recorder:
         except OSError as error:
             self.fault = error
             raise
+
+    def abandon(self) -> None:
+        """Let the file go as it is; one in which nothing is is removed. Twice is no harm."""
+        self._tail.abandon()
 
     def _header(self, snapshot: ClusterSnapshot) -> Document:
         return {

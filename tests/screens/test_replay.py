@@ -64,6 +64,12 @@ async def until(pilot: Pilot[None], true: Callable[[], bool], what: str) -> None
     raise AssertionError(f"{what} never came; the screen shows:\n{app.shown()}")
 
 
+async def drawn(pilot: Pilot[None], shown: Callable[[], str]) -> None:
+    """Wait until the screen has been painted and the journal was asked for."""
+    await until(pilot, lambda: shown().partition("\n")[0].strip() != "", "the first line")
+    await until(pilot, lambda: UNREAD not in shown(), "the journal")
+
+
 async def at(pilot: Pilot[None], moment: datetime) -> None:
     """Wait until that moment is shown, and said to be."""
     app = pilot.app
@@ -83,22 +89,21 @@ async def test_a_faulty_hour_replays_to_the_same_screens(
     for name in MOMENTS:
         snapshot, past = lived.moments[name]
         stage = Stage(snapshot, read_only=True)
+        stage.mode = "replay"
         stage.fake.history = past  # type: ignore[assignment]  # as it was at that moment
         stage.fake.entries = []
         stage.fake.journal_fault = NodeError("node1", "journals are not in a recording")
         # One line less: the one that says that it is a replay.
         async with stage.run_test(size=(width, height - 1)) as pilot:
-            await pilot.pause(0.1)
-            await until(pilot, lambda: UNREAD not in stage.shown(), "the journal")  # noqa: B023
+            await drawn(pilot, stage.shown)
             live[name] = stage.shown().splitlines()
     app = Replay(path)
     async with app.run_test(size=size) as pilot:
-        await pilot.pause(0.1)
         for name in (*MOMENTS, *reversed(MOMENTS)):
             moment = lived.moments[name][0].taken_at
             app.player.seek(moment)
             await at(pilot, moment)
-            await until(pilot, lambda: UNREAD not in app.shown(), "the journal")
+            await drawn(pilot, app.shown)
             again = app.shown().splitlines()
             assert "replay" in again.pop(-2)
             assert again == live[name], name
@@ -122,6 +127,8 @@ async def test_keys_move_in_time(minutes: Path) -> None:
                 await pilot.press(keys)
             await at(pilot, FIRST + timedelta(seconds=seconds))
         assert "‖ replay" in app.shown()
+        assert "read-only" not in app.shown()
+        assert "replay" in app.shown().splitlines()[0]
         assert "0:00 of 3:00" in app.shown()
         await pilot.press("right_square_bracket", "right_square_bracket")
         await until(pilot, lambda: "×5" in app.shown(), "the speed")
@@ -184,7 +191,11 @@ async def test_nothing_can_be_changed_and_silence_is_no_fault(minutes: Path) -> 
             if key.changes and key.key != "space":
                 for one in key.key.split(","):
                     await pilot.press(one)
-        await pilot.pause(0.3)
+        # What a key starts would come before what the next key shows.
+        await pilot.press("full_stop")
+        await at(pilot, FIRST + timedelta(seconds=1))
+        await pilot.press("comma")
+        await at(pilot, FIRST)
         assert app.shown() == before
         assert len(app.screen_stack) == 1
         await pilot.press("exclamation_mark")
@@ -214,15 +225,26 @@ def test_the_line_and_the_screen_around_it(
     assert snap_compare(Replay(minutes), terminal_size=(120, 30), run_before=act)
 
 
+def slots(app: Replay) -> str:
+    totals = app.snapshot.totals
+    assert totals.slots_total
+    return f"{totals.slots_busy}/{totals.slots_total}"
+
+
 @pytest.mark.parametrize("size", [(40, 15), (80, 24), (10, 3), (24, 8)])
 async def test_small_terminals(minutes: Path, size: tuple[int, int]) -> None:
     app = Replay(minutes)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.snapshot.taken_at == FIRST, "the first tick")
-        await pilot.pause(0.2)
-        assert all(len(line) <= size[0] for line in app.shown().splitlines())
+        # The smallest have room for the cluster's health alone.
+        await until(pilot, lambda: size[0] < 24 or "✓" in app.shown(), "the health")
+        if size[0] >= 40:
+            await until(pilot, lambda: slots(app) in app.shown(), "the slots")
         if size[0] >= 24:
-            assert "replay" in app.shown()
+            await until(pilot, lambda: "replay" in app.shown(), "the line")
+        await pilot.press("full_stop")
+        await until(pilot, lambda: app.snapshot.taken_at > FIRST, "the next tick")
+        await until(pilot, lambda: size[0] < 24 or "✓" in app.shown(), "the health again")
 
 
 @pytest.mark.parametrize(

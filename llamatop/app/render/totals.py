@@ -25,16 +25,17 @@ def headline(
     palette: Palette,
     *,
     silent_seconds: float | None = None,
-    read_only: bool = False,
+    mode: str = "",
 ) -> Text:
     """One line: the cluster's name, its health in words, nodes and workers up, and the clock.
 
-    `silent_seconds` says how long no snapshot has come, where that is too long.
+    `silent_seconds` says how long no snapshot has come, where that is too long; `mode` why nothing
+    can be changed, where that is so.
     """
     left = piece(" llamatop ", palette["brand"])
     left.append(f" {plain(snapshot.cluster.name)}", palette["text"])
-    if read_only:
-        left.append("  read-only", palette["dim"])
+    if mode:
+        left.append(f"  {mode}", palette["dim"])
     health = _health(snapshot, errors, warnings, palette)
     fresh = {node.name for node in snapshot.nodes if node.reachable and not node.stale}
     up = len(fresh)

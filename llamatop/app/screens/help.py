@@ -35,8 +35,8 @@ class HelpScreen(Dialog):
     def heading(self) -> Text:
         """The title."""
         text = piece(" keys", self.top.palette["brand"])
-        if self.top.read_only:
-            text.append("   read-only: nothing can be changed", self.top.palette["dim"])
+        if self.top.mode:
+            text.append(f"   {self.top.mode}: nothing can be changed", self.top.palette["dim"])
         return text
 
     def lines(self, width: int) -> list[Text]:

@@ -81,7 +81,7 @@ class MainScreen(ClusterScreen):
         self.filter = FilterBar(id="filter", placeholder=FILTER_HINT, compact=True)
         self.filter.cursor_blink = False
         self.filter.display = self.status.display = self.detail.display = False
-        self.totals.read_only = self.keys.read_only = self.read_only
+        self.totals.mode, self.keys.read_only = self.top.mode, self.read_only
         self.totals.snapshot = self.top.snapshot
         self.body = Container(
             Container(

@@ -22,7 +22,7 @@ class Totals(Lines):
     history: Sequence[float | None] = ()
     found: Sequence[Alert] = ()
     silent_seconds: float | None = None
-    read_only = False
+    mode = ""
     tiny = False
 
     def count(self) -> int:
@@ -43,7 +43,7 @@ class Totals(Lines):
                 width,
                 self.palette,
                 silent_seconds=self.silent_seconds,
-                read_only=self.read_only,
+                mode=self.mode,
             )
         if place == 1:
             return figures(self.snapshot, self.history, width, self.palette)

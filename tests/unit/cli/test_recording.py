@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,7 +15,9 @@ from llamatop.cli.main import main
 from llamatop.cli.recording import kept, recorder
 from llamatop.cli.render_json import to_object
 from llamatop.collect.collector import Collector
+from llamatop.errors import NodeError
 from llamatop.model.cluster import ClusterSnapshot, Event
+from llamatop.record.document import Encoder
 from llamatop.record.reader import Recording
 from llamatop.record.writer import Recorder
 from tests.screens import clusters
@@ -70,6 +73,8 @@ def test_replay_prints_the_object_of_status_for_each_tick(
         (["replay", "/etc/passwd", "--json"], "/etc/passwd: is no recording"),
         (["status", "-c", "{cluster}", "--record", "{path}"], "exists; name another file"),
         (["watch", "-c", "{cluster}", "--record", "/nonexistent/file"], "cannot be written"),
+        (["logs", "a/x", "-c", "{cluster}", "--record", "{path}"], "exists; name another file"),
+        (["discover", "-c", "{cluster}", "--record", "{path}"], "exists; name another file"),
         (["demo", "--write", "x", "--record", "y"], "leave --record out"),
         (["drain", "node1/gpu0", "--record", "y"], "--record"),
     ],
@@ -121,6 +126,44 @@ async def test_a_file_that_vanishes_is_an_event_and_a_word_at_the_end(
         ("warning", f"the recording ended: {tmp_path / 'a'} was removed")
     ]
     assert record.fault is not None
+
+
+async def test_a_fault_of_our_own_is_an_event_and_a_word_at_the_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("hunter2")
+
+    ticking = Ticking()
+    with recorder(tmp_path / "a") as record:
+        assert record is not None
+        monkeypatch.setattr(Encoder, "document", broken)
+        await run(ticking, record, 2)
+    said = "the recording ended: a fault of llamatop (ValueError)"
+    assert [(event.severity, event.text) for event in ticking.told] == [("warning", said)]
+    assert capsys.readouterr().err == f"llamatop: {said}\n"
+    assert not (tmp_path / "a").exists(), "nothing is in it"
+
+
+def test_no_file_is_left_where_nothing_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for _ in range(2):
+        with pytest.raises(NodeError), recorder(path):
+            raise NodeError("node1", "cannot be opened")
+        assert not path.exists()
+    with contextlib.suppress(NodeError), recorder(path) as record:
+        assert record is not None
+        record.take(clusters.well(1))
+        raise NodeError("node1", "was cut off")
+    assert len(Recording(path).frames) == 1
+
+
+def test_another_s_file_in_its_place_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    with recorder(path):
+        path.unlink()
+        path.write_text("precious")
+    assert path.read_text() == "precious"
 
 
 def test_why_it_ended_is_said_after_the_screen(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -83,6 +86,63 @@ def test_many_that_are_lacking_are_counted() -> None:
     models = {f"m{number}:1b": "" for number in range(9)}
     _, (hint,) = said(ollama("a", present=models), ollama("b", present={}))
     assert hint.startswith("lacks m0:1b, m1:1b, m2:1b and 6 more, which")
+
+
+def plainly(worker: WorkerView, workers: Sequence[WorkerView]) -> tuple[dict[str, str], ...]:
+    """What each sibling has that this one lacks, or has otherwise: one pair after the other."""
+    missing: dict[str, str] = {}
+    other: dict[str, str] = {}
+    mine = worker.sample.present or {}
+    for sibling in workers:
+        if sibling is worker or not set(worker.members) & set(sibling.members):
+            continue
+        for model, digest in (sibling.sample.present or {}).items():
+            if model not in mine:
+                missing.setdefault(model, sibling.name)
+            elif digest and mine[model] and digest != mine[model]:
+                other.setdefault(model, sibling.name)
+    return missing, other
+
+
+def test_many_siblings_are_told_as_pairs_would_be() -> None:
+    chance = random.Random(7)
+    for _ in range(60):
+        workers = []
+        for number in range(8):
+            models = chance.sample([f"m{one}:1b" for one in range(7)], chance.randrange(8))
+            present = {model: chance.choice(["", "aa", "bb", "cc"]) for model in models}
+            member = (("llm", "x"), ("other", "x"), ("third", "x"))
+            members = tuple(chance.sample(member, chance.randrange(1, 3)))
+            workers.append(replace(ollama(f"n{number}", present=present), members=members))
+        for worker, hints in zip(workers, said(*workers), strict=True):
+            missing, other = plainly(worker, workers)
+            wanted = []
+            if missing:
+                named, sibling = module._listed(missing), next(iter(missing.values()))
+                wanted.append(f"lacks {named}, which {sibling} has: requests for it fail here;")
+            if other:
+                named, sibling = module._listed(other), next(iter(other.values()))
+                wanted.append(f"has another version of {named} than {sibling}")
+            assert len(hints) == len(wanted)
+            assert all(map(str.startswith, hints, wanted)), (hints, wanted)
+
+
+class Counted(dict[str, str]):
+    """A disk's models, which count how often they are gone through."""
+
+    reads = 0
+
+    def items(self) -> Any:
+        Counted.reads += 1
+        return super().items()
+
+
+def test_each_disk_is_gone_through_once_however_many_siblings_there_are() -> None:
+    disks = [Counted({"x:1b": "aa", f"y{number}:1b": "bb"}) for number in range(40)]
+    workers = [ollama(f"n{number}", present=disk) for number, disk in enumerate(disks)]
+    Counted.reads = 0
+    assert all(said(*workers))
+    assert Counted.reads < 3 * len(disks)
 
 
 def test_siblings_are_compared_when_they_change_and_not_at_every_tick(

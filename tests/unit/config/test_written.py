@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tomllib
@@ -198,6 +199,23 @@ def test_another_file_is_not_overwritten_unasked(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     placing.place(path, "new", overwrite=True)
     assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_it_is_placed_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", none)
+    path = tmp_path / "cluster.toml"
+    placing.place(path, "é\n")
+    assert path.read_text("utf-8") == "é\n"
+    monkeypatch.setattr(placing, "check", lambda *_: None)
+    with pytest.raises(Refused, match="there already"):
+        placing.place(path, "somebody was quicker")
+    assert path.read_text("utf-8") == "é\n"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -33,6 +33,8 @@ BEGIN = datetime(2026, 11, 21, 1, 14, 7, tzinfo=UTC)
 SECONDS = 3600
 INTERVAL = 3.0
 UNIT = "llama-server-gpu{}.service"
+OLLAMA = "ollama.service"
+GIB = 2**30
 NGINX = "http {{ upstream llama_cluster {{ server 127.0.0.1:37080{}; server 127.0.0.1:37083; }} }}"
 
 # Seconds into the hour, a while after something has gone wrong or right again.
@@ -130,6 +132,9 @@ def document(node: str, at: float) -> Document:
         if index == 0 and ill(3000, 3100):
             one |= {"fault": "/slots has not answered for 20 s", "health": "busy"}
         workers[name], cards[f"GPU-{node}-{index}"] = one, card
+    if not first:
+        units[OLLAMA] = unit(main_pid=11434, since=1790000000.0)
+        workers[OLLAMA] = ollama(at)
     made: Document = {
         "host": {"cpu_percent": 10 + at % 20, "load1": 0.5, "memory_used_bytes": int(at) * 4096},
         "gpus": cards,
@@ -161,6 +166,27 @@ def document(node: str, at: float) -> Document:
 def record(path: Path, seconds: float = SECONDS) -> Hour:
     """Live through the hour, recording it into `path`."""
     return virtual.run(_record(path, seconds))
+
+
+def ollama(at: float) -> Document:
+    """An Ollama with a model that does not fit, asked for every ten minutes and unloaded after."""
+    held = {
+        "size_bytes": 20 * GIB,
+        "gpu_bytes": 12 * GIB,
+        "context_tokens": 8192,
+        "expires_at_seconds": at - at % 600 + 300,
+        "quantization": "Q4_K_M",
+    }
+    return {
+        "engine": "ollama",
+        "url": "http://127.0.0.1:11434",
+        "health": "ok",
+        "pids": [11434],
+        "loaded": {"qwen2.5:32b": held if at % 600 < 300 else None},
+        "present": {"qwen2.5:32b": "aa", "llama3.1:8b": "bb"},
+        "slots": {},
+        "read_at_seconds": at,
+    }
 
 
 async def _record(path: Path, seconds: float) -> Hour:

@@ -24,6 +24,7 @@ from llamatop.record.reader import Recording
 from llamatop.record.restore import Decoder
 from llamatop.record.writer import FLUSH_SECONDS, Recorder
 from tests.screens import clusters
+from tests.screens.test_inference import EMBEDDER, LARGE, VLLM, hinted, ollama, told
 from tests.unit.collect import virtual
 from tests.unit.record.hour import MOMENTS, Hour, frozen
 
@@ -387,6 +388,30 @@ def test_a_snapshot_is_taken_once(tmp_path: Path) -> None:
     recorder.take(replace(snapshot, tick=snapshot.tick + 1))
     recorder.close()
     assert len(Recording(tmp_path / "a").frames) == 2
+
+
+def test_what_an_ollama_and_a_vllm_tell_is_kept(tmp_path: Path) -> None:
+    snapshot = clusters.well()
+    view = snapshot.nodes[0]
+    instances = tuple(
+        replace(worker, name=f"{view.name}/{place}", node=view.name, age_seconds=0.625)
+        for place, worker in enumerate(
+            (ollama(LARGE, EMBEDDER), ollama(LARGE, read_at_seconds=None), ollama(), hinted(VLLM))
+        )
+    )
+    recorder = Recorder(tmp_path / "a")
+    recorder.take(replace(snapshot, workers=(*snapshot.workers, *instances)))
+    later = replace(instances[0].sample, read_at_seconds=1003.5)
+    instances = (replace(instances[0], sample=later), *instances[1:])
+    live = replace(snapshot, workers=(*snapshot.workers, *instances), tick=snapshot.tick + 1)
+    recorder.take(live)
+    recorder.close()
+    again = played(tmp_path / "a")[-1]
+    assert to_object(again) == to_object(live)
+    assert again.workers[-4].hints
+    assert again.workers[-4].expires_in_seconds(LARGE) == live.workers[-4].expires_in_seconds(LARGE)
+    # The other workers' contexts are made up, and are not what their slots say.
+    assert [told(one) for one in again.workers[-4:]] == [told(one) for one in live.workers[-4:]]
 
 
 def test_a_difference_makes_the_one_of_the_other() -> None:

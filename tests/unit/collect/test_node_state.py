@@ -1,0 +1,23 @@
+"""What is kept of a node between ticks."""
+
+from __future__ import annotations
+
+from llamatop.collect.decode import Decoder
+from llamatop.collect.node_state import NodeState
+from llamatop.collect.node_views import Standing
+from llamatop.model.declared import Node
+from tests.unit.collect.fakes import worker
+
+
+def test_units_that_are_gone_are_forgotten() -> None:
+    state, decoder = NodeState(Node("n", "n"), 1.0), Decoder("n")
+    for number in range(300):
+        unit = f"llama-server-{number}.service"
+        state.update(decoder.snapshot({"workers": {unit: worker()}}, float(number)))
+        state.view(float(number))
+        state.views.stand({f"n/{number}": Standing("in")})
+    (view,) = state.views.workers
+    assert (view.name, view.membership) == ("n/299", "in")
+    tables = {name: held for name, held in vars(state).items() if isinstance(held, dict)}
+    assert {name: len(held) for name, held in tables.items() if len(held) > 1} == {}
+    assert len(state.views.standings) == 1
