@@ -40,7 +40,7 @@ class EventLog:
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
         self._events: deque[Event] = deque(maxlen=KEEP)
-        self._told: dict[tuple[str | None, str | None, str], datetime] = {}
+        self._told: dict[tuple[str | None, ...], datetime] = {}
         self._frozen: tuple[Event, ...] | None = ()
         self.plan: Plan | None = None
         self._members: dict[tuple[str, str], MemberView] | None = None
@@ -54,9 +54,12 @@ class EventLog:
             self._frozen = tuple(self._events)
         return self._frozen
 
-    def add(self, event: Event) -> bool:
-        """Keep the event; False where the same was told less than half a minute ago."""
-        key = (event.node, event.worker, event.text)
+    def add(self, event: Event, about: str = "") -> bool:
+        """Keep the event; False where the same was told less than half a minute ago.
+
+        `about` parts what happened twice, yet reads the same.
+        """
+        key = (event.node, event.worker, event.text, about)
         last = self._told.get(key)
         if last is not None and 0 <= (event.at - last).total_seconds() < REPEAT_SECONDS:
             return False
@@ -69,10 +72,15 @@ class EventLog:
         return True
 
     def tell(
-        self, severity: Severity, text: str, node: str | None = None, worker: str | None = None
+        self,
+        severity: Severity,
+        text: str,
+        node: str | None = None,
+        worker: str | None = None,
+        about: str = "",
     ) -> bool:
         """Keep an event that happened now."""
-        return self.add(Event(self._now(), severity, text, node, worker))
+        return self.add(Event(self._now(), severity, text, node, worker), about)
 
     def compare(self, before: NodeSnapshot, after: NodeSnapshot, names: Mapping[str, str]) -> bool:
         """Keep what changed on one node; `names` gives each unit's worker. True where anything."""
@@ -124,7 +132,7 @@ class EventLog:
         known = {(one.plan, one.member) for one in before}
         for one in after:
             if (one.plan, one.member) not in known:
-                told |= self.tell("warning", str(one), node, one.worker)
+                told |= self.tell("warning", str(one), node, one.worker, one.plan)
         return told
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from llamatop.collect.events import EventLog
+from llamatop.collect.leftovers import Leftover
 from llamatop.model.cluster import MemberView
 from llamatop.model.observed import (
     BalancerSample,
@@ -97,3 +98,17 @@ def test_a_server_line_is_added_only_where_it_was_not_there_before() -> None:
     assert mine.events[-1].text == "127.0.0.1:2 was added to a"
     mine.take_members("node1", [], [ONE])
     assert [event.text for event in mine.events[1:]] == ["127.0.0.1:2 was removed from a"]
+
+
+def test_what_two_plans_left_drained_one_after_the_other_is_told_twice() -> None:
+    """It reads the same, and the first was put back in between."""
+    log = EventLog(lambda: datetime(2026, 11, 21, 2, 0, tzinfo=UTC))
+    first, second = (
+        Leftover(("u", "a"), "node1/gpu0", "ann@desk", "drain node1/gpu0", 0, plan)
+        for plan in ("p1", "p2")
+    )
+    assert log.compare_left("node1", (), (first,))
+    assert not log.compare_left("node1", (first,), (first,))
+    assert not log.compare_left("node1", (), (first,)), "a glimpse without it"
+    assert log.compare_left("node1", (), (second,))
+    assert len(log.events) == 2
