@@ -74,11 +74,13 @@ class Healthy:
         step = self._step
         unit = unit_of(snapshot, step)
         silent = _silent(snapshot, step)
-        if unit is None or silent:
-            words = ", ".join(silent.values())
+        words = ", ".join(silent.values())
+        if unit is None:
             return Verdict(False, words or f"{step.unit} was not read yet")
-        first, self._first = self._first, self._first or unit
         state = f"{unit.active_state}/{unit.sub_state}"
+        if silent:
+            return Verdict(False, f"{state}, {words}")
+        first, self._first = self._first, self._first or unit
         if unit.active_state in ("failed", "inactive"):
             return Verdict(
                 False, state, f"it is {unit.active_state} ({unit.result or 'no result'})"
