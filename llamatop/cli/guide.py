@@ -71,7 +71,7 @@ EXAMPLES = {
     "undo": ("llamatop undo --dry-run",),
     "recover": ("llamatop recover --yes",),
     "replay": (
-        "llamatop --record night.rec               one is made by any command that reads",
+        "llamatop --record night.rec               any command that reads makes one",
         "llamatop replay night.rec",
         "llamatop replay night.rec --json | jq .totals",
     ),

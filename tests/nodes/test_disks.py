@@ -15,6 +15,7 @@ from tests.nodes.test_operate import CONF, console
 
 FOLDER, NAME = CONF.rsplit("/", 1)
 WORKER = "node1/gpu0"
+LOCK = "/run/lock/llamatop-membership.lock"
 # A small file system over a directory, with what is in it, then as much more as goes in.
 FILL = """
 kept=$(mktemp -d)
@@ -67,6 +68,14 @@ async def test_a_full_disk_under_the_records_stops_nothing_and_is_said(
     node = cluster["node1"]
     before = node.read(CONF)
     async with console(cluster, tmp_path) as at:
+        node.run(["rm", "-f", LOCK])
+        # Without the lock nothing is changed; one that is there already needs no room.
+        with (
+            full(node, "/run/lock", "mode=1777,size=8k,nr_inodes=8"),
+            pytest.raises(PlanFailed, match=f"{LOCK}: No space left on device: free some"),
+        ):
+            await at.do("drain", WORKER)
+        node.run(["install", "-m", "666", "/dev/null", LOCK])
         with (
             full(node, "/var/tmp", "mode=1777,size=8k,nr_inodes=8"),
             full(node, "/run/lock", "mode=1777,size=8k,nr_inodes=8"),

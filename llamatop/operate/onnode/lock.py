@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -67,7 +68,10 @@ class Lock:
             except FileExistsError:
                 pass
             except OSError as error:
-                raise Failed("lock", "%s: %s" % (self.path, error.strerror)) from error
+                mend = ""
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    mend = ": free some there (`df -h %s`)" % os.path.dirname(self.path)
+                raise Failed("lock", "%s: %s%s" % (self.path, error.strerror, mend)) from error
         raise Failed("lock", self.path + " comes and goes")
 
     @staticmethod
