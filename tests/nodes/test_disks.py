@@ -77,7 +77,7 @@ async def test_a_full_disk_under_the_records_stops_nothing_and_is_said(
             await at.do("drain", WORKER)
         node.run(["install", "-m", "666", "/dev/null", LOCK])
         with (
-            full(node, "/var/tmp", "mode=1777,size=8k,nr_inodes=8"),
+            full(node, "/var/tmp", "mode=1777,size=512k,nr_inodes=8"),
             full(node, "/run/lock", "mode=1777,size=8k,nr_inodes=8"),
         ):
             for action in ("drain", "undrain"):
