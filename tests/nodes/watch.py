@@ -186,7 +186,18 @@ def longest_gap(lines: list[Sample]) -> float:
     return max(later.at - line.at for line, later in itertools.pairwise(lines))
 
 
-def unknown(sample: Sample, leave: frozenset[str] = frozenset({"fault", "config_valid"})) -> str:
+# What only Ollama or vLLM tell, and when a node that is read is tried next.
+OTHERS = frozenset(
+    {
+        *("loaded_models", "models_on_disk", "kv_cache_percent", "first_token_seconds"),
+        *("preemptions_total", "lora_adapters", "engines", "next_try_seconds"),
+    }
+)
+
+
+def unknown(
+    sample: Sample, leave: frozenset[str] = frozenset({"fault", "config_valid"}) | OTHERS
+) -> str:
     """The path of the first figure that is null though it should not be, empty where all are."""
 
     def search(value: object, path: str) -> str:
