@@ -94,6 +94,8 @@ def again(kind: type, before: object, read: object, value: object) -> object:
             continue
         nested = shape.nested[place]
         if name == "slots" or nested is not None:
+            if was is MISSING:
+                return None
             figures[place] = (
                 _rows(item, was, figures[place])
                 if nested is None
