@@ -263,11 +263,9 @@ def test_digests_of_the_wrong_kind_are_a_fault_of_theirs_alone() -> None:
 
 
 def test_slots_that_were_not_told_before_are_read() -> None:
-    for slots in ({"0": [False, 4096, None, None, None, None, None, None]}, {}):
-        decoder = Decoder("n")
+    for rows in ({"0": [False, 4096, None, None, None, None, None, None]}, {}):
         worker = {"engine": "ollama", "health": "ok"}
+        decoder = Decoder("n")
         decoder.snapshot({"workers": {"o": worker}}, 1.0)
-        told = decoder.snapshot({"workers": {"o": {**worker, "slots": slots}}}, 2.0)
-        assert [slot.context_tokens for slot in told.workers["o"].slots or ()] == [4096] * len(
-            slots
-        )
+        told = decoder.snapshot({"workers": {"o": {**worker, "slots": rows}}}, 2.0).workers["o"]
+        assert [slot.context_tokens for slot in told.slots or ()] == [4096] * len(rows)
