@@ -14,5 +14,4 @@ IDS: tuple[str, ...] = (
     "tunnel-no-keepalive",
     "member-wrong-worker",
     "host-key",
-    "sudo-missing",
 )
