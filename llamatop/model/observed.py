@@ -12,56 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .machine import GpuSample as GpuSample
+from .machine import HostSample as HostSample
+from .machine import Xid as Xid
+
 Engine = Literal["llama-server", "ollama", "vllm"]
 Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"]
 UnitKind = Literal["worker", "tunnel", "nginx"]
-
-
-@dataclass(frozen=True, slots=True)
-class HostSample:
-    """The machine: `cpu_percent` is of all cores (0 to 100); same as /proc/stat, /proc/meminfo."""
-
-    hostname: str | None = None
-    boot_id: str | None = None
-    cpu_count: int | None = None
-    cpu_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    load1: float | None = None
-    uptime_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """One card; same as `nvidia-smi -q`.
-
-    `processes` maps a pid to its memory in bytes (None where the driver hides it). `throttle`
-    holds the active reasons in NVML's words (`software_power_cap`, `hardware_slowdown`, …),
-    without `idle`. `source` tells which interface answered. `fault` is one sentence.
-    """
-
-    uuid: str
-    index: int | None = None
-    name: str | None = None
-    source: Literal["nvml", "nvidia-smi"] | None = None
-    utilization_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    power_watts: float | None = None
-    power_limit_watts: float | None = None
-    temperature_celsius: float | None = None
-    sm_clock_mhz: int | None = None
-    sm_clock_max_mhz: int | None = None
-    memory_clock_mhz: int | None = None
-    memory_clock_max_mhz: int | None = None
-    throttle: tuple[str, ...] | None = None
-    pcie_generation: int | None = None
-    pcie_generation_max: int | None = None
-    pcie_width: int | None = None
-    pcie_width_max: int | None = None
-    pci_bus_id: str | None = None
-    processes: dict[str, int | None] | None = None
-    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +78,24 @@ class Launch:
     gpu_layers: str | None = None
     metrics: bool | None = None
     slots_endpoint: bool | None = None
+    cuda_device_order: str | None = None
+    mlock: bool | None = None
     outdated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confines:
+    """What the kernel holds a running process to; same as /proc/PID/status and limits.
+
+    `cpus` and `memory_nodes` are lists as the kernel writes them (`0-15`); `memlock_bytes` is
+    how much it may lock, 2**63 - 1 for no limit. `model_filesystem` is the type of the file
+    system that its model lies on (`ext4`, `nfs4`).
+    """
+
+    cpus: str | None = None
+    memory_nodes: str | None = None
+    memlock_bytes: int | None = None
+    model_filesystem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +211,7 @@ class WorkerSample:
     identity: str | None = None
     pids: tuple[int, ...] | None = None
     launch: Launch = field(default_factory=Launch)
+    confines: Confines = field(default_factory=Confines)
     slots: tuple[Slot, ...] | None = None
     slots_total: int | None = None
     glances: tuple[Glance, ...] = ()

@@ -346,9 +346,15 @@ case $1 in
 *throttle*)
     echo 'Field "clocks_throttle_reasons.active" is not a valid field to query.'
     exit 2 ;;
+topo)
+    printf '\\t\\033[4mGPU0\\tGPU1\\tCPU Affinity\\tNUMA Affinity\\033[0m\\n'
+    printf 'GPU0\\t X \\tPHB\\t0-15\\t0\\nGPU1\\tPHB\\t X \\t0-15\\t0\\n\\nLegend:\\n' ;;
 *)
-    echo '0, GPU-1, Tesla, P40, 97, 20000, 24576, 172.55, 250.00, 68, 1303, 1531, 3615, 3615,'\\
-' 3, 3, 16, [N/A], 00000000:03:00.0' ;;
+    for index in 0 1; do
+    echo "$index, GPU-$((index+1)), Tesla, P40, 97, 20000, 24576, 172.55, 250.00, 68, 1303, 1531,"\\
+" 3615, 3615, 3, 3, 16, [N/A], 00000000:0$((3 + index)):00.0, 550.163.01, Enabled, 250.00, 0,"\\
+" [N/A], 1, No"
+    done ;;
 esac
 """
 
@@ -364,6 +370,15 @@ def test_cards_through_nvidia_smi(node: FakeNode) -> None:
     assert card["memory_used_bytes"] == 20000 * 2**20
     assert card["power_watts"] == 172.6
     assert card["processes"] == {"101": 200 * 2**20}
+    assert card["persistence_mode"] is True
+    assert card["power_limit_default_watts"] == 250.0
+    assert card["ecc_uncorrected"] == 0
+    assert card["retired_pages_pending"] is False
+    assert "retired_pages" not in card
+    assert card["links"] == {"GPU-2": "PHB"}
+    assert document["gpus"]["GPU-2"]["links"] == {}
+    assert "driver_version" not in card
+    assert document["host"]["driver_version"] == "550.163.01"
     assert "pcie_width_max" not in card
     assert "throttle" not in card
 
