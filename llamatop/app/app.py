@@ -14,6 +14,7 @@ from textual.filter import NoColor
 
 from llamatop.app import remembered, terminal, themes
 from llamatop.app.changing import ChangingApp
+from llamatop.app.judging import Judging
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
 from llamatop.app.screens.cluster import ClusterScreen
@@ -71,6 +72,7 @@ class LlamatopApp(ChangingApp):
         self._opens = opens
         self.clock = clock
         self.switches = switches
+        self.judging = Judging(self)
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
         self.palette = self._load_theme(theme)
@@ -113,6 +115,7 @@ class LlamatopApp(ChangingApp):
         # Not call_after_refresh: a dialog opened before the first paint would hold that back.
         self.set_timer(PAINT_SECONDS, self._begin)
         self.set_interval(0.125, self._tick)
+        self.judging.take(self.snapshot)
 
     def _begin(self) -> None:
         self.run_worker(self._read(), name="read", exit_on_error=True)
@@ -139,14 +142,16 @@ class LlamatopApp(ChangingApp):
         self.snapshot = message.snapshot
         self._arrived_at = self.clock()
         self.silent_seconds = None
-        self._show()
+        self.judging.take(message.snapshot)
+        self.draw()
         self.offer_leftovers(message.snapshot)
 
     def on_source_failed(self, message: SourceFailed) -> None:
         """Keep what is there and say why it stands still."""
         self.say(message.text, "error")
 
-    def _show(self) -> None:
+    def draw(self) -> None:
+        """Every screen that is seen draws what is known."""
         covered = False
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ClusterScreen):
@@ -164,7 +169,7 @@ class LlamatopApp(ChangingApp):
             seconds = float(int(silent)) if late else None
             if seconds != self.silent_seconds:
                 self.silent_seconds = seconds
-                self._show()
+                self.draw()
 
     def open_detail(self, name: str) -> None:
         """One worker, full screen."""
@@ -190,11 +195,12 @@ class LlamatopApp(ChangingApp):
         if node is not None and self.source is not None:
             await run_shell(self, self.source, node)
 
-    def action_faults(self) -> None:
-        """What is wrong, in full."""
-        from llamatop.app.screens.faults import FaultsScreen
+    def action_advice(self) -> None:
+        """What is wrong and what could be better, in full."""
+        from llamatop.app.screens.advice import AdviceScreen
 
-        self.push_screen(FaultsScreen())
+        if not isinstance(self.current(), AdviceScreen):
+            self.push_screen(AdviceScreen(self.read_only))
 
     def action_switches(self) -> None:
         """Faults to bring on."""
