@@ -12,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .balancing import Proxying
+
 Engine = Literal["llama-server", "ollama", "vllm"]
 Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"]
 UnitKind = Literal["worker", "tunnel", "nginx"]
@@ -91,8 +93,8 @@ class UnitState:
 class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
-    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node.
+    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
+    asked for. Secrets on the command line never leave the node.
     """
 
     source: Literal["process", "unit"] | None = None
@@ -111,6 +113,7 @@ class Launch:
     gpu_layers: str | None = None
     metrics: bool | None = None
     slots_endpoint: bool | None = None
+    api_key: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +266,10 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
+
+    `max_fails` is None where it is not written: nginx then takes 1.
+    """
 
     upstream: str
     address: str
@@ -272,6 +278,7 @@ class UpstreamMember:
     backup: bool | None = None
     file: str | None = None
     line: int | None = None
+    max_fails: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +306,8 @@ class BalancerSample:
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
     `left` are the members that plans left drained, which others may have put back since.
+    `listening` are the addresses on which any process there accepts connections, as seen by nginx.
+    `proxying` is None where a file could not be read: what it sets is not known.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -313,6 +322,8 @@ class BalancerSample:
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
     left: tuple[LeftDrained, ...] = ()
+    listening: tuple[str, ...] | None = None
+    proxying: Proxying | None = None
     fault: str | None = None
 
 
