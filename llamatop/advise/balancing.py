@@ -17,7 +17,7 @@ _KEEPS_ALIVE = (1, 29, 7)
 _BY_LOAD = ("least_conn", "least_time", "random two")
 _CHOSEN = ("ip_hash", "hash", "sticky")
 _BUSY_ANSWERS = ("http_429", "http_500", "http_502", "http_503", "http_504")
-_ANYWHERE = ("0.0.0.0", "[::]")
+_ANYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # what others listen on
 
 
 def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -42,12 +42,12 @@ def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 def buffering(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Tokens gather in nginx's buffers before the client sees them."""
-    for route in _routes(snapshot):
+    for route, place in _written(snapshot, "proxy_buffering"):
         if route.buffering:
             yield Finding(
                 "nginx-buffering",
                 "warning",
-                _at(snapshot, route, "proxy_buffering"),
+                place,
                 f"proxy_buffering on{_default(route, 'proxy_buffering')} to {route.upstream}",
                 "a stream's tokens reach the client in lumps of a whole buffer",
                 "proxy_buffering off; in that location",
@@ -56,7 +56,7 @@ def buffering(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 def next_upstream(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """What one worker failed at is sent to another."""
-    for route in _routes(snapshot):
+    for route, place in _written(snapshot, "proxy_next_upstream"):
         if "off" in route.next_upstream:
             continue
         again = "non_idempotent" in route.next_upstream
@@ -65,7 +65,7 @@ def next_upstream(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         yield Finding(
             "nginx-next-upstream",
             "warning" if again else "info",
-            _at(snapshot, route, "proxy_next_upstream"),
+            place,
             f"proxy_next_upstream {words}{default} to {route.upstream}",
             "a slow or failed request is computed again by another worker: load where it is high"
             if again
@@ -76,14 +76,14 @@ def next_upstream(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 def read_timeout(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """nginx gives up on a worker that works on a long prompt or a queue."""
-    for route in _routes(snapshot):
+    for route, place in _written(snapshot, "proxy_read_timeout"):
         given = route.read_timeout_seconds
         if given is not None and given < LEAST_READ_SECONDS:
             default = _default(route, "proxy_read_timeout")
             yield Finding(
                 "nginx-read-timeout",
                 "warning",
-                _at(snapshot, route, "proxy_read_timeout"),
+                place,
                 f"proxy_read_timeout {given:g} s{default} to {route.upstream}",
                 "a request that waits in a queue or on a long prompt sends nothing and is cut",
                 f"proxy_read_timeout {LEAST_READ_SECONDS:.0f}s; or more in that location",
@@ -273,9 +273,17 @@ def _place(snapshot: ClusterSnapshot, file: str | None, line: int | None) -> str
     return f"{snapshot.balancer_node}:{file}:{line}"
 
 
-def _at(snapshot: ClusterSnapshot, route: Route, directive: str) -> str:
-    """Where the directive is written, else where requests are passed on without it."""
-    return _place(snapshot, *route.at.get(directive, (route.file, route.line)))
+def _written(snapshot: ClusterSnapshot, directive: str) -> Iterator[tuple[Route, str]]:
+    """Each route with where the directive is written, else where requests pass on without it.
+
+    A line that holds for several routes comes with the first of them alone.
+    """
+    told = set()
+    for route in _routes(snapshot):
+        place = _place(snapshot, *route.at.get(directive, (route.file, route.line)))
+        if place not in told:
+            told.add(place)
+            yield route, place
 
 
 def _default(route: Route, directive: str) -> str:

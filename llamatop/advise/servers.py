@@ -1,4 +1,4 @@
-"""llama-servers: who may ask them, what they tell, what their slots hold, how long requests wait."""
+"""llama-servers: who may ask them, what they tell, what their slots hold, who waits for them."""
 
 from __future__ import annotations
 

@@ -224,7 +224,8 @@ def _listening(pid: int) -> List[str] | None:
         else:
             if len(data) >= _LISTEN_BYTES:
                 return None
-    return sorted(found) if len(found) <= _MOST_LISTENING else None
+    # nginx itself listens: a table without anybody is not the one it sees
+    return sorted(found) if 0 < len(found) <= _MOST_LISTENING else None
 
 
 def _sockets(folder: str) -> Set[bytes]:
