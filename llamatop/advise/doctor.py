@@ -20,6 +20,8 @@ RULES: tuple[Rule, ...] = (
     *access.RULES,
 )
 
+# Findings about why a node is not reached.
+_OF_LOST = ("host-key",)
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -76,12 +78,18 @@ def judge(snapshot: ClusterSnapshot, rules: Sequence[Rule] = RULES) -> Diagnosis
                 f"a fault of llamatop itself in its rule {_name(rule)}"
                 f" ({type(error).__name__}: {error}); it finds nothing more this time"
             )
+    known = list(dict.fromkeys(found))
+    away = {node.name for node in snapshot.nodes if not node.reachable}
+    if away:
+        # What was seen of a node before it was lost may have been mended since.
+        places = Places(snapshot)
+        known = [one for one in known if one.id in _OF_LOST or places.node(one.place) not in away]
     silent = _silent(snapshot.cluster.silences)
-    heard = [finding for finding in dict.fromkeys(found) if not silent(finding)]
+    heard = [finding for finding in known if not silent(finding)]
     heard.sort(key=lambda one: (_RANKS[one.severity], natural(one.place), one.id))
     return Diagnosis(
         findings=tuple(heard),
-        silenced=len(set(found)) - len(heard),
+        silenced=len(known) - len(heard),
         rules=len(rules),
         nodes=len(snapshot.nodes),
         faults=tuple(faults),

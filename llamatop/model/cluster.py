@@ -73,13 +73,18 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """One server line with the worker behind it, None where that is not certain."""
+    """One server line with the worker behind it, None where that is not certain.
+
+    `expected` is the worker that its tunnel or address names, where `worker` is another: the one
+    that was found to answer there.
+    """
 
     upstream: str
     address: str
     state: Membership
     worker: str | None = None
     weight: int | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

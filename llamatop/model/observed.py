@@ -27,6 +27,10 @@ class UnitState:
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    `restart_policy` is Restart=, `user` whom it runs as. `after_persistenced` is whether it waits
+    for nvidia-persistenced, None where that unit is not there. Of a tunnel: `forwards` are those
+    of its ExecStart as "L 127.0.0.1:37083" (or R, with the far side's port); `keepalive` is false
+    where certainly nothing notices a dead connection.
     """
 
     name: str
@@ -43,6 +47,11 @@ class UnitState:
     memory_bytes: int | None = None
     fragment_path: str | None = None
     need_daemon_reload: bool | None = None
+    restart_policy: str | None = None
+    user: str | None = None
+    after_persistenced: bool | None = None
+    forwards: tuple[str, ...] | None = None
+    keepalive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +59,9 @@ class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
     `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
-    asked for. Secrets on the command line never leave the node.
+    asked for; secrets on the command line never leave the node. `outdated` names the options and
+    variables that the process runs with otherwise than its unit says now; None where there is
+    none, or it cannot be told.
     """
 
     source: Literal["process", "unit"] | None = None
@@ -72,6 +83,7 @@ class Launch:
     cuda_device_order: str | None = None
     mlock: bool | None = None
     api_key: bool | None = None
+    outdated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

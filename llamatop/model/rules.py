@@ -14,7 +14,6 @@ IDS: tuple[str, ...] = (
     "tunnel-no-keepalive",
     "member-wrong-worker",
     "host-key",
-    "sudo-missing",
     "nginx-not-least-conn",
     "nginx-buffering",
     "nginx-next-upstream",
