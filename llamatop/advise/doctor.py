@@ -7,12 +7,18 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llamatop.advise import access, tunnels, units
+from llamatop.advise import access, balancing, servers, tunnels, units
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
-RULES: tuple[Rule, ...] = (*units.RULES, *tunnels.RULES, *access.RULES)
+RULES: tuple[Rule, ...] = (
+    *units.RULES,
+    *servers.RULES,
+    *balancing.RULES,
+    *tunnels.RULES,
+    *access.RULES,
+)
 
 # Findings about why a node is not reached.
 _OF_LOST = ("host-key",)

@@ -48,8 +48,8 @@ _VLLM_FLAGS = {
     "prefix": ("--root-path",),
     "tls": ("--ssl-keyfile",),
 }
-_SECRET = ("key", "key_file", "prefix", "sleep", "tls")
 _TRUE = ("1", "true", "on", "enabled")
+_SECRET = ("key", "key_file", "prefix", "sleep", "tls")
 _NUMBERS = ("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel")
 
 

@@ -65,6 +65,10 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
     if differs:
         start.launch["outdated"] = differs
     start.secret = {name[1:]: value for name, value in told.items() if name.startswith("_")}
+    if start.engine in ("llama-server", "vllm"):
+        keyed = bool(start.secret.get("key") or start.secret.get("key_file"))
+        # one may be set where nobody lets us look
+        start.launch["api_key"] = keyed if keyed or unreadable is None else None
     # The cards are known from the driver as a rule; a port that is not may lead astray.
     if unreadable is not None and start.launch.get("port") is None:
         start.fault = (
