@@ -14,6 +14,7 @@ from llamatop.errors import UsageError
 if TYPE_CHECKING:
     from llamatop.app.app import LlamatopApp
     from llamatop.app.switches import Switches
+    from llamatop.collect.link import Clear
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
     from llamatop.model.declared import Cluster
@@ -81,11 +82,16 @@ def composed(
     record: Recorder | None = None,
 ) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
+    from llamatop.app import cycles
     from llamatop.app.app import LlamatopApp
 
     @asynccontextmanager
     async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
-        async with _ending_well(app), connected(cluster, read_only, record) as parts:
+        async with (
+            _ending_well(app),
+            cycles.seldom(app.turns.quiet),
+            connected(cluster, read_only, record, app.turns.clear) as parts,
+        ):
             yield parts
 
     app = LlamatopApp(
@@ -116,7 +122,10 @@ def nothing_known(cluster: Cluster) -> ClusterSnapshot:
 
 @asynccontextmanager
 async def connected(
-    cluster: Cluster, read_only: bool, record: Recorder | None = None
+    cluster: Cluster,
+    read_only: bool,
+    record: Recorder | None = None,
+    clear: Clear | None = None,
 ) -> AsyncIterator[tuple[Source, Operator | None]]:
     """A live cluster to read and, unless read-only, to change; closed with its connections."""
     import asyncio
@@ -126,7 +135,7 @@ async def connected(
     from llamatop.cli.reading import opened
     from llamatop.operate.service import ClusterOperator
 
-    async with opened(cluster, record=record) as (collector, machines):
+    async with opened(cluster, record=record, clear=clear) as (collector, machines):
         yield collector, None if read_only else ClusterOperator(collector, machines)
 
 
