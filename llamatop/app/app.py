@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.driver import Driver
+from textual.events import Event, Key
 from textual.filter import NoColor
 
 from llamatop.app import remembered, terminal, themes
@@ -20,6 +21,7 @@ from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.switches import Switches
+from llamatop.app.turns import Turns
 from llamatop.collect.source import History, Source
 from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot
@@ -71,6 +73,7 @@ class LlamatopApp(ChangingApp):
         self._opens = opens
         self.clock = clock
         self.switches = switches
+        self.turns = Turns(self.set_timer)
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
         self.palette = self._load_theme(theme)
@@ -139,21 +142,32 @@ class LlamatopApp(ChangingApp):
         self.snapshot = message.snapshot
         self._arrived_at = self.clock()
         self.silent_seconds = None
-        self._show()
+        self.turns.do(self._showing())
         self.offer_leftovers(message.snapshot)
 
     def on_source_failed(self, message: SourceFailed) -> None:
         """Keep what is there and say why it stands still."""
         self.say(message.text, "error")
 
-    def _show(self) -> None:
+    def _showing(self) -> Iterator[None]:
         covered = False
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ClusterScreen):
                 screen.covered = covered
-            if isinstance(screen, ClusterScreen | Dialog) and not covered:
+                if not covered:
+                    yield from screen.showing()
+            elif isinstance(screen, Dialog) and not covered:
                 screen.show()
             covered = covered or not screen.is_modal
+
+    async def on_event(self, event: Event) -> None:
+        """A key goes before the figures until what it changes is painted."""
+        keys = self.turns.keys
+        # It comes twice: what it is bound to is done when no widget has taken it.
+        last = isinstance(event, Key) and event.is_forwarded
+        await super().on_event(event)
+        if last and self.turns.waiting:
+            self.screen.call_after_refresh(self.turns.answered, keys)
 
     def _tick(self) -> None:
         """Spinners turn, and a source that has gone silent is said to be."""
@@ -164,7 +178,7 @@ class LlamatopApp(ChangingApp):
             seconds = float(int(silent)) if late else None
             if seconds != self.silent_seconds:
                 self.silent_seconds = seconds
-                self._show()
+                self.turns.do(self._showing())
 
     def open_detail(self, name: str) -> None:
         """One worker, full screen."""
