@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .balancing import Proxying
 from .machine import GpuSample as GpuSample
 from .machine import HostSample as HostSample
 from .machine import Xid as Xid
@@ -26,6 +27,10 @@ class UnitState:
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    `restart_policy` is Restart=, `user` whom it runs as. `after_persistenced` is whether it waits
+    for nvidia-persistenced, None where that unit is not there. Of a tunnel: `forwards` are those
+    of its ExecStart as "L 127.0.0.1:37083" (or R, with the far side's port); `keepalive` is false
+    where certainly nothing notices a dead connection.
     """
 
     name: str
@@ -42,14 +47,21 @@ class UnitState:
     memory_bytes: int | None = None
     fragment_path: str | None = None
     need_daemon_reload: bool | None = None
+    restart_policy: str | None = None
+    user: str | None = None
+    after_persistenced: bool | None = None
+    forwards: tuple[str, ...] | None = None
+    keepalive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
-    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node.
+    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
+    asked for; secrets on the command line never leave the node. `outdated` names the options and
+    variables that the process runs with otherwise than its unit says now; None where there is
+    none, or it cannot be told.
     """
 
     source: Literal["process", "unit"] | None = None
@@ -70,6 +82,8 @@ class Launch:
     slots_endpoint: bool | None = None
     cuda_device_order: str | None = None
     mlock: bool | None = None
+    api_key: bool | None = None
+    outdated: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +252,10 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
+
+    `max_fails` is None where it is not written: nginx then takes 1.
+    """
 
     upstream: str
     address: str
@@ -247,6 +264,7 @@ class UpstreamMember:
     backup: bool | None = None
     file: str | None = None
     line: int | None = None
+    max_fails: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +292,8 @@ class BalancerSample:
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
     `left` are the members that plans left drained, which others may have put back since.
+    `listening` are the addresses on which any process there accepts connections, as seen by nginx.
+    `proxying` is None where a file could not be read: what it sets is not known.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -288,6 +308,8 @@ class BalancerSample:
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
     left: tuple[LeftDrained, ...] = ()
+    listening: tuple[str, ...] | None = None
+    proxying: Proxying | None = None
     fault: str | None = None
 
 
