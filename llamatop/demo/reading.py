@@ -227,6 +227,8 @@ class Reading:
             described = {k: v for k, v in told.items() if not k.startswith("_")}
             described |= {"engine": process.engine, "source": source, "environment_known": True}
             secret = {k[1:]: v for k, v in told.items() if k.startswith("_")}
+            if process.engine in ("llama-server", "vllm"):
+                described["api_key"] = bool(secret.get("key") or secret.get("key_file"))
         self._launched[unit.name] = (mark, described, secret)
         return described, secret
 
