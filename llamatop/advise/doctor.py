@@ -7,12 +7,26 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llamatop.advise import access, balancing, servers, tunnels, units
+from llamatop.advise import (
+    access,
+    balancing,
+    gpus,
+    placement,
+    platform,
+    servers,
+    tunnels,
+    units,
+    wear,
+)
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
 RULES: tuple[Rule, ...] = (
+    *gpus.RULES,
+    *wear.RULES,
+    *placement.RULES,
+    *platform.RULES,
     *units.RULES,
     *servers.RULES,
     *balancing.RULES,

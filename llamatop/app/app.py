@@ -204,6 +204,14 @@ class LlamatopApp(ChangingApp):
         if node is not None and self.source is not None:
             await run_shell(self, self.source, node)
 
+    def action_topology(self) -> None:
+        """How the cards hang together."""
+        from llamatop.app.screens.topology import TopologyScreen
+
+        screen = self.current()
+        if screen is not None and not isinstance(screen, TopologyScreen):
+            self.push_screen(TopologyScreen(screen.node(), self.read_only))
+
     def action_faults(self) -> None:
         """What is wrong, in full."""
         from llamatop.app.screens.faults import FaultsScreen
