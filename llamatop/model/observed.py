@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .gguf import ModelFile
 from .machine import GpuSample as GpuSample
 from .machine import HostSample as HostSample
 from .machine import Xid as Xid
@@ -49,7 +50,8 @@ class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
     `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node.
+    never leave the node. `window_full` is `--swa-full`; `extras` are flags that load more than the
+    model or move some of its tensors.
     """
 
     source: Literal["process", "unit"] | None = None
@@ -70,6 +72,15 @@ class Launch:
     slots_endpoint: bool | None = None
     cuda_device_order: str | None = None
     mlock: bool | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    batch_tokens: int | None = None
+    ubatch_tokens: int | None = None
+    flash_attention: str | None = None
+    kv_unified: bool | None = None
+    kv_offload: bool | None = None
+    window_full: bool | None = None
+    extras: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +310,7 @@ class NodeSnapshot:
     `next_try_at` on the same clock is when an attempt to reach the node begins, past once it has.
     `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
     `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
-    of the fault's sentence.
+    of the fault's sentence. `models` are the files of the workers' models by `Launch.model`.
     """
 
     name: str
@@ -313,5 +324,6 @@ class NodeSnapshot:
     gpus: dict[str, GpuSample] = field(default_factory=dict)
     units: dict[str, UnitState] = field(default_factory=dict)
     workers: dict[str, WorkerSample] = field(default_factory=dict)
+    models: dict[str, ModelFile] = field(default_factory=dict)
     tunnels: tuple[Tunnel, ...] = ()
     balancer: BalancerSample | None = None
