@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Read = Callable[[int, int], bytes]
 
 _BLOCK = 2**18
-_MOST_HEADER_BYTES = 2**29
+_MOST_HEADER_BYTES = 2**27
 _MOST_KEYS = 2**16
 _MOST_TENSORS = 2**17
 _MOST_NAME_BYTES = 2**16
@@ -134,11 +134,10 @@ class _Cursor:
             self.at -= 8
             block, place = self._block, self.at - self._start
             last = len(block) - 8
-            for done in range(1, min(count, _STRINGS) + 1):
+            before = max(0, count - _STRINGS)
+            while count > before and place <= last:
                 place += 8 + lengths.unpack_from(block, place)[0]
-                if place > last:
-                    break
-            count -= done
+                count -= 1
             self.skip(self._start + place - self.at)
             pause()
 

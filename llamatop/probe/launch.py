@@ -50,8 +50,10 @@ _VLLM_FLAGS = {
     "tls": ("--ssl-keyfile",),
 }
 _TRUE = ("1", "true", "on", "enabled")
-_NUMBERS = ("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel")
-_NUMBERS += launch_memory.NUMBERS
+_NUMBERS = (
+    *("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel"),
+    *launch_memory.NUMBERS,
+)
 
 
 class Found:

@@ -12,7 +12,7 @@ from . import procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Tuple
+    from typing import Any, Dict, Tuple
 
 # how often the files are looked at again for another size or time
 _AGAIN_SECONDS = 60.0
@@ -78,10 +78,10 @@ class Models:
             if not place:
                 raise gguf.HeaderError("its path is relative and where to is not known")
             parts = gguf.parts(place)
-            marks = [_mark(part) for part in parts]
+            marks = {part: _mark(part) for part in parts}
             if known is not None and known[0] == marks:
                 return
-            self._read[path] = (marks, self._summary(path, parts, marks))
+            self._read[path] = (marks, self._summary(path, marks))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if isinstance(error, PermissionError):
@@ -90,10 +90,10 @@ class Models:
         except (gguf.HeaderError, MemoryError, ValueError) as error:
             self._read[path] = (None, _fault(path, str(error) or "out of memory"))
 
-    def _summary(self, path: str, parts: List[str], marks: List[Any]) -> Dict[str, Any]:
-        headers = [self._header(part, mark[0]) for part, mark in zip(parts, marks)]
-        size = sum(mark[0] for mark in marks)
-        return {"path": path, "files": len(parts), "size_bytes": size, **gguf.summary(headers)}
+    def _summary(self, path: str, marks: Dict[str, Tuple[int, float]]) -> Dict[str, Any]:
+        found = gguf.summary([self._header(part, mark[0]) for part, mark in marks.items()])
+        size = sum(mark[0] for mark in marks.values())
+        return {"path": path, "files": len(marks), "size_bytes": size, **found}
 
     def _header(self, place: str, size: int) -> gguf.Header:
         self._worked_at = time.monotonic()
