@@ -7,13 +7,22 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llamatop.advise import access, tunnels, units
+from llamatop.advise import access, balancing, fitting, servers, tunnels, units
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
-RULES: tuple[Rule, ...] = (*units.RULES, *tunnels.RULES, *access.RULES)
+RULES: tuple[Rule, ...] = (
+    *units.RULES,
+    *servers.RULES,
+    *fitting.RULES,
+    *balancing.RULES,
+    *tunnels.RULES,
+    *access.RULES,
+)
 
+# Findings about why a node is not reached.
+_OF_LOST = ("host-key",)
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -70,12 +79,18 @@ def judge(snapshot: ClusterSnapshot, rules: Sequence[Rule] = RULES) -> Diagnosis
                 f"a fault of llamatop itself in its rule {_name(rule)}"
                 f" ({type(error).__name__}: {error}); it finds nothing more this time"
             )
+    known = list(dict.fromkeys(found))
+    away = {node.name for node in snapshot.nodes if not node.reachable}
+    if away:
+        # What was seen of a node before it was lost may have been mended since.
+        places = Places(snapshot)
+        known = [one for one in known if one.id in _OF_LOST or places.node(one.place) not in away]
     silent = _silent(snapshot.cluster.silences)
-    heard = [finding for finding in dict.fromkeys(found) if not silent(finding)]
+    heard = [finding for finding in known if not silent(finding)]
     heard.sort(key=lambda one: (_RANKS[one.severity], natural(one.place), one.id))
     return Diagnosis(
         findings=tuple(heard),
-        silenced=len(set(found)) - len(heard),
+        silenced=len(known) - len(heard),
         rules=len(rules),
         nodes=len(snapshot.nodes),
         faults=tuple(faults),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamatop import __version__
 from llamatop.engines import llama_server, ollama, slots, vllm
-from llamatop.probe import launch, nvml, wire
+from llamatop.probe import keepalive, launch, nvml, wire
 from llamatop.probe.conversation import address
 from llamatop.probe.workers import YOUNG_SECONDS
 
@@ -170,6 +170,9 @@ class Reading:
             "memory_bytes": task.resident_bytes if task is not None else None,
             "fragment_path": str(unit.file),
             "need_daemon_reload": False,
+            "restart_policy": "no" if unit.kind == "nginx" else "always",
+            "user": "root" if unit.kind == "nginx" else "llama",
+            **(keepalive.of_unit(list(unit.argv), {}, "llama") if unit.kind == "tunnel" else {}),
         }
 
     # --- the workers -----------------------------------------------------------------------

@@ -12,7 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+<<<<<<< HEAD
 from .gguf import ModelFile
+=======
+from .balancing import Proxying
+>>>>>>> main
 from .machine import GpuSample as GpuSample
 from .machine import HostSample as HostSample
 from .machine import Xid as Xid
@@ -27,6 +31,10 @@ class UnitState:
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    `restart_policy` is Restart=, `user` whom it runs as. `after_persistenced` is whether it waits
+    for nvidia-persistenced, None where that unit is not there. Of a tunnel: `forwards` are those
+    of its ExecStart as "L 127.0.0.1:37083" (or R, with the far side's port); `keepalive` is false
+    where certainly nothing notices a dead connection.
     """
 
     name: str
@@ -43,15 +51,27 @@ class UnitState:
     memory_bytes: int | None = None
     fragment_path: str | None = None
     need_daemon_reload: bool | None = None
+    restart_policy: str | None = None
+    user: str | None = None
+    after_persistenced: bool | None = None
+    forwards: tuple[str, ...] | None = None
+    keepalive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
+<<<<<<< HEAD
     `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
     never leave the node. `window_full` is `--swa-full`; `extras` are flags that load more than the
     model or move some of its tensors.
+=======
+    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
+    asked for; secrets on the command line never leave the node. `outdated` names the options and
+    variables that the process runs with otherwise than its unit says now; None where there is
+    none, or it cannot be told.
+>>>>>>> main
     """
 
     source: Literal["process", "unit"] | None = None
@@ -72,6 +92,7 @@ class Launch:
     slots_endpoint: bool | None = None
     cuda_device_order: str | None = None
     mlock: bool | None = None
+<<<<<<< HEAD
     cache_type_k: str | None = None
     cache_type_v: str | None = None
     batch_tokens: int | None = None
@@ -81,6 +102,10 @@ class Launch:
     kv_offload: bool | None = None
     window_full: bool | None = None
     extras: tuple[str, ...] | None = None
+=======
+    api_key: bool | None = None
+    outdated: tuple[str, ...] | None = None
+>>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +274,10 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
+
+    `max_fails` is None where it is not written: nginx then takes 1.
+    """
 
     upstream: str
     address: str
@@ -258,6 +286,7 @@ class UpstreamMember:
     backup: bool | None = None
     file: str | None = None
     line: int | None = None
+    max_fails: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +314,8 @@ class BalancerSample:
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
     `left` are the members that plans left drained, which others may have put back since.
+    `listening` are the addresses on which any process there accepts connections, as seen by nginx.
+    `proxying` is None where a file could not be read: what it sets is not known.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -299,6 +330,8 @@ class BalancerSample:
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
     left: tuple[LeftDrained, ...] = ()
+    listening: tuple[str, ...] | None = None
+    proxying: Proxying | None = None
     fault: str | None = None
 
 

@@ -50,6 +50,7 @@ _VLLM_FLAGS = {
     "tls": ("--ssl-keyfile",),
 }
 _TRUE = ("1", "true", "on", "enabled")
+_SECRET = ("key", "key_file", "prefix", "sleep", "tls")
 _NUMBERS = (
     *("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel"),
     *launch_memory.NUMBERS,
@@ -171,9 +172,17 @@ def describe(found: Found, environment: Dict[str, str]) -> Dict[str, Any]:
     for name in _NUMBERS:
         if name in told:
             told[name] = _number(told[name])
-    secret = {name: told.pop(name, None) for name in ("key", "key_file", "prefix", "sleep", "tls")}
+    secret = {name: told.pop(name, None) for name in _SECRET}
     told.update({"_" + name: value for name, value in secret.items()})
     return {name: value for name, value in told.items() if value is not None}
+
+
+def telling(flag: str) -> bool:
+    """Whether a llama-server's option is one whose value is told of each worker anyway."""
+    return any(
+        flag in flags and name not in (*_SECRET, "model_url")
+        for name, flags in _LLAMA_FLAGS.items()
+    )
 
 
 def _flags(

@@ -33,10 +33,10 @@ def read(path: str, most: int = _MOST_BYTES) -> bytes:
         os.close(descriptor)
 
 
-def try_read(name: str) -> bytes | None:
+def try_read(name: str, most: int = _MOST_BYTES) -> bytes | None:
     """`read` of a file under ROOT, None where it is missing or closed to this user."""
     try:
-        return read(ROOT + "/" + name)
+        return read(ROOT + "/" + name, most)
     except OSError:
         return None
 

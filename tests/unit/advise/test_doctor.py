@@ -95,4 +95,4 @@ def test_every_id_that_a_rule_uses_can_be_silenced() -> None:
                 first = node.args[0] if node.args else node.keywords[0].value
                 if isinstance(first, ast.Constant):
                     assert first.value in IDS, f"{path.name}: {first.value}"
-    assert used <= set(IDS)
+    assert used == set(IDS)

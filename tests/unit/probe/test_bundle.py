@@ -62,6 +62,31 @@ def test_a_node_is_told_whole(node: FakeNode, worker: Worker) -> None:
     assert document["gpus"] == {}
 
 
+def test_what_the_units_files_say_is_told(node: FakeNode, worker: Worker) -> None:
+    node.worker(A, worker.port, 101)
+    words = f"/opt/llama-server -m /m.gguf --port {worker.port} -c 4096"
+    node.unit(A, words, 101, Restart="no", User="", After="basic.target", DynamicUser="no")
+    node.unit("nvidia-persistenced.service", "/usr/bin/nvidia-persistenced", 0)
+    line = "/usr/bin/autossh -M 0 -N -o ServerAliveInterval=5 -L 37083:127.0.0.1:37081 node2"
+    node.unit("tunnel.service", line, 0, Restart="always", User="tunnel", DynamicUser="no")
+    running = node.start(units=[], workers={}, balancer=None)
+    document = running.until(
+        lambda d: A in d["workers"] and "outdated" in d["workers"][A]["launch"]
+    )
+    assert running.close() == 0
+    told = document["units"][A]
+    assert (told["restart_policy"], told["user"], told["after_persistenced"]) == (
+        "no",
+        "root",
+        False,
+    )
+    assert document["workers"][A]["launch"]["outdated"] == ["-c (runs with none, now 4096)"]
+    tunnel = document["units"]["tunnel.service"]
+    assert (tunnel["restart_policy"], tunnel["user"]) == ("always", "tunnel")
+    assert tunnel["forwards"] == ["L 127.0.0.1:37083"]
+    assert tunnel["keepalive"] is True
+
+
 def test_a_tick_in_which_little_happens_is_a_short_line(node: FakeNode, worker: Worker) -> None:
     node.worker(A, worker.port, 101)
     running = node.start()
