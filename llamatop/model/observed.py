@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-<<<<<<< HEAD
-from .gguf import ModelFile
-=======
 from .balancing import Proxying
->>>>>>> main
+from .gguf import ModelFile
+from .launch import Confines as Confines
+from .launch import Launch as Launch
 from .machine import GpuSample as GpuSample
 from .machine import HostSample as HostSample
 from .machine import Xid as Xid
@@ -56,71 +55,6 @@ class UnitState:
     after_persistenced: bool | None = None
     forwards: tuple[str, ...] | None = None
     keepalive: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a worker was started, from its running process where there is one, else from its unit.
-
-<<<<<<< HEAD
-    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node. `window_full` is `--swa-full`; `extras` are flags that load more than the
-    model or move some of its tensors.
-=======
-    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
-    asked for; secrets on the command line never leave the node. `outdated` names the options and
-    variables that the process runs with otherwise than its unit says now; None where there is
-    none, or it cannot be told.
->>>>>>> main
-    """
-
-    source: Literal["process", "unit"] | None = None
-    model: str | None = None
-    alias: str | None = None
-    host: str | None = None
-    port: int | None = None
-    parallel: int | None = None
-    context_tokens: int | None = None
-    cuda_visible_devices: str | None = None
-    split_mode: str | None = None
-    tensor_split: str | None = None
-    tensor_parallel: int | None = None
-    main_gpu: int | None = None
-    devices: str | None = None
-    gpu_layers: str | None = None
-    metrics: bool | None = None
-    slots_endpoint: bool | None = None
-    cuda_device_order: str | None = None
-    mlock: bool | None = None
-<<<<<<< HEAD
-    cache_type_k: str | None = None
-    cache_type_v: str | None = None
-    batch_tokens: int | None = None
-    ubatch_tokens: int | None = None
-    flash_attention: str | None = None
-    kv_unified: bool | None = None
-    kv_offload: bool | None = None
-    window_full: bool | None = None
-    extras: tuple[str, ...] | None = None
-=======
-    api_key: bool | None = None
-    outdated: tuple[str, ...] | None = None
->>>>>>> main
-
-
-@dataclass(frozen=True, slots=True)
-class Confines:
-    """What the kernel holds a running process to; same as /proc/PID/status and limits.
-
-    `cpus` and `memory_nodes` are lists as the kernel writes them (`0-15`); `memlock_bytes` is
-    how much it may lock, 2**63 - 1 for no limit. `model_filesystem` is the type of the file
-    system that its model lies on (`ext4`, `nfs4`).
-    """
-
-    cpus: str | None = None
-    memory_nodes: str | None = None
-    memlock_bytes: int | None = None
-    model_filesystem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
