@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llamatop.advise import (
     access,
     balancing,
+    fitting,
     gpus,
     placement,
     platform,
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     *platform.RULES,
     *units.RULES,
     *servers.RULES,
+    *fitting.RULES,
     *balancing.RULES,
     *tunnels.RULES,
     *access.RULES,

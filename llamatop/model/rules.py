@@ -53,4 +53,5 @@ IDS: tuple[str, ...] = (
     "llama-server-more-slots",
     "llama-server-models-differ",
     "llama-server-contexts-differ",
+    "split-fits-one-card",
 )
