@@ -27,11 +27,8 @@ def dead(worker: WorkerView, faulty: Cards) -> str | None:
     that is being restarted is dead as well for a while.
     """
     unit, sample = worker.unit, worker.sample
-    why = f" ({unit.result})" if unit.result not in (None, "success") else ""
-    if unit.active_state == "failed":
-        return f"its unit failed{why}"
-    if (unit.sub_state or "").startswith("auto-restart"):
-        return f"its unit dies and is started again, {unit.restarts or 0} times so far{why}"
+    if worker.unit_fault is not None:
+        return worker.unit_fault
     if unit.active_state == "inactive":
         return "its unit is stopped"
     lost = [

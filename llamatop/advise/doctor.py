@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llamatop.advise import access, balancing, servers, tunnels, units
+from llamatop.advise import access, balancing, dead, servers, tunnels, units
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
 RULES: tuple[Rule, ...] = (
+    *dead.RULES,
     *units.RULES,
     *servers.RULES,
     *balancing.RULES,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from llamatop.cli.options import add_hosts, add_record
+from llamatop.cli.options import add_auto_drain, add_hosts, add_record
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
     from llamatop.model.declared import Cluster
+    from llamatop.operate.live import LiveSource
     from llamatop.operate.operator import Operator
     from llamatop.record.writer import Recorder
 
@@ -26,6 +27,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser("dashboard", help="the live dashboard (the default)")
     add_hosts(parser)
     add_record(parser)
+    add_auto_drain(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,8 +39,9 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
     # Textual draws on standard error.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("the dashboard needs a terminal; `llamatop status` prints one sample")
-    from llamatop.cli.options import find_cluster
+    from llamatop.cli.options import auto_drains, find_cluster
 
+    drains = auto_drains(args)
     cluster = find_cluster(args)
     if cluster is not None:
         from llamatop.cli.recording import recorder
@@ -50,6 +53,7 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
                 read_only=args.read_only,
                 switches=switches,
                 record=record,
+                drains=drains,
             )
     return _first_run(args)
 
@@ -61,11 +65,14 @@ def show(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> int:
     """Paint at once, then connect; returns the exit status."""
     from llamatop.cli import interrupt
 
-    app = composed(cluster, theme=theme, read_only=read_only, switches=switches, record=record)
+    app = composed(
+        cluster, theme=theme, read_only=read_only, switches=switches, record=record, drains=drains
+    )
     interrupt.run(app.run_async())
     if app.return_code == interrupt.INTERRUPTED:
         return interrupt.INTERRUPTED
@@ -79,14 +86,23 @@ def composed(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
     from llamatop.app.app import LlamatopApp
+    from llamatop.cli.autodrain import draining
+
+    def busy() -> bool:
+        return app.plan_run is not None and app.plan_run.active
 
     @asynccontextmanager
     async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
-        async with _ending_well(app), connected(cluster, read_only, record) as parts:
-            yield parts
+        async with (
+            _ending_well(app),
+            connected(cluster, read_only, record) as (source, operator),
+            draining(source, operator if drains else None, busy),
+        ):
+            yield source, operator
 
     app = LlamatopApp(
         None,
@@ -117,7 +133,7 @@ def nothing_known(cluster: Cluster) -> ClusterSnapshot:
 @asynccontextmanager
 async def connected(
     cluster: Cluster, read_only: bool, record: Recorder | None = None
-) -> AsyncIterator[tuple[Source, Operator | None]]:
+) -> AsyncIterator[tuple[LiveSource, Operator | None]]:
     """A live cluster to read and, unless read-only, to change; closed with its connections."""
     import asyncio
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +51,10 @@ class AutoDrain:
             move = self._vitals.look(snapshot)
             if move is not None and not self._busy() and self._due(move):
                 await self._make(move)
+                me = asyncio.current_task()
+                # A plan that was cancelled in its last step is done, and says no more of it.
+                if me is not None and me.cancelling():
+                    return
 
     def _due(self, move: Move) -> bool:
         last = self._refused.get(move.worker)
