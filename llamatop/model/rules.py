@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 IDS: tuple[str, ...] = (
+    "worker-dead-in-upstream",
     "unit-no-restart",
     "unit-restarts",
     "unit-not-enabled",
