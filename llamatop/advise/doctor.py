@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from llamatop.advise import (
     access,
     balancing,
+    dead,
     fitting,
     gpus,
     placement,
@@ -24,6 +25,7 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
 RULES: tuple[Rule, ...] = (
+    *dead.RULES,
     *gpus.RULES,
     *wear.RULES,
     *placement.RULES,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 IDS: tuple[str, ...] = (
+    "worker-dead-in-upstream",
     "gpu-driver-differs",
     "gpu-persistence-off",
     "gpu-power-limit-differs",
