@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.driver import Driver
+from textual.events import Event, Key
 from textual.filter import NoColor
 
 from llamatop.app import remembered, terminal, themes
@@ -21,6 +22,7 @@ from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.switches import Switches
+from llamatop.app.turns import Turns
 from llamatop.collect.source import History, Source
 from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot
@@ -72,6 +74,7 @@ class LlamatopApp(ChangingApp):
         self._opens = opens
         self.clock = clock
         self.switches = switches
+        self.turns = Turns(self.set_timer)
         self.judging = Judging(self)
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
@@ -151,14 +154,28 @@ class LlamatopApp(ChangingApp):
         self.say(message.text, "error")
 
     def draw(self) -> None:
-        """Every screen that is seen draws what is known."""
+        """Every screen that is seen draws what is known, panel by panel."""
+        self.turns.do(self._showing())
+
+    def _showing(self) -> Iterator[None]:
         covered = False
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ClusterScreen):
                 screen.covered = covered
-            if isinstance(screen, ClusterScreen | Dialog) and not covered:
+                if not covered:
+                    yield from screen.showing()
+            elif isinstance(screen, Dialog) and not covered:
                 screen.show()
             covered = covered or not screen.is_modal
+
+    async def on_event(self, event: Event) -> None:
+        """A key goes before the figures until what it changes is painted."""
+        keys = self.turns.keys
+        # It comes twice: what it is bound to is done when no widget has taken it.
+        last = isinstance(event, Key) and event.is_forwarded
+        await super().on_event(event)
+        if last and self.turns.waiting:
+            self.screen.call_after_refresh(self.turns.answered, keys)
 
     def _tick(self) -> None:
         """Spinners turn, and a source that has gone silent is said to be."""
@@ -194,6 +211,14 @@ class LlamatopApp(ChangingApp):
         node = screen.node() if screen else None
         if node is not None and self.source is not None:
             await run_shell(self, self.source, node)
+
+    def action_topology(self) -> None:
+        """How the cards hang together."""
+        from llamatop.app.screens.topology import TopologyScreen
+
+        screen = self.current()
+        if screen is not None and not isinstance(screen, TopologyScreen):
+            self.push_screen(TopologyScreen(screen.node(), self.read_only))
 
     def action_advice(self) -> None:
         """What is wrong and what could be better, in full."""

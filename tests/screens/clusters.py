@@ -506,3 +506,54 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
         healthy=False,
         name="fleet",
     )
+
+
+def joined(tick: int = 40) -> ClusterSnapshot:
+    """A node of two sockets with two switches each, eight workers; one whose two cards share one.
+
+    The first card's link is slow while busy, the last has fallen off the bus.
+    """
+    words = {(0, 1): "PIX", (2, 3): "PIX", (4, 5): "PIX", (6, 7): "PIX"}
+    samples = []
+    for index in range(8):
+        links = {
+            f"GPU-node1-{other}": words.get(
+                (index, other), "NODE" if index // 4 == other // 4 else "SYS"
+            )
+            for other in range(index + 1, 8)
+        }
+        sample = replace(
+            card("node1", index, tick),
+            pcie_generation=1 if index == 0 else 3,
+            pcie_width=16,
+            pcie_generation_max=3,
+            pcie_width_max=16,
+            numa_node=index // 4,
+            links=links,
+        )
+        samples.append(sample)
+    samples[7] = replace(
+        samples[7], utilization_percent=None, fault="GPU is lost; see `dmesg | grep -i xid`"
+    )
+    pair = tuple(
+        replace(
+            card("node2", index, tick, (49 - 2 * index, 53 - 2 * index)),
+            pcie_generation=4,
+            pcie_width=16,
+            pcie_generation_max=4,
+            pcie_width_max=16,
+            links={"GPU-node2-1": "NV4"} if index == 0 else {},
+        )
+        for index in range(2)
+    )
+    workers = tuple(
+        worker("node1", f"gpu{index}", (index,), tick=tick, rate=50.0 + index) for index in range(8)
+    )
+    big = worker("node2", "big", (0, 1), tick=tick, rate=31.0, busy=1, total=4)
+    gpus = tuple(
+        gpu(sample, "node1", f"node1/gpu{index}") for index, sample in enumerate(samples)
+    ) + tuple(gpu(sample, "node2", "node2/big", mark="layer-split") for sample in pair)
+    host = HostSample(driver_version="550.163.01", numa_cpus={"0": "0-15", "1": "16-31"})
+    view = node("node1")
+    nodes = (replace(view, snapshot=replace(view.snapshot, host=host)), node("node2"))
+    return assemble(nodes, gpus, (*workers, big), tick=tick)

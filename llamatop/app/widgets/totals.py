@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -67,10 +67,10 @@ class Alerts(Lines):
 
     _made: tuple[int, int, list[Text]] | None = None
 
-    def redraw(self) -> None:
+    def redrawing(self) -> Iterator[None]:
         """Make the sentences once for all lines."""
         self._made = None
-        super().redraw()
+        yield from super().redrawing()
 
     def wanted(self, width: int, most: int) -> int:
         """How many lines it would take to say everything, as far as it matters."""
