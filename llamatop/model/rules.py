@@ -28,6 +28,7 @@ IDS: tuple[str, ...] = (
     "llama-server-open",
     "llama-server-no-metrics",
     "llama-server-context",
+    "llama-server-stuck",
     "llama-server-queue",
     "llama-server-more-slots",
     "llama-server-models-differ",
