@@ -4,6 +4,8 @@ from __future__ import annotations
 
 IDS: tuple[str, ...] = (
     "worker-dead-in-upstream",
+    "node-lost",
+    "nginx-down",
     "gpu-driver-differs",
     "gpu-persistence-off",
     "gpu-power-limit-differs",

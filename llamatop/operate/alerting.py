@@ -10,7 +10,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from llamatop.advise.alarms import Alarm, Alarms
-from llamatop.advise.doctor import Places, judge
+from llamatop.advise.dead import HEALTH
+from llamatop.advise.doctor import RULES, Places, judge
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Alerts
 from llamatop.transport.delivery import to_command, to_webhook
@@ -58,7 +59,8 @@ class Alerting:
         begun = time.thread_time()
         places = Places(snapshot)
         away = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
-        news = self._alarms.look(judge(snapshot).findings, lambda place: places.node(place) in away)
+        found = judge(snapshot, (*RULES, *HEALTH)).findings
+        news = self._alarms.look(found, lambda place: places.node(place) in away)
         return news, time.thread_time() - begun
 
     def _tell(self, snapshot: ClusterSnapshot, alarm: Alarm) -> None:
