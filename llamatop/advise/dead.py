@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 
-from .finding import Finding, Rule
+from .finding import Finding, Mend, Rule
 
 Cards = dict[tuple[str, int], GpuView]
 
@@ -57,6 +57,7 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 why,
                 "nginx goes on sending requests to it: they fail or hang",
                 f"llamatop drain {worker.name} (d), and undrain (u) once it serves again",
+                Mend("drain", (worker.name,)),
             )
 
 

@@ -54,7 +54,8 @@ async def _watch(
     def tell(event: Event) -> None:
         # the JSON has its events
         if (drains or cluster.alerts is not None) and not as_json:
-            say(f"{event.node or 'llamatop'}: {event.text}", to_person=True, must_arrive=False)
+            where = event.worker or event.node or "llamatop"
+            say(f"{where}: {event.text}", to_person=True, must_arrive=False)
 
     async with opened(cluster, tell, record) as (collector, machines):
         operator = ClusterOperator(collector, machines) if drains else None

@@ -6,7 +6,6 @@ import asyncio
 import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 from llamatop.advise.alarms import Alarm, Alarms
@@ -76,7 +75,12 @@ class Alerting:
             "at": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "cluster": snapshot.cluster.name,
             "state": "raised" if alarm.raised else "cleared",
-            **asdict(found),
+            "id": found.id,
+            "severity": found.severity,
+            "place": found.place,
+            "evidence": found.evidence,
+            "why": found.why,
+            "mend": found.mend,
         }
         try:
             self._waiting.put_nowait(json.dumps(told).encode())

@@ -98,7 +98,9 @@ async def test_a_dead_member_rings_and_is_sent_and_so_is_its_end(
     first = next(one for one in lines if one["id"] == "worker-dead-in-upstream")
     assert first["cluster"] == "fake"
     assert first["evidence"] == "its unit failed, last result exit-code"
-    assert {"at", "severity", "why", "mend"} <= first.keys()
+    assert list(first) == [
+        *("at", "cluster", "state", "id", "severity", "place", "evidence", "why", "mend")
+    ]
     assert rung[0] >= 1
     events = [event for event in cluster.events if event.worker == GPU1]
     assert [event.severity for event in events] == ["error", "info"]
