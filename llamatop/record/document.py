@@ -30,7 +30,7 @@ Redact = Callable[[str], str]
 # What stands elsewhere in the document, what no screen shows (clocks, processes, the counts that
 # rates are made of), and commands and paths of the operator's own machine.
 LEFT_OUT: Mapping[type, frozenset[str]] = {
-    Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes"}),
+    Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes", "alerts"}),
     Node: frozenset({"name", "units", "workers"}),
     Balancer: frozenset({"test", "reload"}),
     NodeView: frozenset({"name", "snapshot"}),
