@@ -59,7 +59,8 @@ def _verdict(found: Fit) -> str:
         return f"{UNKNOWN}, the memory of its cards is not known"
     demand = found.demand
     slots, context = found.slots_fit(), found.context_fits()
-    said = "fits on one card" if found.fits else "does not fit on one card"
+    card = "one card" if found.cards > 1 else "its card"
+    said = f"fits on {card}" if found.fits else f"does not fit on {card}"
     if demand is None or slots is None:
         return said
     if slots:
