@@ -11,8 +11,9 @@ class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
     `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
-    asked for; secrets on the command line never leave the node. `outdated` names the options and
-    variables that the process runs with otherwise than its unit says now; None where there is
+    asked for; secrets on the command line never leave the node. `environment_known` is true where
+    all of its variables could be read: what is None is then not set. `outdated` names the options
+    and variables that the process runs with otherwise than its unit says now; None where there is
     none, or it cannot be told. `window_full` is `--swa-full`; `extras` are flags that load more
     than the model or move some of its tensors.
     """
@@ -33,6 +34,7 @@ class Launch:
     gpu_layers: str | None = None
     metrics: bool | None = None
     slots_endpoint: bool | None = None
+    environment_known: bool | None = None
     cuda_device_order: str | None = None
     mlock: bool | None = None
     api_key: bool | None = None
