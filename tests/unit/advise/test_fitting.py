@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from rich.text import Text
 
 from llamatop.advise import fitting
 from llamatop.advise.fit import MARGIN_BYTES, Fit, fit
 from llamatop.app.render import fit as render
-from llamatop.app.themes import DEFAULT, load
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
 from llamatop.model.declared import Cluster
 from llamatop.model.gguf import ModelFile
@@ -212,13 +210,13 @@ def test_the_panel_names_what_is_missing_and_is_silent_without_a_file() -> None:
 
 
 def test_a_split_has_one_line_for_the_screen_of_cards() -> None:
-    line = render.line(worker(), FILE, running(), 120, load(DEFAULT).palette)
-    assert isinstance(line, Text)
-    assert line.plain.startswith("fits on one card · 44 slots of 8192 would fit · weights 4.1G")
-    narrow = render.line(worker(), FILE, running(), 60, load(DEFAULT).palette)
-    assert narrow is not None
-    assert len(narrow.plain) <= 60
-    assert render.line(worker((0,)), FILE, running(), 120, load(DEFAULT).palette) is None
+    said = render.notes(cluster(worker(), running()))
+    assert list(said) == ["node1/gpu0"]
+    assert said["node1/gpu0"].startswith(
+        "fits on one card · 44 slots of 8192 would fit · 6.4G of 24.0G"
+    )
+    assert not render.notes(cluster(worker((0,)), running()))
+    assert not render.notes(cluster(worker(), running(), None))
 
 
 def test_the_rule_reads_a_fleet_of_splits_in_a_moment() -> None:
