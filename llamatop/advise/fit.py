@@ -134,7 +134,9 @@ def _judge(
         if own is not None and part.total
     ]
     if overheads and min(overheads) < -0.05 * needs.on_cards.total / len(needs.cards):
-        return Fit(missing=("what else lies on its cards: it takes less there than its parts",))
+        return Fit(
+            missing=("how much of it lies on its cards: it takes less there than all of it",)
+        )
     overhead = max(0, *overheads) if overheads else None
     alone = memory.needs(shape, demand).cards[0]
     rooms = [_room(card, own, part) for card, own, part in zip(on, taken, needs.cards, strict=True)]
