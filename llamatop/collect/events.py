@@ -21,7 +21,7 @@ from llamatop.model.plan import Plan
 KEEP = 200
 REPEAT_SECONDS = 30.0
 CRASH_LOOP_RESTARTS = 3
-_HEAT = ("hardware_slowdown", "hardware_thermal", "software_thermal", "hardware_thermal_slowdown")
+_HEAT = ("hardware_slowdown", "hardware_thermal_slowdown", "software_thermal_slowdown")
 _HEALTH_SEVERITY: dict[str, Severity] = {
     "unreachable": "error",
     "error": "error",
