@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from llamatop.advise import (
     access,
     balancing,
+    dead,
+    fitting,
     gpus,
     placement,
     platform,
@@ -23,12 +25,14 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
 RULES: tuple[Rule, ...] = (
+    *dead.RULES,
     *gpus.RULES,
     *wear.RULES,
     *placement.RULES,
     *platform.RULES,
     *units.RULES,
     *servers.RULES,
+    *fitting.RULES,
     *balancing.RULES,
     *tunnels.RULES,
     *access.RULES,

@@ -80,7 +80,14 @@ KEYS: tuple[Key, ...] = (
     Key("y", "y", "app.copy_plan", "copy the plan as text", "change", "", True),
     Key("enter", "enter", "screen.detail", "the selected worker or node in full", "look", "detail"),
     Key("l", "l", "app.log", "its log, full screen", "look", "log"),
-    Key("a", "a", "app.faults", "all faults and warnings in full", "look", "faults"),
+    Key(
+        "a",
+        "a",
+        "app.advice",
+        "advice: all that is wrong or fragile, and the mend",
+        "look",
+        "advice",
+    ),
     Key(
         "exclamation_mark",
         "!",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 IDS: tuple[str, ...] = (
+    "worker-dead-in-upstream",
     "gpu-driver-differs",
     "gpu-persistence-off",
     "gpu-power-limit-differs",
@@ -53,4 +54,5 @@ IDS: tuple[str, ...] = (
     "llama-server-more-slots",
     "llama-server-models-differ",
     "llama-server-contexts-differ",
+    "split-fits-one-card",
 )

@@ -252,6 +252,36 @@ def well(tick: int = 40) -> ClusterSnapshot:
     return assemble(nodes, gpus, workers, events, tick=tick)
 
 
+def frail(tick: int = 40) -> ClusterSnapshot:
+    """All is served, yet units would not come back, one is outdated, a tunnel is down."""
+    base = well(tick)
+    workers = [
+        replace(worker, unit=replace(worker.unit, restart_policy="no")) for worker in base.workers
+    ]
+    first, second, third = workers
+    changed = ("--ctx-size (runs with 8192, now 4096)",)
+    workers = [
+        replace(first, unit=replace(first.unit, unit_file_state="disabled")),
+        replace(
+            second,
+            sample=replace(second.sample, launch=replace(second.sample.launch, outdated=changed)),
+        ),
+        replace(third, unit=replace(third.unit, after_persistenced=False)),
+    ]
+    tunnel = unit(
+        "autossh-node2.service",
+        "tunnel",
+        "autossh to node2",
+        active_state="failed",
+        sub_state="failed",
+        result="exit-code",
+        forwards=("L 127.0.0.1:37080",),
+    )
+    nginx = unit("nginx.service", "nginx", "nginx reverse proxy")
+    nodes = (with_units(base.nodes[0], nginx, tunnel), base.nodes[1])
+    return replace(base, workers=tuple(workers), nodes=nodes)
+
+
 def ill(tick: int = 40) -> ClusterSnapshot:
     """Faults of every kind: a silent node, a crash loop, a hot card, a lost one, unknown values."""
     base = well(tick)
