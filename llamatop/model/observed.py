@@ -12,56 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .balancing import Proxying
+from .machine import GpuSample as GpuSample
+from .machine import HostSample as HostSample
+from .machine import Xid as Xid
+
 Engine = Literal["llama-server", "ollama", "vllm"]
 Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"]
 UnitKind = Literal["worker", "tunnel", "nginx"]
-
-
-@dataclass(frozen=True, slots=True)
-class HostSample:
-    """The machine: `cpu_percent` is of all cores (0 to 100); same as /proc/stat, /proc/meminfo."""
-
-    hostname: str | None = None
-    boot_id: str | None = None
-    cpu_count: int | None = None
-    cpu_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    load1: float | None = None
-    uptime_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """One card; same as `nvidia-smi -q`.
-
-    `processes` maps a pid to its memory in bytes (None where the driver hides it). `throttle`
-    holds the active reasons in NVML's words (`software_power_cap`, `hardware_slowdown`, …),
-    without `idle`. `source` tells which interface answered. `fault` is one sentence.
-    """
-
-    uuid: str
-    index: int | None = None
-    name: str | None = None
-    source: Literal["nvml", "nvidia-smi"] | None = None
-    utilization_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    power_watts: float | None = None
-    power_limit_watts: float | None = None
-    temperature_celsius: float | None = None
-    sm_clock_mhz: int | None = None
-    sm_clock_max_mhz: int | None = None
-    memory_clock_mhz: int | None = None
-    memory_clock_max_mhz: int | None = None
-    throttle: tuple[str, ...] | None = None
-    pcie_generation: int | None = None
-    pcie_generation_max: int | None = None
-    pcie_width: int | None = None
-    pcie_width_max: int | None = None
-    pci_bus_id: str | None = None
-    processes: dict[str, int | None] | None = None
-    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +27,10 @@ class UnitState:
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    `restart_policy` is Restart=, `user` whom it runs as. `after_persistenced` is whether it waits
+    for nvidia-persistenced, None where that unit is not there. Of a tunnel: `forwards` are those
+    of its ExecStart as "L 127.0.0.1:37083" (or R, with the far side's port); `keepalive` is false
+    where certainly nothing notices a dead connection.
     """
 
     name: str
@@ -85,14 +47,21 @@ class UnitState:
     memory_bytes: int | None = None
     fragment_path: str | None = None
     need_daemon_reload: bool | None = None
+    restart_policy: str | None = None
+    user: str | None = None
+    after_persistenced: bool | None = None
+    forwards: tuple[str, ...] | None = None
+    keepalive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
     """How a worker was started, from its running process where there is one, else from its unit.
 
-    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node.
+    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
+    asked for; secrets on the command line never leave the node. `outdated` names the options and
+    variables that the process runs with otherwise than its unit says now; None where there is
+    none, or it cannot be told.
     """
 
     source: Literal["process", "unit"] | None = None
@@ -111,6 +80,25 @@ class Launch:
     gpu_layers: str | None = None
     metrics: bool | None = None
     slots_endpoint: bool | None = None
+    cuda_device_order: str | None = None
+    mlock: bool | None = None
+    api_key: bool | None = None
+    outdated: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Confines:
+    """What the kernel holds a running process to; same as /proc/PID/status and limits.
+
+    `cpus` and `memory_nodes` are lists as the kernel writes them (`0-15`); `memlock_bytes` is
+    how much it may lock, 2**63 - 1 for no limit. `model_filesystem` is the type of the file
+    system that its model lies on (`ext4`, `nfs4`).
+    """
+
+    cpus: str | None = None
+    memory_nodes: str | None = None
+    memlock_bytes: int | None = None
+    model_filesystem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +214,7 @@ class WorkerSample:
     identity: str | None = None
     pids: tuple[int, ...] | None = None
     launch: Launch = field(default_factory=Launch)
+    confines: Confines = field(default_factory=Confines)
     slots: tuple[Slot, ...] | None = None
     slots_total: int | None = None
     glances: tuple[Glance, ...] = ()
@@ -263,7 +252,10 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
+
+    `max_fails` is None where it is not written: nginx then takes 1.
+    """
 
     upstream: str
     address: str
@@ -272,6 +264,7 @@ class UpstreamMember:
     backup: bool | None = None
     file: str | None = None
     line: int | None = None
+    max_fails: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +292,8 @@ class BalancerSample:
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
     `left` are the members that plans left drained, which others may have put back since.
+    `listening` are the addresses on which any process there accepts connections, as seen by nginx.
+    `proxying` is None where a file could not be read: what it sets is not known.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -313,6 +308,8 @@ class BalancerSample:
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
     left: tuple[LeftDrained, ...] = ()
+    listening: tuple[str, ...] | None = None
+    proxying: Proxying | None = None
     fault: str | None = None
 
 

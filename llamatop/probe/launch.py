@@ -48,6 +48,8 @@ _VLLM_FLAGS = {
     "prefix": ("--root-path",),
     "tls": ("--ssl-keyfile",),
 }
+_TRUE = ("1", "true", "on", "enabled")
+_SECRET = ("key", "key_file", "prefix", "sleep", "tls")
 _NUMBERS = ("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel")
 
 
@@ -159,13 +161,23 @@ def describe(found: Found, environment: Dict[str, str]) -> Dict[str, Any]:
         for other in ("repository", "model_url"):
             value = told.pop(other, None)
             told.setdefault("model", value)
+        told["mlock"] = _mlock(found.arguments, variables)
     told["cuda_visible_devices"] = variables.get("CUDA_VISIBLE_DEVICES")
+    told["cuda_device_order"] = variables.get("CUDA_DEVICE_ORDER")
     for name in _NUMBERS:
         if name in told:
             told[name] = _number(told[name])
-    secret = {name: told.pop(name, None) for name in ("key", "key_file", "prefix", "sleep", "tls")}
+    secret = {name: told.pop(name, None) for name in _SECRET}
     told.update({"_" + name: value for name, value in secret.items()})
     return {name: value for name, value in told.items() if value is not None}
+
+
+def telling(flag: str) -> bool:
+    """Whether a llama-server's option is one whose value is told of each worker anyway."""
+    return any(
+        flag in flags and name not in (*_SECRET, "model_url")
+        for name, flags in _LLAMA_FLAGS.items()
+    )
 
 
 def _flags(
@@ -197,7 +209,7 @@ def _switched(
     value = default
     given = variables.get("LLAMA_ARG_ENDPOINT_" + variable)
     if given is not None:
-        value = given.lower() in ("1", "true", "on", "enabled")
+        value = given.lower() in _TRUE
     if variables.get("LLAMA_ARG_NO_ENDPOINT_" + variable) is not None:
         value = False
     for word in arguments:
@@ -206,6 +218,11 @@ def _switched(
         elif word == "--no-" + flag:
             value = False
     return value
+
+
+def _mlock(arguments: List[str], variables: Dict[str, str]) -> bool:
+    given = variables.get("LLAMA_ARG_MLOCK", "").lower() in _TRUE
+    return given or "--mlock" in arguments
 
 
 def _ollama(variables: Dict[str, str]) -> Dict[str, Any]:

@@ -12,6 +12,7 @@ from . import child, tunnels, wire
 from .balancer import Balancer
 from .gpus import Gpus
 from .host import Host
+from .kernel_log import KernelLog
 from .members import Members
 from .processes import Processes
 from .reactor import READ, WRITE, Reactor
@@ -36,7 +37,7 @@ class Loop:
     def __init__(self, version: str) -> None:
         self._reactor = Reactor()
         self._processes = Processes()
-        self._host = Host()
+        self._host = Host(KernelLog(self._reactor))
         self._units = Units(self._reactor, self._units_changed)
         self._workers = Workers(self._reactor, self._units, self._processes, self._units.refresh)
         self._gpus = Gpus(self._reactor)
@@ -148,7 +149,7 @@ class Loop:
             "probe": self._probe,
             "faults": faults,
             "ages": ages,
-            "host": self._host.sample(),
+            "host": self._host_with_driver(),
             "gpus": self._gpus.cards,
             "units": self._units.sample(),
             "workers": self._workers.sample(),
@@ -158,6 +159,12 @@ class Loop:
         }
         cleaned: Dict[str, Any] = wire.clean(document)
         return cleaned
+
+    def _host_with_driver(self) -> Dict[str, Any]:
+        host = self._host.sample()
+        if host.get("driver_version") is None:
+            host["driver_version"] = self._gpus.driver_version
+        return host
 
     def _answer(self) -> float:
         """When the newest request came that this line answers, 0 where it answers none."""
