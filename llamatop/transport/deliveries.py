@@ -24,21 +24,21 @@ class Deliveries:
         self._lock = threading.Lock()
         self._waiting: dict[Callable[[], None], None] = {}
         self._last = -LONGEST_SECONDS
-        self._readers = 0
+        self.readers = 0
 
     def join(self) -> None:
         """Count one more reader, in the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._readers += 1
+        self.readers += 1
 
     def leave(self) -> None:
         """Count one less."""
-        self._readers -= 1
+        self.readers -= 1
 
     @property
     def pause_seconds(self) -> float:
         """How long after a delivery the next one may be."""
-        return min(LONGEST_SECONDS, max(0, self._readers - 1) * SECONDS_A_READER)
+        return min(LONGEST_SECONDS, max(0, self.readers - 1) * SECONDS_A_READER)
 
     def put(self, deliver: Callable[[], None]) -> None:
         """Have `deliver` called in the loop, once however often it was put; from any thread."""

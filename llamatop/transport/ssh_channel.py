@@ -28,8 +28,6 @@ from .streams import (
     output_too_long,
 )
 
-# Small enough for what a socket that polls as writable is sure to take at once.
-SEND_BYTES: Final = 4096
 RETRY_SECONDS: Final = 0.01
 READ_AHEAD_BYTES: Final = 256 * 2**10
 SETTLE_SECONDS: Final = 0.1
@@ -132,12 +130,13 @@ class SshChannel:
     async def write(self, data: bytes) -> None:
         """Send to standard input; raises Unreachable when connection or program is gone."""
         view = memoryview(data)
+        count = self._link.at_once
         while view:
             self._check_writable()
             sent = 0
             if self._link.may_send() and self._channel.send_ready():
                 try:
-                    sent = self._channel.send(bytes(view[:SEND_BYTES]))
+                    sent = self._channel.send(bytes(view[:count]))
                 except TimeoutError:
                     sent = 0
                 except (OSError, EOFError, paramiko.SSHException):

@@ -27,6 +27,8 @@ from .ssh_config import HostConfig
 
 HEAD_BYTES: Final = 400
 HELD_BYTES: Final = 2**16
+FEW_BYTES: Final = 4096
+MANY_BYTES: Final = 2**15
 # paramiko's own tenth of a second costs a core a hundredth with 64 connections that rest.
 WAKE_SECONDS: Final = 1.0
 REST_SECONDS: Final = 30.0
@@ -42,7 +44,8 @@ class Stream:
     """The bytes under a Transport: a socket, or a channel of the hop before.
 
     `received` counts bytes, so that silence can be told from life; `head` keeps the first ones.
-    `owner` is the thread that reads it. paramiko asks for each packet in three pieces: what has
+    `owner` is the thread that reads it, `at_once` how many bytes are sure to be taken without
+    waiting while `may_send`. paramiko asks for each packet in three pieces: what has
     come is taken whole and handed out from here.
     """
 
@@ -51,9 +54,15 @@ class Stream:
         self.owner = threading.current_thread()
         self._shut = False
         self._poll: select.poll | None = None
+        self.at_once = FEW_BYTES
         if isinstance(raw, socket.socket):
             self._poll = select.poll()
             self._poll.register(raw, select.POLLOUT)
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MANY_BYTES)
+                # a socket polls as writable when a third of its buffer is free
+                if raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 4 * MANY_BYTES:
+                    self.at_once = MANY_BYTES
         self._held = b""
         self.received = 0
         self.head = b""
@@ -268,6 +277,11 @@ class Link:
         return not self.alive or all(
             hop.transport.clear_to_send.is_set() and hop.stream.may_send() for hop in self.hops
         )
+
+    @property
+    def at_once(self) -> int:
+        """How many bytes can be sent without waiting while `may_send`."""
+        return min(hop.stream.at_once for hop in self.hops)
 
     def close(self, reason: str | None = None) -> None:
         """Cut it here: every channel ends. The outermost goes first so that nothing is sent."""
