@@ -7,14 +7,32 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from llamatop.advise import access, balancing, servers, tunnels, units
+from llamatop.advise import (
+    access,
+    balancing,
+    dead,
+    fitting,
+    gpus,
+    placement,
+    platform,
+    servers,
+    tunnels,
+    units,
+    wear,
+)
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Silence
 
 RULES: tuple[Rule, ...] = (
+    *dead.RULES,
+    *gpus.RULES,
+    *wear.RULES,
+    *placement.RULES,
+    *platform.RULES,
     *units.RULES,
     *servers.RULES,
+    *fitting.RULES,
     *balancing.RULES,
     *tunnels.RULES,
     *access.RULES,

@@ -23,7 +23,7 @@ def down(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "tunnel-down",
             "error",
             name,
-            f"{unit.name} is {state}, and {_named(waiting)} through it"
+            f"it is {state}, and {_named(waiting)} through it"
             + (f"; Result={unit.result}" if unit.result not in (None, "success") else ""),
             "nginx tries a dead port first, or has fewer workers than it lists",
             f"llamatop start {name}; llamatop logs {name} says why it ended",
@@ -39,7 +39,7 @@ def no_keepalive(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "tunnel-no-keepalive",
                 "warning",
                 f"{node}/{unit.name.removesuffix('.service')}",
-                f"{unit.name} sets no ServerAliveInterval, nor do ssh's files;"
+                "no ServerAliveInterval, neither in ExecStart nor in ssh's files;"
                 f" {_named(members)} through it",
                 "when the link dies silently its ports go on accepting, and requests hang",
                 f"systemctl edit --full {unit.name}: add -o ServerAliveInterval=10"

@@ -24,7 +24,7 @@ def no_restart(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "unit-no-restart",
                 "warning",
                 name,
-                f"{unit.name} has Restart=no",
+                "Restart=no",
                 "it stays dead after its first crash, until somebody sees it",
                 _drop_in(unit, "[Service] Restart=on-failure RestartSec=5"),
             )
@@ -38,21 +38,21 @@ def restarts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         if count is None or count < MOST_RESTARTS:
             continue
         if unit.sub_state == "auto-restart":
-            up = "it waits for the next one"
+            up = "SubState=auto-restart"
         elif (
             unit.active_state == "active"
             and since is not None
             and -_AHEAD_SECONDS < now - since < RECENT_SECONDS
         ):
-            up = f"it has been up for {max(0, round(now - since))} s"
+            up = f"up for {max(0, round(now - since))} s"
         else:
             continue
         yield Finding(
             "unit-restarts",
             "error" if unit.sub_state == "auto-restart" else "warning",
             name,
-            f"{unit.name} was restarted {count} times (NRestarts), {up}"
-            + (f"; Result={unit.result}" if unit.result not in (None, "success") else ""),
+            f"NRestarts={count}, {up}"
+            + (f", Result={unit.result}" if unit.result not in (None, "success") else ""),
             "each restart cuts its requests and loads the model anew",
             f"read why it ends: llamatop logs {name}",
         )
@@ -71,7 +71,7 @@ def not_enabled(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "unit-not-enabled",
                 "warning",
                 name,
-                f"{unit.name} runs with UnitFileState={unit.unit_file_state}",
+                f"it runs with UnitFileState={unit.unit_file_state}",
                 "after a reboot it does not come back",
                 f"llamatop enable {name}",
                 Mend("enable", (name,)),
@@ -86,8 +86,7 @@ def changed(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "unit-changed",
                 "warning",
                 name,
-                f"{unit.name} has NeedDaemonReload=yes"
-                + (f" ({unit.fragment_path})" if unit.fragment_path else ""),
+                "NeedDaemonReload=yes" + (f" ({unit.fragment_path})" if unit.fragment_path else ""),
                 "its file was changed, and systemd goes on with the old one",
                 f"llamatop restart {name} (with systemctl daemon-reload, drained first)",
                 Mend("restart", (name,)),
@@ -103,8 +102,7 @@ def outdated(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "process-outdated",
                 "warning",
                 worker.name,
-                f"process {worker.unit.main_pid} of {worker.unit.name} is older than its unit: "
-                + ", ".join(differs),
+                f"process {worker.unit.main_pid} is older than its unit: {', '.join(differs)}",
                 "what was changed in the unit takes effect with its next start alone",
                 f"llamatop restart {worker.name} (drained first)",
                 Mend("restart", (worker.name,)),
@@ -119,7 +117,7 @@ def before_persistenced(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "unit-before-persistenced",
                 "info",
                 worker.name,
-                f"{worker.unit.name} has no After=nvidia-persistenced.service",
+                "no After=nvidia-persistenced.service",
                 "at boot it may meet cards that are not ready, and start slowly or on the CPU",
                 _drop_in(worker.unit, "[Unit] After=nvidia-persistenced.service"),
             )
@@ -133,7 +131,7 @@ def as_root(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "unit-runs-as-root",
                 "warning",
                 worker.name,
-                f"{worker.unit.name} runs as {worker.unit.user}",
+                f"User={worker.unit.user}",
                 "whoever finds a hole in the server owns the machine",
                 _drop_in(worker.unit, "[Service] User=llama")
                 + ", a user of the groups video and render that may read the model",

@@ -49,7 +49,10 @@ EXAMPLES = {
         "llamatop status || echo unhealthy",
         "llamatop status --json | jq .totals",
     ),
-    "watch": ("llamatop watch --json --count 60 | jq .totals",),
+    "watch": (
+        "llamatop watch --json --count 60 | jq .totals",
+        "llamatop watch --auto-drain    as a service: dead members go out, and come back",
+    ),
     "doctor": (
         "llamatop doctor                   silent where all is well",
         "llamatop doctor --json | jq -r '.findings[] | .place + \"  \" + .evidence'",

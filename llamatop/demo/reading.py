@@ -225,8 +225,10 @@ class Reading:
         if process is not None:
             told = launch.describe(process, environment)
             described = {k: v for k, v in told.items() if not k.startswith("_")}
-            described |= {"engine": process.engine, "source": source}
+            described |= {"engine": process.engine, "source": source, "environment_known": True}
             secret = {k[1:]: v for k, v in told.items() if k.startswith("_")}
+            if process.engine in ("llama-server", "vllm"):
+                described["api_key"] = bool(secret.get("key") or secret.get("key_file"))
         self._launched[unit.name] = (mark, described, secret)
         return described, secret
 

@@ -56,8 +56,21 @@ class WorkerView:
 
     @property
     def fault(self) -> str | None:
-        """The worker's own fault, else what makes its membership uncertain."""
-        return self.sample.fault or self.membership_fault
+        """The worker's own fault, else its unit's, else what makes its membership uncertain."""
+        return self.sample.fault or self.unit_fault or self.membership_fault
+
+    @property
+    def unit_fault(self) -> str | None:
+        """Why its unit does not run though it should, in systemd's words."""
+        result = self.unit.result
+        last = f", last result {result}" if result not in (None, "success") else ""
+        if (self.unit.sub_state or "").startswith("auto-restart"):
+            return (
+                f"it dies and systemd starts it again, {self.unit.restarts or 0} times so far{last}"
+            )
+        if self.unit.active_state == "failed":
+            return f"its unit failed{last}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from .balancing import Proxying
+from .gguf import ModelFile
+from .launch import Confines as Confines
+from .launch import Launch as Launch
 from .machine import GpuSample as GpuSample
 from .machine import HostSample as HostSample
 from .machine import Xid as Xid
@@ -52,53 +55,6 @@ class UnitState:
     after_persistenced: bool | None = None
     forwards: tuple[str, ...] | None = None
     keepalive: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a worker was started, from its running process where there is one, else from its unit.
-
-    `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
-    asked for; secrets on the command line never leave the node. `outdated` names the options and
-    variables that the process runs with otherwise than its unit says now; None where there is
-    none, or it cannot be told.
-    """
-
-    source: Literal["process", "unit"] | None = None
-    model: str | None = None
-    alias: str | None = None
-    host: str | None = None
-    port: int | None = None
-    parallel: int | None = None
-    context_tokens: int | None = None
-    cuda_visible_devices: str | None = None
-    split_mode: str | None = None
-    tensor_split: str | None = None
-    tensor_parallel: int | None = None
-    main_gpu: int | None = None
-    devices: str | None = None
-    gpu_layers: str | None = None
-    metrics: bool | None = None
-    slots_endpoint: bool | None = None
-    cuda_device_order: str | None = None
-    mlock: bool | None = None
-    api_key: bool | None = None
-    outdated: tuple[str, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Confines:
-    """What the kernel holds a running process to; same as /proc/PID/status and limits.
-
-    `cpus` and `memory_nodes` are lists as the kernel writes them (`0-15`); `memlock_bytes` is
-    how much it may lock, 2**63 - 1 for no limit. `model_filesystem` is the type of the file
-    system that its model lies on (`ext4`, `nfs4`).
-    """
-
-    cpus: str | None = None
-    memory_nodes: str | None = None
-    memlock_bytes: int | None = None
-    model_filesystem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +277,7 @@ class NodeSnapshot:
     `next_try_at` on the same clock is when an attempt to reach the node begins, past once it has.
     `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
     `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
-    of the fault's sentence.
+    of the fault's sentence. `models` are the files of the workers' models by `Launch.model`.
     """
 
     name: str
@@ -335,5 +291,6 @@ class NodeSnapshot:
     gpus: dict[str, GpuSample] = field(default_factory=dict)
     units: dict[str, UnitState] = field(default_factory=dict)
     workers: dict[str, WorkerSample] = field(default_factory=dict)
+    models: dict[str, ModelFile] = field(default_factory=dict)
     tunnels: tuple[Tunnel, ...] = ()
     balancer: BalancerSample | None = None

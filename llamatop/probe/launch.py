@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import unit_text
+from . import launch_memory, unit_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _LLAMA_FLAGS = {
     "prefix": ("--api-prefix", "LLAMA_ARG_API_PREFIX"),
     "sleep": ("--sleep-idle-seconds", "LLAMA_ARG_SLEEP_IDLE_SECONDS"),
     "tls": ("--ssl-key-file", "LLAMA_ARG_SSL_KEY_FILE"),
+    **launch_memory.FLAGS,
 }
 _VLLM_FLAGS = {
     "model": ("--model",),
@@ -50,7 +51,10 @@ _VLLM_FLAGS = {
 }
 _TRUE = ("1", "true", "on", "enabled")
 _SECRET = ("key", "key_file", "prefix", "sleep", "tls")
-_NUMBERS = ("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel")
+_NUMBERS = (
+    *("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel"),
+    *launch_memory.NUMBERS,
+)
 
 
 class Found:
@@ -162,6 +166,7 @@ def describe(found: Found, environment: Dict[str, str]) -> Dict[str, Any]:
             value = told.pop(other, None)
             told.setdefault("model", value)
         told["mlock"] = _mlock(found.arguments, variables)
+        told.update(launch_memory.describe(found.arguments, variables))
     told["cuda_visible_devices"] = variables.get("CUDA_VISIBLE_DEVICES")
     told["cuda_device_order"] = variables.get("CUDA_DEVICE_ORDER")
     for name in _NUMBERS:

@@ -14,6 +14,7 @@ from .gpus import Gpus
 from .host import Host
 from .kernel_log import KernelLog
 from .members import Members
+from .models import Models
 from .processes import Processes
 from .reactor import READ, WRITE, Reactor
 from .units import Units
@@ -41,6 +42,7 @@ class Loop:
         self._units = Units(self._reactor, self._units_changed)
         self._workers = Workers(self._reactor, self._units, self._processes, self._units.refresh)
         self._gpus = Gpus(self._reactor)
+        self._models = Models()
         self._balancer: Balancer | None = None
         self._members = Members(self._reactor)
         self._tunnels: Dict[str, Any] = {}
@@ -125,6 +127,7 @@ class Loop:
             if process.unit is not None:
                 self._units.adopt(process.unit)
         self._workers.units_changed()
+        self._models.want(self._workers.models())
 
     def _units_changed(self) -> None:
         self._scan(time.monotonic())
@@ -153,6 +156,7 @@ class Loop:
             "gpus": self._gpus.cards,
             "units": self._units.sample(),
             "workers": self._workers.sample(),
+            "models": self._models.sample(),
             "tunnels": self._tunnels,
             "balancer": None if self._balancer is None else self._balancer.sample(),
             "members": self._members.sample(),

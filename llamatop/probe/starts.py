@@ -62,6 +62,7 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
     start.engine = found.engine
     start.launch = {name: value for name, value in told.items() if not name.startswith("_")}
     start.launch["source"] = source
+    start.launch["environment_known"] = True if unreadable is None else None
     if differs:
         start.launch["outdated"] = differs
     start.secret = {name[1:]: value for name, value in told.items() if name.startswith("_")}

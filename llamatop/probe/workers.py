@@ -239,6 +239,19 @@ class Workers:
             return "runs none of llama-server, ollama and vllm; take it out of `units`"
         return None
 
+    def models(self) -> Dict[str, int | None]:
+        """The model files of the llama-servers, each with a process that runs it where one does.
+
+        One that llama-server fetches itself is not among them: only its name is known.
+        """
+        found: Dict[str, int | None] = {}
+        for worker in self._workers.values():
+            path = worker.start.launch.get("model") or ""
+            named = path[:1] == "/" or path[-5:].lower() == ".gguf"
+            if worker.start.engine == llama_server.NAME and named and path.isprintable():
+                found[path] = worker.start.pid or found.get(path)
+        return found
+
     def ages(self, now: float, longest: float, since: float) -> Dict[str, float]:
         """Seconds since the last answer of each worker that owes one for longer than a tick.
 

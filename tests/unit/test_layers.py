@@ -15,6 +15,7 @@ LAYERS = [
     "errors",
     "model",
     "resources",
+    "files",
     "engines",
     "nginx",
     "config",
@@ -44,7 +45,7 @@ THIRD_PARTY = {
     "textual": {"app"},
     "crossplane": {"nginx", "demo"},
 }
-STANDARD_LIBRARY_ONLY = {"errors", "model", "resources", "engines", "probe"}
+STANDARD_LIBRARY_ONLY = {"errors", "model", "resources", "files", "engines", "probe"}
 
 
 def modules() -> list[Path]:

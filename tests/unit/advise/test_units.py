@@ -46,11 +46,11 @@ def ago(seconds: float) -> float:
 
 FIRING: list[tuple[Rule, dict[str, Any], str]] = [
     (units.no_restart, {"restart_policy": "no"}, "Restart=no"),
-    (units.restarts, {"restarts": 3, "since": ago(120)}, "3 times (NRestarts), it has been up for"),
+    (units.restarts, {"restarts": 3, "since": ago(120)}, "NRestarts=3, up for 120 s"),
     (
         units.restarts,
         {"restarts": 17, "active_state": "activating", "sub_state": "auto-restart"},
-        "17 times",
+        "NRestarts=17, SubState=auto-restart",
     ),
     (units.not_enabled, {"unit_file_state": "disabled"}, "UnitFileState=disabled"),
     (units.not_enabled, {"unit_file_state": "enabled-runtime"}, "enabled-runtime"),
@@ -60,7 +60,7 @@ FIRING: list[tuple[Rule, dict[str, Any], str]] = [
         "NeedDaemonReload=yes (/etc/systemd/system/x.service)",
     ),
     (units.before_persistenced, {"after_persistenced": False}, "no After=nvidia-persistenced"),
-    (units.as_root, {"user": "root"}, "runs as root"),
+    (units.as_root, {"user": "root"}, "User=root"),
 ]
 
 SILENT: list[tuple[Rule, dict[str, Any]]] = [
