@@ -83,6 +83,8 @@ def _statements(pieces: Iterable[str]) -> Iterator[Tuple[Set[str], str]]:
 
 
 def _defined(statement: ast.stmt) -> Set[str]:
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return {statement.name}
     if isinstance(statement, ast.Assign):
         return {
             node.id

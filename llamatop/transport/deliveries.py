@@ -28,7 +28,10 @@ class Deliveries:
 
     def join(self) -> None:
         """Count one more reader, in the running loop."""
-        self._loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop = loop
+            self._waiting.clear()
         self.readers += 1
 
     def leave(self) -> None:
@@ -62,6 +65,7 @@ class Deliveries:
     def _deliver(self) -> None:
         with self._lock:
             waiting, self._waiting = self._waiting, {}
-        self._last = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._last = loop.time()
         for deliver in waiting:
-            deliver()
+            loop.call_soon(deliver)
