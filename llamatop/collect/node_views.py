@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, field, replace
 
 from llamatop.collect.placement import Placement
 from llamatop.collect.rates import Rates
@@ -20,9 +19,6 @@ from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
-_FIGURES = tuple(one.name for one in fields(WorkerSample))
-_figures = attrgetter(*_FIGURES)
-_CONTEXT = _FIGURES.index("context_tokens")
 _NO_RATES = Rates()
 _NO_PLACEMENT = Placement()
 
@@ -129,7 +125,7 @@ class NodeViews:
             name,
             self.node.name,
             view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
-            _with_whole_context(worker),
+            worker,
             gpus=placement.gpus,
             gpus_source=placement.source,
             topology=placement.topology,
@@ -204,27 +200,6 @@ def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
                 used += slot.prompt_tokens
     total = worker.slots_total if worker.slots_total is not None else len(worker.slots)
     return busy, total, used if known or not busy else None
-
-
-def _with_whole_context(worker: WorkerSample) -> WorkerSample:
-    """The worker with its whole context: a llama-server's own figure is that of one slot.
-
-    Without --parallel the slots share one cache, and each reports the whole of it.
-    """
-    if worker.engine != "llama-server":
-        return worker
-    whole = worker.launch.context_tokens
-    if not whole:
-        if worker.context_tokens is None or worker.launch.source is None:
-            return worker
-        slots = worker.slots_total or 1
-        whole = worker.context_tokens * (slots if worker.launch.parallel else 1)
-    if whole == worker.context_tokens:
-        return worker
-    # dataclasses.replace takes three times as long, and this is done for every worker each tick.
-    figures = list(_figures(worker))
-    figures[_CONTEXT] = whole
-    return WorkerSample(*figures)
 
 
 def _unknown_unit(node: Node, unit: str) -> UnitState:

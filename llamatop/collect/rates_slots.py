@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
+from llamatop.collect.making import maker
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
 from llamatop.collect.rates_progress import Progress
 from llamatop.model.observed import Slot
@@ -25,8 +26,10 @@ _FORGET_SHORTEST = 1.005
 _IDS_BESIDE_STEPS = 12
 
 # A slot at the read before (None where it is new) and now, its tokens then and now, and whether
-# it is at the same task.
-Pair = tuple[Slot | None, Slot, int, int, bool]
+# it is at the same task. None stands for one that rests: idle, and the very same as before.
+Pair = tuple[Slot | None, Slot, int, int, bool] | None
+
+_progress = maker(Progress)
 
 
 class SlotLedger:
@@ -36,7 +39,7 @@ class SlotLedger:
         self._shown = {slot.id: slot for slot in slots}
         slots = [cleared(slot) if holds_leftovers(None, slot, None) else slot for slot in slots]
         self._before = {slot.id: slot for slot in slots}
-        self._counts = {slot.id: _generated(slot) for slot in slots}
+        self._counts = {slot.id: _generated(slot) for slot in slots if slot.busy}
         self._finals: dict[int, int] = {}
         self._clock: float | None = _clock(slots)
         self._pace: float | None = None
@@ -51,16 +54,19 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
-        pairs = [self._pair(slot) for slot in slots]
-        saturated_before = all(slot.busy for slot in self._before.values())
-        self._saturated = all(slot.busy for slot in slots)
+        pairs = self._pairs(slots)
+        saturated_before, self._saturated = self._saturated, all([slot.busy for slot in slots])
         shown = _clock(slots)
         steps = self._steps(shown, pairs, seconds, reads)
         self._queueing = self._saturated and saturated_before
         self._clock = self._tick(shown, reads + (steps or 0.0))
         certain = prompt = 0
         lost = spread = longest = 0.0
-        for before, now, began, made, same in pairs:
+        for pair in pairs:
+            if pair is None:
+                self._rest += steps or 0.0
+                continue
+            before, now, began, made, same = pair
             gain = made - began if same else made
             if gain > 0:
                 certain += gain
@@ -76,33 +82,45 @@ class SlotLedger:
         self._early_ends *= _MEMORY
         self._starts *= _MEMORY
         self._rest *= _MEMORY
-        self._before = {slot.id: slot for slot in slots}
-        self._counts = {now.id: made for _, now, _, made, _ in pairs}
-        return Progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
+        # what is shown is what is, but for what an older task left
+        self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
+        self._counts = {slot.id: _generated(slot) for slot in slots if slot.busy}
+        return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
     def in_flight(self) -> int:
         """Generation tokens of the tasks that ran at the last read."""
         return sum(self._counts.values())
 
-    def _pair(self, now: Slot) -> Pair:
-        before = self._before.get(now.id)
-        made = _generated(now)
-        if before is None:
-            return None, now, 0, made, False
-        began = self._counts[now.id]
-        same = before.busy and now.busy
-        if same:
-            if before.task_id is None or now.task_id is None:
-                same = made >= began
-            else:
-                same = before.task_id == now.task_id
-        return before, now, began, made, same
+    def _pairs(self, slots: Sequence[Slot]) -> list[Pair]:
+        pairs: list[Pair] = []
+        known, counts = self._before, self._counts
+        for now in slots:
+            before = known.get(now.id)
+            if before is now and _rests(now):
+                pairs.append(None)
+                continue
+            made = _generated(now)
+            if before is None:
+                pairs.append((None, now, 0, made, False))
+                continue
+            began = counts.get(now.id, 0)
+            same = before.busy and now.busy
+            if same:
+                if before.task_id is None or now.task_id is None:
+                    same = made >= began
+                else:
+                    same = before.task_id == now.task_id
+            pairs.append((before, now, began, made, same))
+        return pairs
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
         finals: dict[int, int] = {}
+        shown = self._shown
         doubtful = [
-            slot for slot in slots if slot.busy and slot.generated_tokens and not self._grows(slot)
+            slot
+            for slot in slots
+            if slot.busy and slot.generated_tokens and not _grew(shown.get(slot.id), slot)
         ]
         steps = self._most_steps(slots) if doubtful else None
         for slot in doubtful:
@@ -123,15 +141,6 @@ class SlotLedger:
             default=None,
         )
 
-    def _grows(self, slot: Slot) -> bool:
-        """Whether the counts moved under the same task: what an older task left stands still."""
-        shown = self._shown.get(slot.id)
-        return (
-            shown is not None
-            and shown.task_id == slot.task_id
-            and 0 < _generated(shown) < _generated(slot)
-        )
-
     def _steps(
         self,
         clock: float | None,
@@ -140,9 +149,10 @@ class SlotLedger:
         reads: int,
     ) -> float | None:
         """Tokens that a slot busy for the whole interval generated."""
-        kept = [made - began for _, _, began, made, same in pairs if same and 0 < began <= made]
+        going_on = [(pair[2], pair[3]) for pair in pairs if pair is not None and pair[4]]
+        kept = [made - began for began, made in going_on if 0 < began <= made]
         # a prompt that was being processed ends with a step that gives the first token
-        kept = kept or [made - began for _, _, began, made, same in pairs if same and made > began]
+        kept = kept or [made - began for began, made in going_on if made > began]
         self._witnessed = bool(kept)
         if kept:
             steps: float = _median(kept)
@@ -163,11 +173,12 @@ class SlotLedger:
         seconds: float,
         reads: int,
     ) -> float | None:
-        seen = max([_seen_steps(*pair) for pair in pairs], default=0)
+        moved = [pair for pair in pairs if pair is not None]
+        seen = max([_seen_steps(*pair) for pair in moved], default=0)
         paced = None if self._pace is None else self._pace * seconds
         if clock is None or self._clock is None:
             return None if paced is None else max(paced, seen)
-        fresh = sum(before is None or before.task_id != now.task_id for before, now, *_ in pairs)
+        fresh = sum(before is None or before.task_id != now.task_id for before, now, *_ in moved)
         steps = max(clock - self._clock - fresh - reads, 0.0)
         if paced is not None:
             # ids of tasks that waited long say nothing of now
@@ -284,6 +295,22 @@ class _Lengths:
         self.shortest = min(self.shortest * _FORGET_SHORTEST, length)
 
 
+def _grew(before: Slot | None, now: Slot) -> bool:
+    """Whether the counts moved under the same task: what an older task left stands still."""
+    return (
+        before is not None
+        and before.task_id == now.task_id
+        and 0 < _generated(before) < (now.generated_tokens or 0)
+    )
+
+
+def _rests(slot: Slot) -> bool:
+    """Whether a slot that shows the same as before says nothing at all."""
+    if slot.busy or slot.generated_tokens:
+        return False
+    return slot.task_id is not None or not slot.prompt_tokens_processed
+
+
 def _generated(slot: Slot) -> int:
     if not slot.busy:
         return 0
@@ -337,5 +364,9 @@ def _prompt_gain(before: Slot | None, now: Slot) -> int:
 
 def _clock(slots: Sequence[Slot]) -> float | None:
     """About the next task id: ids go up by one a step, and a task draws its own at its start."""
-    ids = [slot.task_id + made for slot in slots if slot.task_id and (made := _generated(slot))]
+    ids = [
+        slot.task_id + made
+        for slot in slots
+        if slot.busy and slot.task_id and (made := _generated(slot))
+    ]
     return max(ids) if ids else None

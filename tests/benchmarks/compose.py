@@ -54,7 +54,7 @@ def run() -> Figures:
     yield from Bare(lines).figures()
     yield (
         "the collector over fake machines, asyncio and all",
-        f"{1000 * collected(lines):.1f} ms",
+        _quick(collected(lines)),
     )
 
 
@@ -100,16 +100,21 @@ class Bare:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
-        self._spent: dict[str, float] = {}
-        self._counts = False
+        self._spent: list[dict[str, float]] = []
 
     def figures(self) -> Figures:
-        """Milliseconds for a line of each node and what is made of them once a tick."""
+        """Milliseconds for a line of each node and what is made of them once a tick.
+
+        Of 32 ticks the eighth quickest: another program on the machine only ever adds to it.
+        """
         self._replay()
-        for phase, spent in self._spent.items():
-            yield phase, f"{1000 * spent / (LINES - SETTLE):.1f} ms"
-        told = sum(spent for phase, spent in self._spent.items() if phase != _JSON)
-        yield "a bare loop, all of these but JSON", f"{1000 * told / (LINES - SETTLE):.1f} ms"
+        ticks = self._spent[SETTLE:]
+        for phase in ticks[0]:
+            yield phase, _quick([tick[phase] for tick in ticks])
+        yield (
+            "a bare loop, all of these but JSON",
+            _quick([sum(tick.values()) - tick[_JSON] for tick in ticks]),
+        )
 
     def _replay(self) -> None:
         cluster = cluster_of(self._lines)
@@ -121,14 +126,15 @@ class Bare:
         upstreams = {node.name: Upstreams() for node in cluster.nodes}
         spend = self._spend
         for tick in range(LINES):
-            self._counts = tick >= SETTLE
+            self._spent.append({})
             for place, (node, said) in enumerate(self._lines.items()):
                 begun = time.thread_time()
                 patch = json.loads(said[tick])
                 begun = spend(_JSON, begun)
                 document = documents[node] = merge.apply(documents[node], patch)
                 begun = spend("merge", begun)
-                snapshot = decoders[node].snapshot(document, tick + place / len(self._lines))
+                at = tick + place / len(self._lines)
+                snapshot = decoders[node].snapshot(document, at, patch)
                 begun = spend("decode", begun)
                 snapshot = upstreams[node].complete(snapshot, document)
                 begun = spend("upstreams", begun)
@@ -142,13 +148,17 @@ class Bare:
 
     def _spend(self, phase: str, begun: float) -> float:
         now = time.thread_time()
-        if self._counts:
-            self._spent[phase] = self._spent.get(phase, 0.0) + now - begun
+        spent = self._spent[-1]
+        spent[phase] = spent.get(phase, 0.0) + now - begun
         return time.thread_time()
 
 
-def collected(lines: Lines) -> float:
-    """Processor seconds for a line of each node through a Collector, in virtual time."""
+def _quick(seconds: list[float]) -> str:
+    return f"{1000 * sorted(seconds)[len(seconds) // 4]:.1f} ms"
+
+
+def collected(lines: Lines) -> list[float]:
+    """Processor seconds of each tick, a line of each node through a Collector, in virtual time."""
     cluster = cluster_of(lines)
     bundle.payload()  # what is made once
 
@@ -166,7 +176,7 @@ def collected(lines: Lines) -> float:
 
         return FakeMachine(node, probe=start)
 
-    async def read() -> float:
+    async def read() -> list[float]:
         machines = FakeMachines(*(speaking(place, node) for place, node in enumerate(lines)))
         async with Collector(cluster, machines, clock=virtual.clock) as collector:
 
@@ -176,10 +186,12 @@ def collected(lines: Lines) -> float:
 
             reader = asyncio.create_task(look())
             await asyncio.sleep(SETTLE)
-            begun, seconds = time.process_time(), LINES - SETTLE - 2
-            await asyncio.sleep(seconds)
-            spent = time.process_time() - begun
+            ticks = []
+            for _ in range(LINES - SETTLE - 2):
+                begun = time.process_time()
+                await asyncio.sleep(1)
+                ticks.append(time.process_time() - begun)
             reader.cancel()
-        return spent / seconds
+        return ticks
 
     return virtual.run(read())

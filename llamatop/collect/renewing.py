@@ -1,0 +1,123 @@
+"""A value read again after it changed: only what is new in it is read."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+
+from llamatop.collect.making import maker
+from llamatop.collect.readers import Field, read_glances, shape_of
+from llamatop.collect.scalars import LARGEST, Complaints, WrongError
+from llamatop.engines import slots
+from llamatop.model.observed import Slot, WorkerSample
+
+_ROW = len(slots.FIELDS) + 1
+_PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
+_ALL = object()
+_slot = maker(Slot)
+
+Touched = Mapping[str, object]
+
+
+def again(
+    kind: type,
+    before: object,
+    read: object,
+    value: object,
+    touched: object = None,
+    whole: frozenset[str] = frozenset(),
+) -> object:
+    """`value` as `kind`, where `before` was read as `read` without complaint; same as `decode`.
+
+    `touched` is the merge patch that made `value` of `before`, where that is known. None where it
+    must be read whole: something is gone or wrong, or one of the fields `whole` changed.
+    """
+    if not isinstance(value, dict) or not isinstance(before, dict):
+        return None
+    changes = touched if isinstance(touched, dict) else _changes(before, value)
+    shape = shape_of(kind)
+    figures: list[object] | None = None
+    for name, change in changes.items():
+        if change is None or name in whole:
+            return None
+        field = shape.fields.get(name)
+        if field is None or name == "glances":
+            continue
+        if figures is None:
+            figures = list(shape.figures(read))
+        place = field.place
+        item: typing.Any = value[name]
+        if type(item) is field.exact and (field.exact is str or -LARGEST < item < LARGEST):
+            figures[place] = item
+            continue
+        if item is None:
+            return None
+        try:
+            figures[place] = _renewed(name, field, before.get(name), figures[place], item, change)
+        except WrongError:
+            return None
+    if kind is WorkerSample and "glances" in value:
+        field = shape.fields["glances"]
+        complaints: Complaints = []
+        figures = list(shape.figures(read)) if figures is None else figures
+        figures[field.place] = field.reader(read_glances(value), "glances", complaints)
+        if complaints:
+            return None
+    # What no noun of ours has a field for has changed, and nothing else.
+    return read if figures is None else maker(kind)(*figures)
+
+
+def _changes(before: dict[str, object], value: dict[str, object]) -> dict[str, object]:
+    """What a patch from the one to the other would touch: None where something is gone."""
+    changes = {name: _ALL for name, item in value.items() if before.get(name, _ALL) is not item}
+    gone = before.keys() - value.keys()
+    return {**changes, **dict.fromkeys(gone)} if gone else changes
+
+
+def _renewed(
+    name: str, field: Field, was: object, figure: object, item: object, change: object
+) -> object:
+    """The value of one field; raises WrongError where all must be read whole."""
+    renewed: object
+    if name == "slots":
+        renewed = _slots(item, was, figure, change)
+    elif field.nested is not None:
+        renewed = again(field.nested, was, figure, item, change)
+    else:
+        complaints: Complaints = []
+        renewed = field.reader(item, name, complaints)
+        if complaints:
+            raise WrongError
+    if renewed is None:
+        raise WrongError
+    return renewed
+
+
+def _slots(value: object, before: object, read: object, touched: object) -> object:
+    """Slots as a node sends them; None where anything is not plain.
+
+    A slot is at the place of its number, which is its key: anything else is read whole.
+    """
+    if not isinstance(value, dict) or not isinstance(before, dict) or not isinstance(read, tuple):
+        return None
+    found: list[Slot] = list(typing.cast("tuple[Slot, ...]", read))
+    if len(value) != len(found) or len(before) != len(found):
+        return None
+    for key in touched if isinstance(touched, dict) else value:
+        row = value.get(key)
+        if row is before.get(key):
+            continue
+        place = _PLACES.get(key, len(found))
+        if place >= len(found) or found[place].id != place or key not in before:
+            return None
+        if type(row) is not list or not 0 < len(row) < _ROW or type(row[0]) is not bool:
+            return None
+        for figure in row[1:]:
+            if figure is not None and (type(figure) is not int or not -LARGEST < figure < LARGEST):
+                return None
+        found[place] = _slot(place, *row, *_UNKNOWN[len(row)])
+    return tuple(found)
+
+
+# A row may lack its last figures.
+_UNKNOWN = [(None,) * (len(slots.FIELDS) - given) for given in range(_ROW)]
