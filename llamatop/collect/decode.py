@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from llamatop.collect.contexts import CONTEXT_IS_OF, with_whole_context
 from llamatop.collect.readers import decode, read_tunnels
-from llamatop.collect.renewing import again
+from llamatop.collect.renewing import again, changes
 from llamatop.collect.scalars import Complaints, shown
 from llamatop.model.observed import (
     BalancerSample,
@@ -22,7 +22,6 @@ from llamatop.model.observed import (
 _NONE: frozenset[str] = frozenset()
 # Fields that others are worked out from: where one of these changed, all is read.
 _WHOLE: dict[type, frozenset[str]] = {WorkerSample: CONTEXT_IS_OF}
-_NOTHING: Complaints = []
 
 
 class _Read(typing.NamedTuple):
@@ -35,12 +34,11 @@ class _Read(typing.NamedTuple):
 
 @dataclass(slots=True)
 class _Part:
-    """A part of a document that holds many of a kind: what each was read as, and all that could."""
+    """A part of a document that holds many of a kind: all that could be read, and complaints."""
 
     value: object = None
-    reads: dict[str, _Read] = field(default_factory=dict)
     found: dict[str, typing.Any] = field(default_factory=dict)
-    wrong: bool = False
+    wrong: dict[str, Complaints] = field(default_factory=dict)
 
 
 class Decoder:
@@ -102,7 +100,14 @@ class Decoder:
         if part not in source:
             self._alone.pop(part, None)
             return None
-        read = _read(kind, "", source[part], self._alone.get(part), touched.get(part))
+        value, known, read = source[part], self._alone.get(part), None
+        if known is not None and known.value is value:
+            read = known
+        elif known is not None and known.found is not None and not known.complaints:
+            found = again(kind, known.value, known.found, value, touched.get(part))
+            read = _Read(value, found, known.complaints) if found is not None else None
+        if read is None:
+            read = _read(kind, "", value)
         self._alone[part] = read
         if read.complaints:
             faults.setdefault(part, "; ".join(read.complaints[:3]))
@@ -119,13 +124,13 @@ class Decoder:
         value = source.get(part)
         if value is not None and not isinstance(value, dict):
             faults.setdefault(part, f"{part}: expected an object, got {shown(value)}")
-        known = self._many.get(part) or _Part()
+        known = self._many.get(part)
+        if known is None:
+            known = _Part()
         if known.value is not value or value is None:
             known = self._many[part] = _part(kind, value, known, touched.get(part))
-        if known.wrong:
-            for key, read in known.reads.items():
-                if read.complaints:
-                    faults.setdefault(f"{part}/{key}", "; ".join(read.complaints[:3]))
+        for key, complaints in known.wrong.items():
+            faults.setdefault(f"{part}/{key}", "; ".join(complaints[:3]))
         return known.found
 
     def _read_tunnels(self, value: object, faults: dict[str, str]) -> tuple[Tunnel, ...]:
@@ -139,33 +144,32 @@ class Decoder:
 
 
 def _part(kind: type, value: object, known: _Part, touched: object) -> _Part:
-    if isinstance(touched, dict) and isinstance(known.value, dict) and isinstance(value, dict):
-        reads = known.reads.copy()
-        for key, change in touched.items():
-            if change is None:
-                reads.pop(key, None)
-            else:
-                reads[key] = _read(kind, key, value[key], reads.get(key), change)
-    else:
-        reads = {
-            key: _read(kind, key, item, known.reads.get(key), None) for key, item in _pairs(value)
-        }
-    return _Part(
-        value,
-        reads,
-        {key: read.found for key, read in reads.items() if read.found is not None},
-        any(read.complaints for read in reads.values()),
-    )
+    before = known.value if isinstance(known.value, dict) else {}
+    after = value if isinstance(value, dict) else {}
+    found, wrong = known.found.copy(), known.wrong.copy()
+    whole = _WHOLE.get(kind, _NONE)
+    patch = touched if isinstance(touched, dict) else changes(before, after)
+    for key, change in patch.items():
+        item = after.get(key)
+        was = found.get(key) if key not in wrong else None
+        if change is not None and was is not None:
+            inner = change if patch is touched else None
+            renewed = again(kind, before[key], was, item, inner, whole)
+            if renewed is not None:
+                found[key] = renewed
+                continue
+        found.pop(key, None)
+        wrong.pop(key, None)
+        if change is not None:
+            read = _read(kind, key, item)
+            if read.found is not None:
+                found[key] = read.found
+            if read.complaints:
+                wrong[key] = read.complaints
+    return _Part(value, found, wrong)
 
 
-def _read(kind: type, key: str, value: object, known: _Read | None, touched: object) -> _Read:
-    if known is not None:
-        if known.value is value:
-            return known
-        if known.found is not None and not known.complaints:
-            found = again(kind, known.value, known.found, value, touched, _WHOLE.get(kind, _NONE))
-            if found is not None:
-                return _Read(value, found, _NOTHING)
+def _read(kind: type, key: str, value: object) -> _Read:
     complaints: Complaints = []
     found = decode(kind, value, complaints, key=key or None)
     if isinstance(found, WorkerSample):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+from llamatop.collect.making import maker
 from llamatop.collect.placement import Placement
 from llamatop.collect.rates import Rates
 from llamatop.model.cluster import (
@@ -19,6 +20,8 @@ from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
+_worker_view = maker(WorkerView)
+_gpu_view = maker(GpuView)
 _NO_RATES = Rates()
 _NO_PLACEMENT = Placement()
 
@@ -121,24 +124,26 @@ class NodeViews:
         if not view.stale and worker.health not in (None, "unreachable"):
             busy, total, context = _slots(worker)
         standing = self.standings.get(name, NOWHERE)
-        return WorkerView(
+        return _worker_view(
             name,
             self.node.name,
             view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
             worker,
-            gpus=placement.gpus,
-            gpus_source=placement.source,
-            topology=placement.topology,
-            membership=standing.membership,
-            members=standing.members,
-            membership_fault=standing.fault,
-            generation_tokens_per_second=rates.generation_tokens_per_second,
-            prompt_tokens_per_second=rates.prompt_tokens_per_second,
-            generation_tokens_total=rates.generation_tokens_total,
-            slots_busy=busy,
-            slots_total=worker.slots_total if total is None else total,
-            context_used_tokens=context,
-            age_seconds=age,
+            placement.gpus,
+            placement.source,
+            placement.topology,
+            standing.membership,
+            standing.members,
+            standing.fault,
+            rates.generation_tokens_per_second,
+            rates.prompt_tokens_per_second,
+            rates.generation_tokens_total,
+            busy,
+            worker.slots_total if total is None else total,
+            context,
+            age,
+            (),
+            None,
         )
 
     def _gpus(self, view: NodeView) -> list[GpuView]:
@@ -170,7 +175,7 @@ class NodeViews:
             ):
                 views.append(was)
             else:
-                views.append(GpuView(self.node.name, gpu, names, mark, age))
+                views.append(_gpu_view(self.node.name, gpu, names, mark, age))
         return views
 
 

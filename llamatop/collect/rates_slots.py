@@ -55,7 +55,7 @@ class SlotLedger:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
         pairs = self._pairs(slots)
-        saturated_before, self._saturated = self._saturated, all([slot.busy for slot in slots])
+        saturated_before, self._saturated = self._saturated, all(slot.busy for slot in slots)
         shown = _clock(slots)
         steps = self._steps(shown, pairs, seconds, reads)
         self._queueing = self._saturated and saturated_before

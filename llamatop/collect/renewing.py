@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Mapping
 
 from llamatop.collect.making import maker
 from llamatop.collect.readers import Field, read_glances, shape_of
 from llamatop.collect.scalars import LARGEST, Complaints, WrongError
 from llamatop.engines import slots
-from llamatop.model.observed import Slot, WorkerSample
+from llamatop.model.observed import Slot
 
 _ROW = len(slots.FIELDS) + 1
 _PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
 _ALL = object()
 _slot = maker(Slot)
 
-Touched = Mapping[str, object]
+Document = dict[str, typing.Any]
 
 
 def again(
@@ -34,55 +33,58 @@ def again(
     """
     if not isinstance(value, dict) or not isinstance(before, dict):
         return None
-    changes = touched if isinstance(touched, dict) else _changes(before, value)
+    patch = touched if isinstance(touched, dict) else changes(before, value)
     shape = shape_of(kind)
+    known, glances = shape.fields, shape.fields.get("glances")
     figures: list[object] | None = None
-    for name, change in changes.items():
+    for name, change in patch.items():
+        field = known.get(name)
+        if field is None:
+            continue
         if change is None or name in whole:
             return None
-        field = shape.fields.get(name)
-        if field is None or name == "glances":
+        if field is glances:
             continue
         if figures is None:
             figures = list(shape.figures(read))
-        place = field.place
-        item: typing.Any = value[name]
-        if type(item) is field.exact and (field.exact is str or -LARGEST < item < LARGEST):
-            figures[place] = item
+        if type(change) is field.exact and (field.exact is str or -LARGEST < change < LARGEST):
+            figures[field.place] = change
             continue
-        if item is None:
-            return None
+        place = field.place
+        # Only a patch says in what is within it all that changed there.
+        inner = change if patch is touched else None
         try:
-            figures[place] = _renewed(name, field, before.get(name), figures[place], item, change)
+            figures[place] = _renewed(
+                name, field, before.get(name), figures[place], value[name], inner
+            )
         except WrongError:
             return None
-    if kind is WorkerSample and "glances" in value:
-        field = shape.fields["glances"]
+    if glances is not None and "glances" in value:
         complaints: Complaints = []
         figures = list(shape.figures(read)) if figures is None else figures
-        figures[field.place] = field.reader(read_glances(value), "glances", complaints)
+        figures[glances.place] = glances.reader(read_glances(value), "glances", complaints)
         if complaints:
             return None
     # What no noun of ours has a field for has changed, and nothing else.
     return read if figures is None else maker(kind)(*figures)
 
 
-def _changes(before: dict[str, object], value: dict[str, object]) -> dict[str, object]:
-    """What a patch from the one to the other would touch: None where something is gone."""
-    changes = {name: _ALL for name, item in value.items() if before.get(name, _ALL) is not item}
-    gone = before.keys() - value.keys()
-    return {**changes, **dict.fromkeys(gone)} if gone else changes
+def changes(before: Document, after: Document) -> Document:
+    """What of `after` is not the same object as before, by name, and None for what is gone."""
+    found = {name: item for name, item in after.items() if before.get(name, _ALL) is not item}
+    gone = before.keys() - after.keys()
+    return {**found, **dict.fromkeys(gone)} if gone else found
 
 
 def _renewed(
-    name: str, field: Field, was: object, figure: object, item: object, change: object
+    name: str, field: Field, was: object, figure: object, item: object, touched: object
 ) -> object:
     """The value of one field; raises WrongError where all must be read whole."""
     renewed: object
     if name == "slots":
-        renewed = _slots(item, was, figure, change)
+        renewed = _slots(item, was, figure, touched)
     elif field.nested is not None:
-        renewed = again(field.nested, was, figure, item, change)
+        renewed = again(field.nested, was, figure, item, touched)
     else:
         complaints: Complaints = []
         renewed = field.reader(item, name, complaints)
