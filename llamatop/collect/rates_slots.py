@@ -54,9 +54,10 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
+        busy = [slot for slot in slots if slot.busy]
         pairs = self._pairs(slots)
-        saturated_before, self._saturated = self._saturated, all(slot.busy for slot in slots)
-        shown = _clock(slots)
+        saturated_before, self._saturated = self._saturated, len(busy) == len(slots)
+        shown = _clock(busy)
         steps = self._steps(shown, pairs, seconds, reads)
         self._queueing = self._saturated and saturated_before
         self._clock = self._tick(shown, reads + (steps or 0.0))
@@ -70,7 +71,8 @@ class SlotLedger:
             gain = made - began if same else made
             if gain > 0:
                 certain += gain
-            prompt += _prompt_gain(before, now)
+            if now.prompt_tokens_processed:
+                prompt += _prompt_gain(before, now)
             if before is None or same:
                 continue
             tail, doubt = self._between(before, now, steps)
@@ -84,7 +86,7 @@ class SlotLedger:
         self._rest *= _MEMORY
         # what is shown is what is, but for what an older task left
         self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
-        self._counts = {slot.id: _generated(slot) for slot in slots if slot.busy}
+        self._counts = {slot.id: _generated(slot) for slot in busy}
         return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
@@ -100,7 +102,7 @@ class SlotLedger:
             if before is now and _rests(now):
                 pairs.append(None)
                 continue
-            made = _generated(now)
+            made = _generated(now) if now.busy else 0
             if before is None:
                 pairs.append((None, now, 0, made, False))
                 continue
@@ -115,19 +117,20 @@ class SlotLedger:
         return pairs
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
-        finals: dict[int, int] = {}
-        shown = self._shown
+        shown, before = self._shown, self._before
+        self._shown = {slot.id: slot for slot in slots}
+        self._finals = finals = {}
         doubtful = [
             slot
             for slot in slots
             if slot.busy and slot.generated_tokens and not _grew(shown.get(slot.id), slot)
         ]
-        steps = self._most_steps(slots) if doubtful else None
+        if not doubtful:
+            return slots
+        steps = self._most_steps(slots)
         for slot in doubtful:
-            if holds_leftovers(self._before.get(slot.id), slot, steps):
+            if holds_leftovers(before.get(slot.id), slot, steps):
                 finals[slot.id] = _generated(slot)
-        self._finals = finals
-        self._shown = {slot.id: slot for slot in slots}
         return [cleared(slot) if slot.id in finals else slot for slot in slots] if finals else slots
 
     def _most_steps(self, slots: Sequence[Slot]) -> int | None:
@@ -149,10 +152,11 @@ class SlotLedger:
         reads: int,
     ) -> float | None:
         """Tokens that a slot busy for the whole interval generated."""
-        going_on = [(pair[2], pair[3]) for pair in pairs if pair is not None and pair[4]]
-        kept = [made - began for began, made in going_on if 0 < began <= made]
+        kept = [pair[3] - pair[2] for pair in pairs if pair and pair[4] and 0 < pair[2] <= pair[3]]
         # a prompt that was being processed ends with a step that gives the first token
-        kept = kept or [made - began for began, made in going_on if made > began]
+        kept = kept or [
+            pair[3] - pair[2] for pair in pairs if pair and pair[4] and pair[3] > pair[2]
+        ]
         self._witnessed = bool(kept)
         if kept:
             steps: float = _median(kept)
@@ -364,9 +368,5 @@ def _prompt_gain(before: Slot | None, now: Slot) -> int:
 
 def _clock(slots: Sequence[Slot]) -> float | None:
     """About the next task id: ids go up by one a step, and a task draws its own at its start."""
-    ids = [
-        slot.task_id + made
-        for slot in slots
-        if slot.busy and slot.task_id and (made := _generated(slot))
-    ]
+    ids = [slot.task_id + made for slot in slots if slot.task_id and (made := _generated(slot))]
     return max(ids) if ids else None
