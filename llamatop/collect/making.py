@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
-from functools import cache
 from typing import TypeVar
 
 Kind = TypeVar("Kind")
 
 
-@cache
 def maker(kind: type[Kind]) -> Callable[..., Kind]:
     """Makes one of a dataclass with slots of its fields' values, all of them, in their order.
 
     A frozen dataclass's own constructor sets each field by a call, which takes four times as long
     as the plain assignments here: they are made to a twin of the same layout that is not frozen.
+    To be called once for a kind: it compiles a function.
     """
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # it is a dataclass
     lines = [

@@ -117,7 +117,7 @@ class NodeViews:
         rates: Rates,
         placement: Placement,
     ) -> WorkerView:
-        age = _aged(view, "workers", unit)
+        age = view.age_of("workers", unit)
         if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
             rates = _NO_RATES
         busy = total = context = None
@@ -162,7 +162,7 @@ class NodeViews:
             here = on.get(gpu.index, []) if gpu.index is not None else []
             names = tuple([worker.name for worker in here])
             mark = _mark([worker.topology for worker in here])
-            age = _aged(view, "gpus", gpu.uuid)
+            age = view.age_of("gpus", gpu.uuid)
             was = before.get(gpu.uuid)
             if (
                 was is not None
@@ -177,15 +177,6 @@ class NodeViews:
             else:
                 views.append(_gpu_view(self.node.name, gpu, names, mark, age))
         return views
-
-
-def _aged(view: NodeView, part: str, key: str) -> float | None:
-    if view.age_seconds is None:
-        return None
-    ages = view.snapshot.ages
-    if not ages:
-        return view.age_seconds
-    return view.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
 
 
 def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:

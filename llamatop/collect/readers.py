@@ -9,6 +9,7 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from operator import attrgetter
 
+from llamatop.collect.making import maker
 from llamatop.collect.scalars import (
     Complaints,
     Reader,
@@ -84,10 +85,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A dataclass's fields by name, in their order; `figures` gives their values in an instance."""
+    """A dataclass's fields by name, in their order.
+
+    `figures` gives their values in an instance, `make` makes one of them all.
+    """
 
     fields: dict[str, Field]
     figures: Callable[[object], tuple[object, ...]]
+    make: Callable[..., object]
 
 
 @cache
@@ -104,7 +109,7 @@ def shape_of(kind: type) -> Shape:
             plain if plain in SCALARS else None,
             plain if is_dataclass(plain) and isinstance(plain, type) else None,
         )
-    return Shape(found, attrgetter(*found))
+    return Shape(found, attrgetter(*found), maker(kind))
 
 
 def _without_none(hint: typing.Any) -> typing.Any:

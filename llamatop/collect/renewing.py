@@ -33,7 +33,7 @@ def again(
     """
     if not isinstance(value, dict) or not isinstance(before, dict):
         return None
-    patch = touched if isinstance(touched, dict) else changes(before, value)
+    patch: Document = touched if isinstance(touched, dict) else changes(before, value)
     shape = shape_of(kind)
     known, glances = shape.fields, shape.fields.get("glances")
     figures: list[object] | None = None
@@ -47,7 +47,8 @@ def again(
             continue
         if figures is None:
             figures = list(shape.figures(read))
-        if type(change) is field.exact and (field.exact is str or -LARGEST < change < LARGEST):
+        given = type(change)
+        if given is field.exact and (given is str or -LARGEST < change < LARGEST):
             figures[field.place] = change
             continue
         place = field.place
@@ -66,7 +67,7 @@ def again(
         if complaints:
             return None
     # What no noun of ours has a field for has changed, and nothing else.
-    return read if figures is None else maker(kind)(*figures)
+    return read if figures is None else shape.make(*figures)
 
 
 def changes(before: Document, after: Document) -> Document:
