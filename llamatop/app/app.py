@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.driver import Driver
+from textual.events import Event, Key
 from textual.filter import NoColor
 
 from llamatop.app import remembered, terminal, themes
 from llamatop.app.changing import ChangingApp
+from llamatop.app.judging import Judging
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.switches import Switches
+from llamatop.app.turns import Turns
 from llamatop.collect.source import History, Source
 from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot
@@ -71,6 +74,8 @@ class LlamatopApp(ChangingApp):
         self._opens = opens
         self.clock = clock
         self.switches = switches
+        self.turns = Turns(self.set_timer)
+        self.judging = Judging(self)
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
         self.palette = self._load_theme(theme)
@@ -113,6 +118,7 @@ class LlamatopApp(ChangingApp):
         # Not call_after_refresh: a dialog opened before the first paint would hold that back.
         self.set_timer(PAINT_SECONDS, self._begin)
         self.set_interval(0.125, self._tick)
+        self.judging.take(self.snapshot)
 
     def _begin(self) -> None:
         self.run_worker(self._read(), name="read", exit_on_error=True)
@@ -139,21 +145,37 @@ class LlamatopApp(ChangingApp):
         self.snapshot = message.snapshot
         self._arrived_at = self.clock()
         self.silent_seconds = None
-        self._show()
+        self.judging.take(message.snapshot)
+        self.draw()
         self.offer_leftovers(message.snapshot)
 
     def on_source_failed(self, message: SourceFailed) -> None:
         """Keep what is there and say why it stands still."""
         self.say(message.text, "error")
 
-    def _show(self) -> None:
+    def draw(self) -> None:
+        """Every screen that is seen draws what is known, panel by panel."""
+        self.turns.do(self._showing())
+
+    def _showing(self) -> Iterator[None]:
         covered = False
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ClusterScreen):
                 screen.covered = covered
-            if isinstance(screen, ClusterScreen | Dialog) and not covered:
+                if not covered:
+                    yield from screen.showing()
+            elif isinstance(screen, Dialog) and not covered:
                 screen.show()
             covered = covered or not screen.is_modal
+
+    async def on_event(self, event: Event) -> None:
+        """A key goes before the figures until what it changes is painted."""
+        keys = self.turns.keys
+        # It comes twice: what it is bound to is done when no widget has taken it.
+        last = isinstance(event, Key) and event.is_forwarded
+        await super().on_event(event)
+        if last and self.turns.waiting:
+            self.screen.call_after_refresh(self.turns.answered, keys)
 
     def _tick(self) -> None:
         """Spinners turn, and a source that has gone silent is said to be."""
@@ -164,7 +186,7 @@ class LlamatopApp(ChangingApp):
             seconds = float(int(silent)) if late else None
             if seconds != self.silent_seconds:
                 self.silent_seconds = seconds
-                self._show()
+                self.draw()
 
     def open_detail(self, name: str) -> None:
         """One worker, full screen."""
@@ -190,11 +212,20 @@ class LlamatopApp(ChangingApp):
         if node is not None and self.source is not None:
             await run_shell(self, self.source, node)
 
-    def action_faults(self) -> None:
-        """What is wrong, in full."""
-        from llamatop.app.screens.faults import FaultsScreen
+    def action_topology(self) -> None:
+        """How the cards hang together."""
+        from llamatop.app.screens.topology import TopologyScreen
 
-        self.push_screen(FaultsScreen())
+        screen = self.current()
+        if screen is not None and not isinstance(screen, TopologyScreen):
+            self.push_screen(TopologyScreen(screen.node(), self.read_only))
+
+    def action_advice(self) -> None:
+        """What is wrong and what could be better, in full."""
+        from llamatop.app.screens.advice import AdviceScreen
+
+        if not isinstance(self.current(), AdviceScreen):
+            self.push_screen(AdviceScreen(self.read_only))
 
     def action_switches(self) -> None:
         """Faults to bring on."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from llamatop.app import themes
+from llamatop.app import theme_files
 from llamatop.app.actions import keys
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Commands(Provider):
                 text = f"restart the workers of {node.name}, one after another"
                 listed.append((f"roll {node.name}", text, partial(app.action_roll, node.name)))
         listed.append(("picture", "save this screen as an SVG file here", app.save_picture))
-        for name in themes.names():
+        for name in sorted(theme_files.paths()):
             listed.append((f"theme {name}", "colours", partial(app.use_theme, name)))
         return listed
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import platformdirs
+
+from llamatop import files
 
 _LONGEST = 200
 
@@ -34,11 +34,4 @@ def remember(name: str) -> None:
     """Keep the name; raises OSError where that cannot be."""
     target = path()
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(prefix="theme-", dir=target.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(f"{name}\n")
-        Path(beside).replace(target)
-    except OSError:
-        Path(beside).unlink(missing_ok=True)
-        raise
+    files.replace(target, f"{name}\n")

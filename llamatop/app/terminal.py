@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, TYPE_CHECKING, Any, Protocol, cast
 
+from textual import events
 from textual.drivers.linux_driver import LinuxDriver
 
 if TYPE_CHECKING:
     from textual.app import App
     from textual.driver import Driver
+    from textual.message import Message
+
+    from llamatop.app.turns import Turns
 
 HUNG_UP = 130
+KEYS = (events.Key, events.MouseDown, events.MouseScrollDown, events.MouseScrollUp, events.Paste)
 
 
-class HangsUp(Protocol):
-    """An app that wants to know."""
+class Shown(Protocol):
+    """An app that wants to know what becomes of its terminal, and at once of each key."""
+
+    turns: Turns
 
     def hung_up(self) -> None:
         """The terminal is gone: put back what is half done, and end."""
@@ -62,6 +69,13 @@ class Terminal(LinuxDriver):
         self._file = cast("Any", _Outlet(cast("IO[str]", self._file), self._lost))
         self._behind = False
 
+    def send_message(self, message: Message) -> None:
+        """Called by the thread that reads keys, which the loop may be too busy to hear of."""
+        turns = getattr(self._app, "turns", None)
+        if turns is not None and isinstance(message, KEYS):
+            turns.came()
+        super().send_message(message)
+
     def write(self, data: str) -> None:
         """Write, unless the terminal is behind: it is painted anew once it has caught up."""
         waiting = self._writer_thread._queue if self._writer_thread is not None else None
@@ -77,7 +91,7 @@ class Terminal(LinuxDriver):
         """Called by the writer's thread."""
         # What reads keys would find the end of its input again and again.
         self.exit_event.set()
-        self._loop.call_soon_threadsafe(cast("HangsUp", self._app).hung_up)
+        self._loop.call_soon_threadsafe(cast("Shown", self._app).hung_up)
 
 
 def over(driver: type[Driver]) -> type[Driver]:

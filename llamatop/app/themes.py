@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-import platformdirs
 from rich.style import Style
 from textual.theme import Theme
 
+from llamatop.app import theme_files
 from llamatop.app.render.palette import ROLES, Palette, fallback
 from llamatop.config.positions import positions
 from llamatop.errors import Problem, UsageError
-from llamatop.resources import folder
 
 DEFAULT = "altiplano"
 _HEX = re.compile(r"#[0-9a-fA-F]{6}\Z")
@@ -47,24 +46,9 @@ class LoadedTheme:
     textual: Theme
 
 
-def own_folder() -> Path:
-    """Where the person's themes lie, whether it is there or not; they go before those shipped."""
-    return platformdirs.user_config_path("llamatop") / "themes"
-
-
-def folders() -> tuple[Path, ...]:
-    """Where themes are looked for, in order."""
-    return (own_folder(), folder("themes"))
-
-
-def names() -> list[str]:
-    """The themes there are, sorted; same as `ls themes/*.toml` there and in `own_folder`."""
-    return sorted(_paths())
-
-
 def load(name: str) -> LoadedTheme:
     """The theme called `name`; raises ThemeError naming what is wrong and how to mend it."""
-    paths = _paths()
+    paths = theme_files.paths()
     path = paths.get(name)
     if path is None:
         near = get_close_matches(name, paths, 1)
@@ -105,17 +89,6 @@ def load_or_fallback(
     if no_color:
         loaded = LoadedTheme(fallback(plain=True), loaded.textual)
     return loaded, sentence
-
-
-def _paths() -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for place in folders():
-        try:
-            for path in place.glob("*.toml"):
-                found.setdefault(path.stem, path)
-        except OSError:
-            continue
-    return found
 
 
 @dataclass

@@ -58,9 +58,9 @@ def parsers() -> argparse.ArgumentParser:
                 # What stands before the command stays.
                 action.default = argparse.SUPPRESS
             if isinstance(action, argparse._SubParsersAction):
-                action.completer = _hosts_too  # type: ignore[attr-defined]
+                action.completer = _hosts_too  # type: ignore[attr-defined]  # argcomplete's own
             elif action.choices is None:
-                action.completer = _values(action)  # type: ignore[attr-defined]
+                action.completer = _values(action)  # type: ignore[attr-defined]  # likewise
     return top
 
 
@@ -105,11 +105,9 @@ def nodes(parsed_args: argparse.Namespace, **_: object) -> Values:
 
 def themes(**_: object) -> Values:
     """The themes there are, the person's own among them."""
-    from llamatop.config import own_path
-    from llamatop.resources import folder
+    from llamatop.app.theme_files import paths
 
-    places = (own_path().parent / "themes", folder("themes"))
-    return {path.stem: "" for place in places for path in sorted(place.glob("*.toml"))}
+    return dict.fromkeys(paths(), "")
 
 
 def faults(**_: object) -> Values:

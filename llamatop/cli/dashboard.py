@@ -6,19 +6,22 @@ import argparse
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from llamatop.cli.options import add_hosts, add_record
+from llamatop.cli.options import add_auto_drain, add_hosts, add_record
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
     from llamatop.app.app import LlamatopApp
     from llamatop.app.switches import Switches
+    from llamatop.collect.collector import Collector
+    from llamatop.collect.link import Clear
     from llamatop.collect.source import Source
     from llamatop.model.cluster import ClusterSnapshot
     from llamatop.model.declared import Cluster
     from llamatop.operate.operator import Operator
     from llamatop.record.writer import Recorder
+    from llamatop.transport.machines import Machines
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,6 +29,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser("dashboard", help="the live dashboard (the default)")
     add_hosts(parser)
     add_record(parser)
+    add_auto_drain(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,8 +41,9 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
     # Textual draws on standard error.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("the dashboard needs a terminal; `llamatop status` prints one sample")
-    from llamatop.cli.options import find_cluster
+    from llamatop.cli.options import auto_drains, find_cluster
 
+    drains = auto_drains(args)
     cluster = find_cluster(args)
     if cluster is not None:
         from llamatop.cli.recording import recorder
@@ -50,6 +55,7 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
                 read_only=args.read_only,
                 switches=switches,
                 record=record,
+                drains=drains,
             )
     return _first_run(args)
 
@@ -61,12 +67,27 @@ def show(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> int:
     """Paint at once, then connect; returns the exit status."""
+    import gc
+
     from llamatop.cli import interrupt
 
-    app = composed(cluster, theme=theme, read_only=read_only, switches=switches, record=record)
-    interrupt.run(app.run_async())
+    # A tenth of the time that the imports take would go into looking for cycles.
+    gc.disable()
+    try:
+        app = composed(
+            cluster,
+            theme=theme,
+            read_only=read_only,
+            switches=switches,
+            record=record,
+            drains=drains,
+        )
+        interrupt.run(app.run_async())
+    finally:
+        gc.enable()
     if app.return_code == interrupt.INTERRUPTED:
         return interrupt.INTERRUPTED
     return 70 if app.return_code else 0
@@ -79,14 +100,29 @@ def composed(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
+    import asyncio
+    import contextlib
+
+    from llamatop.app import cycles
     from llamatop.app.app import LlamatopApp
 
     @asynccontextmanager
     async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
-        async with _ending_well(app), connected(cluster, read_only, record) as parts:
-            yield parts
+        async with (
+            _ending_well(app),
+            cycles.seldom(app.turns.quiet),
+            connected(cluster, record, app.turns.clear) as (collector, machines),
+        ):
+            bringing = asyncio.create_task(_bring_operator(app, collector, machines, drains))
+            try:
+                yield collector, None
+            finally:
+                bringing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await bringing
 
     app = LlamatopApp(
         None,
@@ -116,23 +152,52 @@ def nothing_known(cluster: Cluster) -> ClusterSnapshot:
 
 @asynccontextmanager
 async def connected(
-    cluster: Cluster, read_only: bool, record: Recorder | None = None
-) -> AsyncIterator[tuple[Source, Operator | None]]:
-    """A live cluster to read and, unless read-only, to change; closed with its connections."""
+    cluster: Cluster, record: Recorder | None = None, clear: Clear | None = None
+) -> AsyncIterator[tuple[Collector, Machines]]:
+    """A live cluster; closed with its connections."""
     import asyncio
 
-    # A quarter of a second of imports, in a thread so that keys are answered meanwhile.
-    await asyncio.to_thread(_load)
-    from llamatop.cli.reading import opened
-    from llamatop.operate.service import ClusterOperator
-
-    async with opened(cluster, record=record) as (collector, machines):
-        yield collector, None if read_only else ClusterOperator(collector, machines)
+    # A tenth of a second of imports, in a thread so that keys are answered meanwhile.
+    reading = await asyncio.to_thread(_load, "llamatop.cli.reading")
+    async with reading.opened(cluster, record=record, clear=clear) as parts:
+        yield parts
 
 
-def _load() -> None:
-    import llamatop.cli.reading
-    import llamatop.operate.service  # noqa: F401
+async def _bring_operator(
+    app: LlamatopApp, collector: Collector, machines: Machines, drains: bool
+) -> None:
+    """What changes the cluster is loaded when the first node is read, or none is within a second.
+
+    Before that there is nothing to change. Goes on where it `drains` dead members by itself.
+    """
+    import asyncio
+    import contextlib
+
+    async def first() -> None:
+        async for snapshot in collector.snapshots():
+            if any(node.reachable for node in snapshot.nodes):
+                return
+
+    if app.read_only:
+        return
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(first(), 1.0)
+    service = await asyncio.to_thread(_load, "llamatop.operate.service")
+    app.operator = operator = service.ClusterOperator(collector, machines)
+    if drains:
+        from llamatop.cli.autodrain import draining
+
+        def busy() -> bool:
+            return app.plan_run is not None and app.plan_run.active
+
+        async with draining(collector, operator, busy):
+            await asyncio.Event().wait()
+
+
+def _load(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(name)
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llamatop import config
 from llamatop.cli import seen
 from llamatop.collect.collector import Collector
+from llamatop.collect.link import Clear
 from llamatop.collect.names import select
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster
@@ -44,17 +45,18 @@ async def opened(
     cluster: Cluster,
     tell: Callable[[Event], None] | None = None,
     record: Recorder | None = None,
+    clear: Clear | None = None,
 ) -> AsyncIterator[tuple[Collector, Machines]]:
     """A running collector and the machines it reads, closed at the end with every connection.
 
     `tell` hears at once of every event that is announced here, not seen on a node. What is seen is
-    kept in `record`, whose fault ends the recording and nothing else.
+    kept in `record`, whose fault ends the recording and nothing else. `clear`: see `Collector`.
     """
     gc.set_threshold(*CYCLES_AFTER)
     machines = Machines(cluster)
     try:
         secrets = config.secrets(cluster, os.environ)
-        async with _Telling(cluster, machines, secrets=secrets) as collector:
+        async with _Telling(cluster, machines, secrets=secrets, clear=clear) as collector:
             collector.tell = tell
             for (node, _), problem in config.missing_secrets(cluster, os.environ).items():
                 collector.announce(Event(datetime.now(UTC), "warning", str(problem), node))

@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _show(app: ReplayApp, player: Player) -> None:
-    async with player:
+    from llamatop.app import cycles
+
+    async with player, cycles.seldom(app.turns.quiet):
         await app.run_async()
 
 

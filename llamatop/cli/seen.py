@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamatop import files
+
 if TYPE_CHECKING:
     from llamatop.model.cluster import ClusterSnapshot
 
@@ -65,13 +67,7 @@ def _write(file: Path | None, nodes: dict[str, list[str]]) -> None:
     place = _place(file)
     place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = json.dumps({"file": _whole(file), "nodes": nodes})
-    fresh = place.with_suffix(f".{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    with open(
-        os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as out:
-        out.write(text)
-    fresh.replace(place)
+    files.replace(place, text)
     _forget(sorted(place.parent.glob("workers-*.json"), key=lambda one: one.stat().st_mtime))
 
 

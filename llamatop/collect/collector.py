@@ -17,7 +17,7 @@ from llamatop.collect.compose import Composer, Link
 from llamatop.collect.configuration import configuration
 from llamatop.collect.history import Ring
 from llamatop.collect.journal import journal_lines, unit_of
-from llamatop.collect.link import NodeLink
+from llamatop.collect.link import Clear, NodeLink
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.observed import NodeSnapshot
@@ -47,8 +47,8 @@ class Collector:
     """Implements `Source`; connects on `async with` and lets everything go at its end.
 
     A tick is aligned across nodes and waits for none; what matters (a unit's state, a node lost)
-    brings a snapshot at once. `secrets` are API keys by (node, unit). The machines stay the
-    caller's to close.
+    brings a snapshot at once. `secrets` are API keys by (node, unit). Before each piece of work
+    `clear` is awaited, for what goes first. The machines stay the caller's to close.
     """
 
     def __init__(
@@ -59,12 +59,14 @@ class Collector:
         secrets: Mapping[tuple[str, str], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = utc_now,
+        clear: Clear | None = None,
     ) -> None:
         self._cluster = cluster
         self._machines = machines
         self._secrets = dict(secrets or {})
         self._clock = clock
         self._now = now
+        self._clear = clear
         self._links: dict[str, Link] = {}
         self._composer = Composer(cluster, now)
         self._history = Ring(cluster.interval_seconds)
@@ -241,6 +243,7 @@ class Collector:
             self._changed,
             interval_seconds=self._cluster.interval_seconds,
             clock=self._clock,
+            clear=self._clear,
         )
 
     async def _tick(self) -> None:
@@ -250,6 +253,8 @@ class Collector:
             await asyncio.sleep(max(0.0, due - self._clock()))
             # Ticks that were missed (a suspended laptop) are not caught up.
             due = max(due + interval, self._clock())
+            if self._clear is not None:
+                await self._clear()
             self._compose(tick=True)
 
     def _changed(self, snapshot: NodeSnapshot) -> None:

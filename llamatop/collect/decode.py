@@ -9,6 +9,7 @@ from llamatop.collect.contexts import CONTEXT_IS_OF, with_whole_context
 from llamatop.collect.readers import decode, read_tunnels
 from llamatop.collect.renewing import again, changes
 from llamatop.collect.scalars import Complaints, shown
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     BalancerSample,
     GpuSample,
@@ -73,6 +74,7 @@ class Decoder:
         workers = self._all("workers", source, WorkerSample, touched, faults)
         gpus = self._all("gpus", source, GpuSample, touched, faults)
         units = self._all("units", source, UnitState, touched, faults)
+        models = self._all("models", source, ModelFile, touched, faults)
         tick = source.get("tick")
         return NodeSnapshot(
             name=self._node,
@@ -85,6 +87,7 @@ class Decoder:
             gpus=_with_faults("gpus", gpus, faults),
             units=units,
             workers=_with_faults("workers", workers, faults),
+            models=models,
             tunnels=self._read_tunnels(source.get("tunnels"), faults),
             balancer=balancer if isinstance(balancer, BalancerSample) else None,
         )

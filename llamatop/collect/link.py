@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from llamatop.collect import merge
@@ -26,6 +26,8 @@ SILENCE_SECONDS = 8.0
 CHATTER_LIMIT_BYTES = 64 * 1024
 
 Clock = Callable[[], float]
+# Awaited before a line is made sense of, where there is something that goes first.
+Clear = Callable[[], Awaitable[None]]
 
 
 class NodeLink:
@@ -43,6 +45,7 @@ class NodeLink:
         *,
         interval_seconds: float = 1.0,
         clock: Clock = time.monotonic,
+        clear: Clear | None = None,
     ) -> None:
         self.node = node
         self.snapshot = NodeSnapshot(name=node.name)
@@ -55,6 +58,7 @@ class NodeLink:
         self._changed = changed
         self._interval = interval_seconds
         self._clock = clock
+        self._clear = clear
         self._backoff = Backoff()
         self._hurry = asyncio.Event()
         self._members: tuple[str, ...] = ()
@@ -187,6 +191,8 @@ class NodeLink:
                 ) from None
             if not line:
                 raise await self._why_ended(channel, chatter)
+            if self._clear is not None:
+                await self._clear()
             patch = _patch(line)
             if patch is None:
                 chatter += len(line)

@@ -62,8 +62,12 @@ class NodeViews:
         names: Mapping[str, str],
         rates: Mapping[str, Rates],
         placements: Mapping[str, Placement],
+        queued_since: Mapping[str, float],
     ) -> None:
-        """Make the views again where the node's view gives cause to."""
+        """Make the views again where the node's view gives cause to.
+
+        `queued_since` is for each unit where requests wait since when, on this side's clock.
+        """
         age = view.age_seconds
         if (
             view.snapshot is self._made_of
@@ -82,6 +86,7 @@ class NodeViews:
                 view,
                 rates.get(unit, _NO_RATES),
                 placements.get(unit, _NO_PLACEMENT),
+                queued_since.get(unit),
             )
             for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
         )
@@ -116,6 +121,7 @@ class NodeViews:
         view: NodeView,
         rates: Rates,
         placement: Placement,
+        queued_since: float | None,
     ) -> WorkerView:
         age = view.age_of("workers", unit)
         if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
@@ -125,25 +131,26 @@ class NodeViews:
             busy, total, context = _slots(worker)
         standing = self.standings.get(name, NOWHERE)
         return _worker_view(
-            name,
-            self.node.name,
-            view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
-            worker,
-            placement.gpus,
-            placement.source,
-            placement.topology,
-            standing.membership,
-            standing.members,
-            standing.fault,
-            rates.generation_tokens_per_second,
-            rates.prompt_tokens_per_second,
-            rates.generation_tokens_total,
-            busy,
-            worker.slots_total if total is None else total,
-            context,
-            age,
-            (),
-            None,
+            name=name,
+            node=self.node.name,
+            unit=view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
+            sample=worker,
+            gpus=placement.gpus,
+            gpus_source=placement.source,
+            topology=placement.topology,
+            membership=standing.membership,
+            members=standing.members,
+            membership_fault=standing.fault,
+            generation_tokens_per_second=rates.generation_tokens_per_second,
+            prompt_tokens_per_second=rates.prompt_tokens_per_second,
+            generation_tokens_total=rates.generation_tokens_total,
+            slots_busy=busy,
+            slots_total=worker.slots_total if total is None else total,
+            context_used_tokens=context,
+            age_seconds=age,
+            hints=(),
+            spilled_percent=None,
+            queued_seconds=_waited(view, queued_since),
         )
 
     def _gpus(self, view: NodeView) -> list[GpuView]:
@@ -177,6 +184,11 @@ class NodeViews:
             else:
                 views.append(_gpu_view(self.node.name, gpu, names, mark, age))
         return views
+
+
+def _waited(view: NodeView, since: float | None) -> float | None:
+    at = view.snapshot.received_at
+    return None if since is None or at is None or view.stale else round(at - since, 1)
 
 
 def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:

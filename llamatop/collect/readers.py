@@ -22,6 +22,7 @@ from llamatop.collect.scalars import (
     string,
 )
 from llamatop.engines import glances, slots
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     EngineLoad,
     GpuSample,
@@ -40,6 +41,7 @@ KEY_FIELDS: dict[type, str] = {
     Slot: "id",
     LoadedModel: "name",
     EngineLoad: "engine",
+    ModelFile: "path",
 }
 
 # Where one of these is a list, it holds the fields of these names in this order.

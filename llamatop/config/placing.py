@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
+from llamatop import files
 from llamatop.errors import Refused, UsageError
 
 
@@ -24,20 +24,13 @@ def place(path: Path, text: str, overwrite: bool = False) -> None:
     check(path, overwrite)
     target = path.resolve() if overwrite else path
     try:
-        descriptor, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{path.name}.")
-        fresh = Path(name)
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-            mask = os.umask(0)
-            os.umask(mask)
-            fresh.chmod(0o666 & ~mask)
+        mask = os.umask(0)
+        os.umask(mask)
+        with files.beside(target, text, 0o666 & ~mask) as fresh:
             if overwrite:
                 fresh.replace(target)
             else:
                 _place_first(target, fresh, text)
-        finally:
-            fresh.unlink(missing_ok=True)
     except FileExistsError:
         raise Refused(f"{path} is there already") from None
     except OSError as error:

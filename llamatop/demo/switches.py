@@ -10,6 +10,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamatop import files
+
 from .kinds import KINDS
 
 NAME = "faults"
@@ -53,9 +55,7 @@ class Switches:
             for kind in KINDS
             if kind in kinds
         ]
-        fresh = self.path.with_name(f".{NAME}.new")
-        fresh.write_text(_HEAD + "\n" + "".join(lines))
-        fresh.replace(self.path)
+        files.replace(self.path, _HEAD + "\n" + "".join(lines), 0o644)
 
     def turn(self, kind: str) -> None:
         """Bring the fault on, or take it back; raises OSError where the demo has ended."""

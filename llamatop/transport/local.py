@@ -153,7 +153,7 @@ class LocalChannel:
             self._signal(signal.SIGKILL)
             self._stderr.cancel()
             # asyncio closes a pipe by itself only once it has been read to its end.
-            self._process._transport.close()  # type: ignore[attr-defined]
+            self._process._transport.close()  # type: ignore[attr-defined]  # not public
             self._forget(self)
         await asyncio.sleep(0)
 

@@ -66,7 +66,7 @@ class Flooded(Stage):
                     yield line
             await asyncio.Event().wait()
 
-        self.fake.journal = journal  # type: ignore[method-assign]
+        self.fake.journal = journal  # type: ignore[method-assign]  # in its place
 
 
 async def on_screen() -> float:

@@ -83,10 +83,10 @@ async def machine(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedCluster, Machin
     for worker in loads:
         assert worker.loading is not None
         worker.loading.cancel()
-    made.cards[7].lost = True
+    made.lose(made.cards[7])
     made.cards[0].temperature = 89.0
     made.refresh()
-    made.catch_up = lambda: None  # type: ignore[method-assign]
+    made.catch_up = lambda: None  # type: ignore[method-assign]  # its time stands still
     yield cluster, made
     made.stop()
     for control in cluster.controls.values():

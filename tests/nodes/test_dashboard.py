@@ -53,12 +53,7 @@ async def opened(
 ) -> AsyncIterator[tuple[LlamatopApp, Pilot[None]]]:
     """The dashboard with all workers on it and the cursor on TARGET."""
     declared = config.load(cluster.write_files(directory))
-    app = LlamatopApp(
-        None,
-        None,
-        opens=lambda: dashboard.connected(declared, read_only=False),
-        first=dashboard.nothing_known(declared),
-    )
+    app = dashboard.composed(declared, theme=None, read_only=False)
     async with app.run_test(size=(160, 50)) as pilot:
         await until(
             pilot,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from textual.app import App
 from textual.pilot import Pilot
 
 from llamatop.app.app import LlamatopApp
@@ -31,6 +32,7 @@ class Stage(LlamatopApp):
         self.hand = FakeOperator()
         self.copied = ""
         super().__init__(self.fake, self.hand, theme=theme, read_only=read_only, clock=clock)
+        self.judging.pause_seconds = 0.05
 
     def copy_to_clipboard(self, text: str) -> None:
         self.copied = text
@@ -47,10 +49,15 @@ class Stage(LlamatopApp):
 
     def shown(self) -> str:
         """What stands on the screen, as text."""
-        lines = []
-        for strip in self.screen._compositor.render_strips():
-            lines.append("".join(segment.text for segment in strip).rstrip())
-        return "\n".join(lines)
+        return shown(self)
+
+
+def shown(app: App[object]) -> str:
+    """What stands on the screen, as text."""
+    lines = []
+    for strip in app.screen._compositor.render_strips():
+        lines.append("".join(segment.text for segment in strip).rstrip())
+    return "\n".join(lines)
 
 
 async def until(pilot: Pilot[None], true: Callable[[], bool], what: str) -> None:
@@ -61,9 +68,7 @@ async def until(pilot: Pilot[None], true: Callable[[], bool], what: str) -> None
             await pilot.pause()
             return
         await pilot.pause(0.01)
-    app = pilot.app
-    assert isinstance(app, Stage)
-    raise AssertionError(f"{what} never came; the screen shows:\n{app.shown()}")
+    raise AssertionError(f"{what} never came; the screen shows:\n{shown(pilot.app)}")
 
 
 async def settled(pilot: Pilot[None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +17,7 @@ from llamatop.errors import NodeError
 from llamatop.record.player import Player
 from llamatop.record.writer import Recorder
 from tests.screens import clusters
-from tests.screens.stage import Stage
+from tests.screens.stage import Stage, until
 from tests.unit.record.conftest import faulty
 from tests.unit.record.hour import MOMENTS, Hour
 
@@ -50,18 +49,6 @@ class Replay(ReplayApp):
         super().__init__(self.player, theme=theme)
 
     shown = Stage.shown
-
-
-async def until(pilot: Pilot[None], true: Callable[[], bool], what: str) -> None:
-    app = pilot.app
-    assert isinstance(app, Replay | Stage)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        if true():
-            await pilot.pause()
-            return
-        await pilot.pause(0.02)
-    raise AssertionError(f"{what} never came; the screen shows:\n{app.shown()}")
 
 
 async def drawn(pilot: Pilot[None], shown: Callable[[], str]) -> None:

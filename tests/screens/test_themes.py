@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from llamatop.app import remembered, themes
+from llamatop.app import remembered, theme_files, themes
 from llamatop.app.render.palette import ROLES, Palette
 from llamatop.app.themes import LoadedTheme, ThemeError
+from llamatop.resources import folder
 from tests.screens import clusters
 from tests.screens.colours import BLINDNESS, apart, contrast
 from tests.screens.stage import Stage, settled
@@ -59,7 +60,7 @@ def grounds(theme: LoadedTheme) -> dict[str, str]:
 
 
 def test_these_themes_are_shipped() -> None:
-    assert tuple(themes.names()) == SHIPPED
+    assert tuple(sorted(theme_files.paths())) == SHIPPED
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -135,11 +136,11 @@ def test_a_theme_may_leave_roles_out(home: Path) -> None:
 
 
 def test_a_copy_in_the_configuration_directory_goes_before_the_one_shipped(home: Path) -> None:
-    text = (themes.folder("themes") / "salar.toml").read_text()
+    text = (folder("themes") / "salar.toml").read_text()
     write(home, text.replace('ember = "#a44e0e"', 'ember = "#0000aa"'), "salar")
     assert colour(themes.load("salar").palette, "slot.busy") == "#0000aa"
     write(home, text, "own")
-    assert themes.names() == sorted([*SHIPPED, "own"])
+    assert sorted(theme_files.paths()) == sorted([*SHIPPED, "own"])
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ LAYERS = [
     "errors",
     "model",
     "resources",
+    "files",
     "engines",
     "nginx",
     "config",
@@ -44,7 +45,7 @@ THIRD_PARTY = {
     "textual": {"app"},
     "crossplane": {"nginx", "demo"},
 }
-STANDARD_LIBRARY_ONLY = {"errors", "model", "resources", "engines", "probe"}
+STANDARD_LIBRARY_ONLY = {"errors", "model", "resources", "files", "engines", "probe"}
 
 
 def modules() -> list[Path]:
@@ -95,7 +96,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-HEADLESS = ("status", "watch", "logs", "start", "drain", "roll")
+HEADLESS = ("status", "watch", "logs", "doctor", "start", "drain", "roll")
 
 
 @pytest.mark.parametrize("command", HEADLESS)

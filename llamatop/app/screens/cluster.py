@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from textual.screen import Screen
@@ -32,6 +33,11 @@ class ClusterScreen(Screen[None]):
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
+
+    def showing(self) -> Iterator[None]:
+        """The same in pieces, between which keys are answered."""
+        self.show()
+        yield
 
     def on_screen_resume(self) -> None:
         """Catch up with what came meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
 
@@ -113,6 +114,11 @@ class MainScreen(ClusterScreen):
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
+        for _ in self.showing():
+            pass
+
+    def showing(self) -> Iterator[None]:
+        """The same panel by panel."""
         if not self.children:
             return
         top = self.top
@@ -127,16 +133,25 @@ class MainScreen(ClusterScreen):
             self._place(Layout(tiny=True, totals=self.size.height, keys=0))
             self.totals.redraw()
             return
-        self.keys.wanted = frozenset({"faults"} if found else ())
+        self.totals.diagnosis = diagnosis = top.judging.diagnosis
+        advice = found or (diagnosis is not None and diagnosis.findings)
+        self.keys.wanted = frozenset({"advice"} if advice else ())
+        yield
         self.table.show(snapshot)
         self.models.take(snapshot)
+        yield
         self._share()
-        for panel in (self.table, self.totals, self.alerts, self.models):
-            panel.redraw_soon()
+        for panel in (self.totals, self.alerts, self.table, self.models):
+            yield
+            yield from panel.redrawing()
+        yield
         self.chart.show(snapshot, top.history)
+        yield
         self.gpus.show(snapshot, top.history, self.table.order(), self._node())
+        yield
         self.events.show(snapshot)
-        self._follow_soon()
+        yield
+        self._show_detail()
 
     def _node(self) -> str | None:
         row = self.table.selected()
@@ -178,7 +193,7 @@ class MainScreen(ClusterScreen):
             out.add("models")
         self.keys.left_out = frozenset({"back", *out})
         self._place(parts)
-        self.keys.redraw_soon()
+        self.keys.redraw()
 
     def _place(self, parts: Layout) -> None:
         height = self.size.height

@@ -24,7 +24,7 @@ class ChartPanel(Lines):
         """Take the latest history."""
         self._values = history.total_generation() if history is not None else ()
         self._interval = snapshot.cluster.interval_seconds
-        self.redraw_soon()
+        self.redraw()
 
     def sticky(self) -> list[Text]:
         """All of it: nothing here scrolls."""

@@ -22,7 +22,7 @@ class EventPanel(Lines, can_focus=True):
     def show(self, snapshot: ClusterSnapshot) -> None:
         """Take the latest events."""
         self._events = tuple(sorted(snapshot.events, key=lambda event: event.at, reverse=True))
-        self.redraw_soon()
+        self.redraw()
 
     def sticky(self) -> list[Text]:
         """A blank line where there is room, and the heading."""

@@ -50,7 +50,7 @@ class GpuPanel(Lines, can_focus=True):
         self._node_rows = with_cards(nodes)
         self._node = node
         self._layout = None
-        self.redraw_soon()
+        self.redraw()
 
     def point(self, node: str | None) -> None:
         """The cursor of the table went to another node."""

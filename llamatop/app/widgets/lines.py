@@ -17,6 +17,9 @@ from textual.strip import Strip
 
 from llamatop.app.render.palette import Palette
 
+# Some milliseconds' work.
+PIECE_LINES = 8
+
 
 class Lines(ScrollView, can_focus=False):
     """Shows `line(0)` to `line(count() - 1)` below `sticky()` lines that do not scroll.
@@ -50,7 +53,6 @@ class Lines(ScrollView, can_focus=False):
         self._drawn: dict[int, tuple[Text, Strip]] = {}
         self._top: list[Text] | None = None
         self._ground: Style | None = None
-        self._due = False
 
     @property
     def drawn_width(self) -> int:
@@ -95,35 +97,33 @@ class Lines(ScrollView, can_focus=False):
             if top <= y < height:
                 self.refresh(Region(0, y, self.outer_size.width, 1))
 
-    def redraw_soon(self) -> None:
-        """Redraw in turn with other panels and keys: a tick must not hold these up."""
-        if not self._due:
-            self._due = True
-            self.call_later(self._redraw_now)
-
-    def _redraw_now(self) -> None:
-        if self._due:
-            self.redraw()
-
     def redraw(self) -> None:
         """Make the visible lines again and paint those that changed."""
-        self._due = False
+        for _ in self.redrawing():
+            pass
+
+    def redrawing(self) -> Iterator[None]:
+        """The same in pieces of some lines; what changes meanwhile is drawn with the rest."""
         if not self.is_attached:
             return
         self._top = None
         self.measure()
         top = self._top_lines()
         width, height = self.drawn_width, self.size.height
-        before, self._drawn = self._drawn, {}
+        shown = {self._place(y, top) for y in range(height)}
+        self._drawn = {place: drawn for place, drawn in self._drawn.items() if place in shown}
         for y in range(height):
-            place = self._place(y, top)
-            text = self._text(place, width)
-            old = before.get(place)
-            if old is not None and _same(old[0], text):
-                self._drawn[place] = old
-            else:
-                self._drawn[place] = (text, self._strip(text, width))
-                self.refresh(Region(0, y, self.outer_size.width, 1))
+            if y and y % PIECE_LINES == 0:
+                yield
+            self._remake(y, top, width)
+
+    def _remake(self, y: int, top: int, width: int) -> None:
+        place = self._place(y, top)
+        text = self._text(place, width)
+        old = self._drawn.get(place)
+        if old is None or not _same(old[0], text):
+            self._drawn[place] = (text, self._strip(text, width))
+            self.refresh(Region(0, y, self.outer_size.width, 1))
 
     def render_line(self, y: int) -> Strip:
         """One line of the panel as Textual paints it."""
