@@ -54,10 +54,10 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
-        busy = [slot for slot in slots if slot.busy]
         pairs = self._pairs(slots)
-        saturated_before, self._saturated = self._saturated, len(busy) == len(slots)
-        shown = _clock(busy)
+        saturated_before, self._saturated = self._saturated, all(slot.busy for slot in slots)
+        ids = [pair[1].task_id + pair[3] for pair in pairs if pair and pair[3] and pair[1].task_id]
+        shown = max(ids) if ids else None
         steps = self._steps(shown, pairs, seconds, reads)
         self._queueing = self._saturated and saturated_before
         self._clock = self._tick(shown, reads + (steps or 0.0))
@@ -86,7 +86,7 @@ class SlotLedger:
         self._rest *= _MEMORY
         # what is shown is what is, but for what an older task left
         self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
-        self._counts = {slot.id: _generated(slot) for slot in busy}
+        self._counts = {pair[1].id: pair[3] for pair in pairs if pair}
         return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
@@ -304,7 +304,8 @@ def _grew(before: Slot | None, now: Slot) -> bool:
     return (
         before is not None
         and before.task_id == now.task_id
-        and 0 < _generated(before) < (now.generated_tokens or 0)
+        and before.busy
+        and 0 < (before.generated_tokens or 0) < (now.generated_tokens or 0)
     )
 
 

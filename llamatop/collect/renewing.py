@@ -11,6 +11,8 @@ from llamatop.engines import slots
 from llamatop.model.observed import Slot
 
 _ROW = len(slots.FIELDS) + 1
+# What the row of a busy slot is made of.
+_WHOLE = (bool, *[int] * (len(slots.FIELDS) - 1))
 _PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
 _ALL = object()
 _slot = maker(Slot)
@@ -115,9 +117,11 @@ def _slots(value: object, before: object, read: object, touched: object) -> obje
             return None
         if type(row) is not list or not 0 < len(row) < _ROW or type(row[0]) is not bool:
             return None
-        for figure in row[1:]:
-            if figure is not None and (type(figure) is not int or not -LARGEST < figure < LARGEST):
+        if tuple(map(type, row)) == _WHOLE:
+            if not -LARGEST < min(row) <= max(row) < LARGEST:
                 return None
+        elif not all(one is None or (type(one) is int and abs(one) < LARGEST) for one in row[1:]):
+            return None
         found[place] = _slot(place, *row, *_UNKNOWN[len(row)])
     return tuple(found)
 
