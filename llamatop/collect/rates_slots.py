@@ -14,7 +14,8 @@ from math import exp, inf
 
 from llamatop.collect.making import maker
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
-from llamatop.collect.rates_progress import Progress
+from llamatop.collect.rates_lengths import Lengths
+from llamatop.collect.rates_progress import Progress, prompt_gain
 from llamatop.model.observed import Slot
 
 _MEMORY = 0.95
@@ -22,7 +23,6 @@ _PACE_MEMORY = 0.7
 _FASTER = 1.5
 _FEW_STARTS, _SHORT_REST = 0.5, 10.0
 _SHORTER = 0.5
-_FORGET_SHORTEST = 1.005
 _IDS_BESIDE_STEPS = 12
 
 # A slot at the read before (None where it is new) and now, its tokens then and now, and whether
@@ -46,7 +46,7 @@ class SlotLedger:
         self._saturated = all(slot.busy for slot in slots)
         self._queueing = False
         self._witnessed = False
-        self._lengths = _Lengths()
+        self._lengths = Lengths()
         self._starts, self._rest = _FEW_STARTS, _FEW_STARTS * _SHORT_REST
         self._early_ends = 0.0
         self._steps_at_risk = 0.0
@@ -72,7 +72,7 @@ class SlotLedger:
             if gain > 0:
                 certain += gain
             if now.prompt_tokens_processed:
-                prompt += _prompt_gain(before, now)
+                prompt += prompt_gain(before, now)
             if before is None or same:
                 continue
             tail, doubt = self._between(before, now, steps)
@@ -280,25 +280,6 @@ class SlotLedger:
         return min(self._early_ends / (self._steps_at_risk), 1.0)
 
 
-class _Lengths:
-    """How long tasks are; one longer than the interval is always seen, a shorter one by chance."""
-
-    def __init__(self) -> None:
-        self.mean: float | None = None
-        self.shortest = 0.0
-        self._weight = 0.0
-
-    def add(self, length: float, steps: float | None) -> None:
-        if length <= 0:
-            return
-        weight = max((steps or 0.0) / length, 1.0)
-        self._weight = self._weight * _MEMORY + weight
-        if self.mean is None:
-            self.mean = self.shortest = length
-        self.mean += (length - self.mean) * weight / self._weight
-        self.shortest = min(self.shortest * _FORGET_SHORTEST, length)
-
-
 def _grew(before: Slot | None, now: Slot) -> bool:
     """Whether the counts moved under the same task: what an older task left stands still."""
     return (
@@ -350,21 +331,6 @@ def _seen_steps(before: Slot | None, now: Slot, began: int, made: int, same: boo
     if before is not None and not now.busy:
         return _tail_in_context(before, now) or 0
     return made - began if same else made
-
-
-def _prompt_gain(before: Slot | None, now: Slot) -> int:
-    # a released slot shows what it processed, or 0 in newer builds
-    done = now.prompt_tokens_processed
-    if done is None or done <= 0:
-        return 0
-    if before is None:
-        return done if now.busy else 0
-    if before.task_id is None or before.task_id != now.task_id:
-        return done
-    known = before.prompt_tokens_processed
-    if known is not None and known > 0:
-        done -= known
-    return done if done > 0 else 0
 
 
 def _clock(slots: Sequence[Slot]) -> float | None:
