@@ -149,9 +149,17 @@ def _slot_marks(busy: int | None, total: int | None, palette: Palette) -> Text |
 
 
 def tiny(
-    snapshot: ClusterSnapshot, errors: int, width: int, height: int, palette: Palette
+    snapshot: ClusterSnapshot,
+    errors: int,
+    width: int,
+    height: int,
+    palette: Palette,
+    mode: str = "",
 ) -> list[Text]:
-    """What a terminal too small for the dashboard shows: one fact, then what size is needed."""
+    """What a terminal too small for the dashboard shows: one fact, then what size is needed.
+
+    Between them stands the mode, as what is replayed is not so now.
+    """
     totals = snapshot.totals
     if snapshot.tick == 0:
         first = piece("looking", palette["dim"])
@@ -166,4 +174,5 @@ def tiny(
         if cell_len(words + figure) <= width:
             first.append(figure, palette["total.generation"])
     mend = "enlarge the terminal to 24x8" if width >= 28 else "need 24x8"
-    return [first, piece(mend, palette["dim"])][:height]
+    said = [piece(mode, palette["brand"])] if mode else []
+    return [first, *said, piece(mend, palette["dim"])][:height]
