@@ -83,7 +83,9 @@ def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Pale
     elif errors:
         text = piece(f"✗ {errors} fault{'' if errors == 1 else 's'}", palette["health.bad"])
     elif not snapshot.healthy:
-        text = piece("✗ unhealthy", palette["health.bad"])
+        loading = sum(worker.sample.health == "loading" for worker in snapshot.workers)
+        words = f"◐ {loading} loading" if loading else "✗ unhealthy"
+        text = piece(words, palette["event.warning" if loading else "health.bad"])
     else:
         text = piece("✓ healthy", palette["health.good"])
     if warnings > connecting:
