@@ -6,6 +6,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from llamatop.model.cluster import ClusterSnapshot, Severity
+from llamatop.model.plan import Action
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A mend that llamatop can do: an action, and its targets as the command line takes them."""
+
+    action: Action
+    targets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +25,7 @@ class Finding:
     (`node1`), a worker (`node1/gpu0`), a card (`node1:GPU2`), a unit (`node1:autossh.service`) or
     a line of a file (`node1:/etc/nginx/conf.d/llama.conf:12`). `evidence` holds the very values
     seen, `why` says in one line why it matters, `mend` what to do; all are plain text.
+    `plan` is the same mend as a plan, None where llamatop has none.
     """
 
     id: str
@@ -24,6 +34,7 @@ class Finding:
     evidence: str
     why: str
     mend: str
+    plan: Mend | None = None
 
 
 # Yields what it finds; unknown values are no finding. O(nodes + workers + cards), reads only.

@@ -80,7 +80,14 @@ KEYS: tuple[Key, ...] = (
     Key("y", "y", "app.copy_plan", "copy the plan as text", "change", "", True),
     Key("enter", "enter", "screen.detail", "the selected worker or node in full", "look", "detail"),
     Key("l", "l", "app.log", "its log, full screen", "look", "log"),
-    Key("a", "a", "app.faults", "all faults and warnings in full", "look", "faults"),
+    Key(
+        "a",
+        "a",
+        "app.advice",
+        "advice: all that is wrong or fragile, and the mend",
+        "look",
+        "advice",
+    ),
     Key(
         "exclamation_mark",
         "!",
@@ -106,6 +113,7 @@ KEYS: tuple[Key, ...] = (
         "sort",
     ),
     Key("asterisk", "*", "screen.fold_all", "fold all nodes, or unfold them", "look", "fold"),
+    Key("t", "t", "app.topology", "topology: cards, links, what workers yield", "look", "topology"),
     Key("m", "m", "screen.models", "totals by model", "look", "models"),
     Key(
         "R,shift+r",
@@ -147,6 +155,7 @@ KEYS: tuple[Key, ...] = (
     Key("", "pgup pgdn", "", "by a screenful", "move"),
     Key("", "← → - +", "", "fold and unfold the node", "move"),
     Key("", "tab", "", "from panel to panel", "move"),
+    Key("", "n N", "", "next node and the one before, in the topology", "move"),
     Key("", "mouse", "", "click selects, click again opens, the wheel scrolls", "move"),
     Key("question_mark", "?", "app.help", "every key", "general", "help"),
     Key("ctrl+p", "^p", "app.command_palette", "every action and theme by name", "general"),

@@ -15,6 +15,7 @@ from textual.filter import NoColor
 
 from llamatop.app import remembered, terminal, themes
 from llamatop.app.changing import ChangingApp
+from llamatop.app.judging import Judging
 from llamatop.app.messages import SnapshotArrived, SourceFailed
 from llamatop.app.render.palette import Palette
 from llamatop.app.screens.cluster import ClusterScreen
@@ -74,6 +75,7 @@ class LlamatopApp(ChangingApp):
         self.clock = clock
         self.switches = switches
         self.turns = Turns(self.set_timer)
+        self.judging = Judging(self)
         self._arrived_at: float | None = None
         self._theme_fault: str | None = None
         self.palette = self._load_theme(theme)
@@ -116,6 +118,7 @@ class LlamatopApp(ChangingApp):
         # Not call_after_refresh: a dialog opened before the first paint would hold that back.
         self.set_timer(PAINT_SECONDS, self._begin)
         self.set_interval(0.125, self._tick)
+        self.judging.take(self.snapshot)
 
     def _begin(self) -> None:
         self.run_worker(self._read(), name="read", exit_on_error=True)
@@ -142,12 +145,17 @@ class LlamatopApp(ChangingApp):
         self.snapshot = message.snapshot
         self._arrived_at = self.clock()
         self.silent_seconds = None
-        self.turns.do(self._showing())
+        self.judging.take(message.snapshot)
+        self.draw()
         self.offer_leftovers(message.snapshot)
 
     def on_source_failed(self, message: SourceFailed) -> None:
         """Keep what is there and say why it stands still."""
         self.say(message.text, "error")
+
+    def draw(self) -> None:
+        """Every screen that is seen draws what is known, panel by panel."""
+        self.turns.do(self._showing())
 
     def _showing(self) -> Iterator[None]:
         covered = False
@@ -178,7 +186,7 @@ class LlamatopApp(ChangingApp):
             seconds = float(int(silent)) if late else None
             if seconds != self.silent_seconds:
                 self.silent_seconds = seconds
-                self.turns.do(self._showing())
+                self.draw()
 
     def open_detail(self, name: str) -> None:
         """One worker, full screen."""
@@ -204,11 +212,20 @@ class LlamatopApp(ChangingApp):
         if node is not None and self.source is not None:
             await run_shell(self, self.source, node)
 
-    def action_faults(self) -> None:
-        """What is wrong, in full."""
-        from llamatop.app.screens.faults import FaultsScreen
+    def action_topology(self) -> None:
+        """How the cards hang together."""
+        from llamatop.app.screens.topology import TopologyScreen
 
-        self.push_screen(FaultsScreen())
+        screen = self.current()
+        if screen is not None and not isinstance(screen, TopologyScreen):
+            self.push_screen(TopologyScreen(screen.node(), self.read_only))
+
+    def action_advice(self) -> None:
+        """What is wrong and what could be better, in full."""
+        from llamatop.app.screens.advice import AdviceScreen
+
+        if not isinstance(self.current(), AdviceScreen):
+            self.push_screen(AdviceScreen(self.read_only))
 
     def action_switches(self) -> None:
         """Faults to bring on."""

@@ -65,6 +65,11 @@ class ChangingApp(App[None]):
             return
         self._plan("roll", [f"{node}/*"] if node is not None else screen.chosen())
 
+    def mend(self, action: Action, targets: list[str]) -> None:
+        """Make the plan that a finding names, and show it."""
+        if self._may_change():
+            self._plan(action, targets)
+
     def offer_leftovers(self, snapshot: ClusterSnapshot) -> None:
         """Say once of each member that a plan left drained who did so, and what puts it back."""
         for one in leftovers.find(snapshot.balancer, snapshot.members):

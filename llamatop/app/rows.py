@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from llamatop.app.render.state import State, bare_unit_state, worker_states
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import UnitState
 
 
@@ -15,7 +16,7 @@ class Row:
     """One line of the table; `name` is what an action is given, `worker` None for other units.
 
     `stale_seconds` is the age of what it shows where that is too old to trust, else None.
-    `around` are the cards of its node.
+    `around` are the cards of its node, `file` is what its model's file says of itself.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Row:
     worker: WorkerView | None = None
     stale_seconds: float | None = None
     around: tuple[GpuView, ...] = ()
+    file: ModelFile | None = None
 
     @property
     def shown(self) -> str:
@@ -49,6 +51,7 @@ def cards_by_node(snapshot: ClusterSnapshot) -> dict[str, tuple[GpuView, ...]]:
 def rows(snapshot: ClusterSnapshot) -> list[Row]:
     """Every worker in the snapshot's order, then tunnels and nginx by node."""
     cards = cards_by_node(snapshot)
+    files = {node.name: node.snapshot.models for node in snapshot.nodes}
     stale = {node.name: node.age_seconds or 0.0 for node in snapshot.nodes if node.stale}
     listed = [
         Row(
@@ -59,6 +62,7 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
             worker,
             stale.get(worker.node),
             cards.get(worker.node, ()),
+            files.get(worker.node, {}).get(worker.sample.launch.model or ""),
         )
         for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     ]

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from llamatop.cli.options import add_hosts, add_record
+from llamatop.cli.options import add_auto_drain, add_hosts, add_record
 from llamatop.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser = subparsers.add_parser("dashboard", help="the live dashboard (the default)")
     add_hosts(parser)
     add_record(parser)
+    add_auto_drain(parser)
     parser.set_defaults(run=run)
 
 
@@ -40,8 +41,9 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
     # Textual draws on standard error.
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         raise UsageError("the dashboard needs a terminal; `llamatop status` prints one sample")
-    from llamatop.cli.options import find_cluster
+    from llamatop.cli.options import auto_drains, find_cluster
 
+    drains = auto_drains(args)
     cluster = find_cluster(args)
     if cluster is not None:
         from llamatop.cli.recording import recorder
@@ -53,6 +55,7 @@ def run(args: argparse.Namespace, switches: Switches | None = None) -> int:
                 read_only=args.read_only,
                 switches=switches,
                 record=record,
+                drains=drains,
             )
     return _first_run(args)
 
@@ -64,6 +67,7 @@ def show(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> int:
     """Paint at once, then connect; returns the exit status."""
     import gc
@@ -73,7 +77,14 @@ def show(
     # A tenth of the time that the imports take would go into looking for cycles.
     gc.disable()
     try:
-        app = composed(cluster, theme=theme, read_only=read_only, switches=switches, record=record)
+        app = composed(
+            cluster,
+            theme=theme,
+            read_only=read_only,
+            switches=switches,
+            record=record,
+            drains=drains,
+        )
         interrupt.run(app.run_async())
     finally:
         gc.enable()
@@ -89,9 +100,11 @@ def composed(
     read_only: bool,
     switches: Switches | None = None,
     record: Recorder | None = None,
+    drains: bool = False,
 ) -> LlamatopApp:
     """The dashboard over a live cluster, which it connects to once it has painted."""
     import asyncio
+    import contextlib
 
     from llamatop.app import cycles
     from llamatop.app.app import LlamatopApp
@@ -103,11 +116,13 @@ def composed(
             cycles.seldom(app.turns.quiet),
             connected(cluster, record, app.turns.clear) as (collector, machines),
         ):
-            bringing = asyncio.create_task(_bring_operator(app, collector, machines))
+            bringing = asyncio.create_task(_bring_operator(app, collector, machines, drains))
             try:
                 yield collector, None
             finally:
                 bringing.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await bringing
 
     app = LlamatopApp(
         None,
@@ -148,10 +163,12 @@ async def connected(
         yield parts
 
 
-async def _bring_operator(app: LlamatopApp, collector: Collector, machines: Machines) -> None:
+async def _bring_operator(
+    app: LlamatopApp, collector: Collector, machines: Machines, drains: bool
+) -> None:
     """What changes the cluster is loaded when the first node is read, or none is within a second.
 
-    Before that there is nothing to change.
+    Before that there is nothing to change. Goes on where it `drains` dead members by itself.
     """
     import asyncio
     import contextlib
@@ -166,7 +183,15 @@ async def _bring_operator(app: LlamatopApp, collector: Collector, machines: Mach
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(first(), 1.0)
     service = await asyncio.to_thread(_load, "llamatop.operate.service")
-    app.operator = service.ClusterOperator(collector, machines)
+    app.operator = operator = service.ClusterOperator(collector, machines)
+    if drains:
+        from llamatop.cli.autodrain import draining
+
+        def busy() -> bool:
+            return app.plan_run is not None and app.plan_run.active
+
+        async with draining(collector, operator, busy):
+            await asyncio.Event().wait()
 
 
 def _load(name: str) -> Any:

@@ -9,7 +9,7 @@ start here:
 """
 
 GROUPS = (
-    ("look", ("dashboard", "status", "watch", "logs", "replay")),
+    ("look", ("dashboard", "status", "watch", "logs", "doctor", "replay")),
     (
         "change (each shows its plan and asks first)",
         (
@@ -49,7 +49,14 @@ EXAMPLES = {
         "llamatop status || echo unhealthy",
         "llamatop status --json | jq .totals",
     ),
-    "watch": ("llamatop watch --json --count 60 | jq .totals",),
+    "watch": (
+        "llamatop watch --json --count 60 | jq .totals",
+        "llamatop watch --auto-drain    as a service: dead members go out, and come back",
+    ),
+    "doctor": (
+        "llamatop doctor                   silent where all is well",
+        "llamatop doctor --json | jq -r '.findings[] | .place + \"  \" + .evidence'",
+    ),
     "logs": ("llamatop logs node1/gpu0 -f",),
     "start": ("llamatop start node1/gpu0", "llamatop start 'node2/*' --yes"),
     "stop": (

@@ -52,6 +52,23 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_auto_drain(parser: argparse.ArgumentParser) -> None:
+    """Add --auto-drain, which what runs for long has."""
+    parser.add_argument(
+        "--auto-drain",
+        action="store_true",
+        help="take dead members out of the upstream by itself, and put back those it took out",
+    )
+
+
+def auto_drains(args: argparse.Namespace) -> bool:
+    """Whether --auto-drain was given; raises UsageError where nothing may be changed."""
+    wanted: bool = getattr(args, "auto_drain", False)
+    if wanted and args.read_only:
+        raise UsageError("--auto-drain changes the cluster, --read-only forbids it: leave one out")
+    return wanted
+
+
 def find_cluster(args: argparse.Namespace, otherwise: Sequence[str] = ()) -> Cluster | None:
     """The cluster that the command line names, None where it names none and no file is found.
 

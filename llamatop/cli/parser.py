@@ -19,6 +19,7 @@ MODULES = (
     "watch",
     "logs",
     "replay",
+    "doctor",
     "change",
     "roll",
     "undo",

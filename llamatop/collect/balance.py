@@ -164,6 +164,7 @@ def _joined(
             state=state_of(member, member.address in busy),
             worker=name,
             weight=member.weight if member.weight is not None else 1,
+            expected=matching.astray.get(member.address),
         )
         views.append(view)
         if name in known:

@@ -6,6 +6,7 @@ import typing
 from dataclasses import replace
 
 from llamatop.collect.readers import Complaints, again, decode, read_tunnels, shown
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     BalancerSample,
     GpuSample,
@@ -54,6 +55,7 @@ class Decoder:
         workers = self._many("workers", source, WorkerSample, faults)
         gpus = self._many("gpus", source, GpuSample, faults)
         units = self._many("units", source, UnitState, faults)
+        models = self._many("models", source, ModelFile, faults)
         tick = source.get("tick")
         return NodeSnapshot(
             name=self._node,
@@ -66,6 +68,7 @@ class Decoder:
             gpus=_with_faults("gpus", gpus, faults),
             units=units,
             workers=_with_faults("workers", workers, faults),
+            models=models,
             tunnels=self._read_tunnels(source.get("tunnels"), faults),
             balancer=balancer if isinstance(balancer, BalancerSample) else None,
         )

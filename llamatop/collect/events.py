@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -21,6 +22,8 @@ from llamatop.model.plan import Plan
 KEEP = 200
 REPEAT_SECONDS = 30.0
 CRASH_LOOP_RESTARTS = 3
+# A crash loop is the same news however often it went round.
+_ROUNDS = re.compile(r"\d+ times so far(, last result [\w-]+)?")
 _HEAT = ("hardware_slowdown", "hardware_thermal", "software_thermal", "hardware_thermal_slowdown")
 _HEALTH_SEVERITY: dict[str, Severity] = {
     "unreachable": "error",
@@ -59,7 +62,8 @@ class EventLog:
 
         `about` parts what happened twice, yet reads the same.
         """
-        key = (event.node, event.worker, event.text, about)
+        text = _ROUNDS.sub("", event.text)
+        key = (event.node, event.worker, event.severity, text, about)
         last = self._told.get(key)
         if last is not None and 0 <= (event.at - last).total_seconds() < REPEAT_SECONDS:
             return False

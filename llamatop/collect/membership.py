@@ -49,10 +49,12 @@ class Matching:
     """Each member address with its worker's name, None where that is not certain.
 
     `doubts` holds, for a worker without a certain member, the addresses that may be its own.
+    `astray` holds, by address, the worker that the way there leads to where another answers.
     """
 
     worker_of: Mapping[str, str | None] = field(default_factory=dict)
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    astray: Mapping[str, str] = field(default_factory=dict)
 
     def fault(self, worker: str) -> str | None:
         """What to write in the cluster file where the worker's membership is not certain."""
@@ -91,6 +93,7 @@ def match(
 
     worker_of: dict[str, str | None] = {}
     open_ends: dict[str, frozenset[int]] = {}
+    astray: dict[str, str] = {}
     for address in dict.fromkeys(addresses):
         named = declared.get(_key(address), [])
         if named:
@@ -114,11 +117,14 @@ def match(
             found = []
             ports |= {worker.port for worker in local if worker.port is not None}
         if address in roads.identities:
+            guessed = found
             found = _confirmed(found, by_identity, *roads.identities[address])
+            if len(guessed) == len(found) == 1 and guessed[0].name != found[0].name:
+                astray[address] = guessed[0].name
         worker_of[address] = found[0].name if len(found) == 1 else None
         if worker_of[address] is None:
             open_ends[address] = frozenset(ports | {port for _, port in ends})
-    return Matching(worker_of, _doubts(balancer_node, worker_of, open_ends, workers))
+    return Matching(worker_of, _doubts(balancer_node, worker_of, open_ends, workers), astray)
 
 
 def _confirmed(

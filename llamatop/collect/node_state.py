@@ -32,6 +32,7 @@ class NodeState:
         self._placed_by: object = None
         self._identities: dict[str, tuple[str | None, float]] = {}
         self._ports: dict[str, tuple[str, int | None]] = {}
+        self._queued_since: dict[str, float] = {}
 
     def update(self, snapshot: NodeSnapshot) -> None:
         """Take a new snapshot; a document that came (and not a fault alone) renews the rates."""
@@ -43,7 +44,13 @@ class NodeState:
             return
         if snapshot.workers.keys() != self.names.keys():
             self.names = short_names(self.node.name, snapshot.workers)
-            for known in (self._meters, self._rates, self._identities, self._ports):
+            for known in (
+                self._meters,
+                self._rates,
+                self._identities,
+                self._ports,
+                self._queued_since,
+            ):
                 for unit in known.keys() - snapshot.workers.keys():
                     del known[unit]
             self.views.keep(self.names.values())
@@ -52,6 +59,10 @@ class NodeState:
             if meter is None:
                 meter = self._meters[unit] = RateMeter()
             self._rates[unit] = meter.update(worker)
+            if worker.requests_deferred:
+                self._queued_since.setdefault(unit, snapshot.received_at or 0.0)
+            else:
+                self._queued_since.pop(unit, None)
         self._place(snapshot)
         endpoints = tuple(
             [self._endpoint(unit, worker) for unit, worker in snapshot.workers.items()]
@@ -151,7 +162,7 @@ class NodeState:
             stale=stale,
             next_try_seconds=wait if wait > 0 else None,
         )
-        self.views.renew(view, self.names, self._rates, self._placements)
+        self.views.renew(view, self.names, self._rates, self._placements, self._queued_since)
         return view
 
 

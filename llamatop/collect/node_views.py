@@ -63,8 +63,12 @@ class NodeViews:
         names: Mapping[str, str],
         rates: Mapping[str, Rates],
         placements: Mapping[str, Placement],
+        queued_since: Mapping[str, float],
     ) -> None:
-        """Make the views again where the node's view gives cause to."""
+        """Make the views again where the node's view gives cause to.
+
+        `queued_since` is for each unit where requests wait since when, on this side's clock.
+        """
         age = view.age_seconds
         if (
             view.snapshot is self._made_of
@@ -83,6 +87,7 @@ class NodeViews:
                 view,
                 rates.get(unit, _NO_RATES),
                 placements.get(unit, _NO_PLACEMENT),
+                queued_since.get(unit),
             )
             for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
         )
@@ -117,6 +122,7 @@ class NodeViews:
         view: NodeView,
         rates: Rates,
         placement: Placement,
+        queued_since: float | None,
     ) -> WorkerView:
         age = _aged(view, "workers", unit)
         if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
@@ -143,6 +149,7 @@ class NodeViews:
             slots_total=worker.slots_total if total is None else total,
             context_used_tokens=context,
             age_seconds=age,
+            queued_seconds=_waited(view, queued_since),
         )
 
     def _gpus(self, view: NodeView) -> list[GpuView]:
@@ -176,6 +183,11 @@ class NodeViews:
             else:
                 views.append(GpuView(self.node.name, gpu, names, mark, age))
         return views
+
+
+def _waited(view: NodeView, since: float | None) -> float | None:
+    at = view.snapshot.received_at
+    return None if since is None or at is None or view.stale else round(at - since, 1)
 
 
 def _aged(view: NodeView, part: str, key: str) -> float | None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from llamatop.model.cluster import Topology
 from llamatop.model.observed import GpuSample, Launch, NodeSnapshot, WorkerSample
+from llamatop.model.visible import visible_devices
 
 Source = Literal["nvml", "environment"]
 
@@ -119,32 +120,3 @@ def from_environment(launch: Launch, gpus: Mapping[str, GpuSample]) -> tuple[int
         main = launch.main_gpu or 0
         return (visible[main],) if 0 <= main < len(visible) else None
     return visible
-
-
-def visible_devices(value: str, gpus: Mapping[str, GpuSample]) -> tuple[int, ...] | None:
-    """CUDA_VISIBLE_DEVICES as indices, in its order; None where it names a card unknown here.
-
-    As CUDA reads it: indices, UUIDs or their beginnings (`GPU-8a`), MIG devices; the first
-    invalid entry (`-1`) hides itself and all after it; empty is none.
-    """
-    found: list[int] = []
-    for entry in value.split(","):
-        entry = entry.strip()
-        if entry.isascii() and entry.isdecimal():
-            index: int | None = int(entry) if len(entry) < 6 else None
-        elif entry.startswith("MIG-GPU-"):
-            index = _by_uuid(entry.removeprefix("MIG-").split("/")[0], gpus)
-        elif entry.startswith(("GPU-", "MIG-")):
-            index = _by_uuid(entry, gpus)
-        else:
-            break
-        if index is None:
-            return None
-        if index not in found:
-            found.append(index)
-    return tuple(found)
-
-
-def _by_uuid(prefix: str, gpus: Mapping[str, GpuSample]) -> int | None:
-    known = [gpu.index for uuid, gpu in gpus.items() if uuid.startswith(prefix)]
-    return known[0] if len(known) == 1 else None

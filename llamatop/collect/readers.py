@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from operator import attrgetter
 
 from llamatop.engines import glances, slots
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     EngineLoad,
     GpuSample,
@@ -28,6 +29,7 @@ KEY_FIELDS: dict[type, str] = {
     Slot: "id",
     LoadedModel: "name",
     EngineLoad: "engine",
+    ModelFile: "path",
 }
 
 # Where one of these is a list, it holds the fields of these names in this order.

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from llamatop import nginx
 from llamatop.errors import NginxSyntaxError
+from llamatop.model.balancing import Proxying
 from llamatop.model.observed import NodeSnapshot, UpstreamMember
 
 
@@ -19,6 +20,7 @@ class Upstreams:
         self._fault: str | None = None
         self._error: str | None = None
         self._shutdown_timeout: str | None = None
+        self._proxying: Proxying | None = None
 
     def complete(self, snapshot: NodeSnapshot, document: object) -> NodeSnapshot:
         """The snapshot with its members, or with the reason why they are unknown in its faults."""
@@ -32,9 +34,14 @@ class Upstreams:
             self._files, self._main = files, main
             self._error = None
             try:
-                self._members, self._shutdown_timeout, self._fault = _read(files, main)
+                texts, self._fault = _texts(files, main)
+                self._members = self._shutdown_timeout = self._proxying = None
+                if texts is not None and isinstance(main, str):
+                    self._members = nginx.members(texts, main)
+                    self._shutdown_timeout = nginx.shutdown_timeout(texts, main)
+                    self._proxying = nginx.proxying(texts, main)
             except NginxSyntaxError as error:
-                self._members = self._shutdown_timeout = None
+                self._members = self._shutdown_timeout = self._proxying = None
                 self._error = str(error)
                 self._fault = f"nginx's configuration does not parse: {error}"
         faults = snapshot.faults
@@ -49,6 +56,7 @@ class Upstreams:
                 balancer,
                 members=self._members,
                 shutdown_timeout=self._shutdown_timeout,
+                proxying=self._proxying if fault is None else None,
                 fault=fault,
                 config_valid=False if self._error else balancer.config_valid,
                 config_error=self._error or balancer.config_error,
@@ -56,14 +64,12 @@ class Upstreams:
         )
 
 
-def _read(
-    files: object, main: object
-) -> tuple[tuple[UpstreamMember, ...] | None, str | None, str | None]:
-    """The members, `worker_shutdown_timeout`, and why they are unknown; raises NginxSyntaxError."""
+def _texts(files: object, main: object) -> tuple[dict[str, bytes] | None, str | None]:
+    """The files' bytes by path, or why they are unknown; neither where none were sent."""
     if files is None:
-        return None, None, None
+        return None, None
     if not isinstance(files, dict) or not isinstance(main, str):
-        return None, None, "the probe sent nginx's files in a form that is not understood"
+        return None, "the probe sent nginx's files in a form that is not understood"
     texts: dict[str, bytes] = {}
     for path, entry in files.items():
         text = entry.get("text") if isinstance(entry, dict) else None
@@ -71,5 +77,5 @@ def _read(
             try:
                 texts[path] = text.encode("latin-1")
             except UnicodeEncodeError:
-                return None, None, f"{path}: the probe sent text that is no bytes"
-    return nginx.members(texts, main), nginx.shutdown_timeout(texts, main), None
+                return None, f"{path}: the probe sent text that is no bytes"
+    return texts, None

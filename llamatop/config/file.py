@@ -5,24 +5,34 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 import platformdirs
 
 from llamatop.errors import ConfigError, Problem
-from llamatop.model.declared import Balancer, Cluster, Node, Worker
+from llamatop.model.declared import Balancer, Cluster, Node, Silence, Worker
+from llamatop.model.rules import IDS
 
 from . import checks
 from .positions import positions
 from .table import Notes, Table
 
 LARGEST_FILE_BYTES: Final = 2**20
-CLUSTER_KEYS: Final = ("name", "interval", "ssh_config", "known_hosts", "node", "balancer")
+CLUSTER_KEYS: Final = (
+    "name",
+    "interval",
+    "ssh_config",
+    "known_hosts",
+    "node",
+    "balancer",
+    "silence",
+)
 NODE_KEYS: Final = ("name", "ssh", "url", "units", "worker")
 WORKER_KEYS: Final = ("unit", "url", "member", "api_key_env")
 BALANCER_KEYS: Final = ("node", "kind", "upstream", "test", "reload")
+SILENCE_KEYS: Final = ("rule", "place", "reason")
 
 
 def own_path() -> Path:
@@ -125,6 +135,7 @@ def _cluster(document: Mapping[str, object], path: Path, notes: Notes) -> Cluste
         ssh_config=_file(top, "ssh_config", path, must_exist=True),
         known_hosts=_file(top, "known_hosts", path, must_exist=False),
         path=path,
+        silences=tuple(_silences(top)),
     )
 
 
@@ -184,6 +195,18 @@ def _balancer(top: Table, nodes: Mapping[str, Node], all_named: bool) -> Balance
     if node is None or upstream is None:
         return None
     return Balancer(node, upstream, kind or "nginx", test=test, reload=reload)
+
+
+def _silences(top: Table) -> Iterator[Silence]:
+    for table in top.tables("silence", SILENCE_KEYS):
+        rule = table.required("rule", checks.text_fault, "write the finding's id")
+        place = table.text("place", checks.text_fault)
+        reason = table.text("reason", checks.text_fault)
+        if rule is not None and rule not in IDS:
+            close = difflib.get_close_matches(rule, IDS, 1, 0.5)
+            table.note("rule", f"no finding has the id {checks.shown(rule)}", *close)
+        elif rule is not None:
+            yield Silence(rule, place or "*", reason)
 
 
 def _argv(table: Table, key: str) -> tuple[str, ...]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from llamatop.model.rules import IDS
+
 from . import checks
-from .file import BALANCER_KEYS, CLUSTER_KEYS, NODE_KEYS, WORKER_KEYS
+from .file import BALANCER_KEYS, CLUSTER_KEYS, NODE_KEYS, SILENCE_KEYS, WORKER_KEYS
 
 FILE: Final = "cluster.schema.json"
 
@@ -39,7 +41,12 @@ def schema() -> Schema:
     balancer = _table(BALANCER_KEYS, _BALANCER, ["node", "upstream"])
     balancer["description"] = "Where nginx's upstream is; without it llamatop looks for one."
     nodes = {**_many(node, "One machine."), "minItems": 1}
-    cluster = _table(CLUSTER_KEYS, {**_CLUSTER, "node": nodes, "balancer": balancer}, ["node"])
+    silences = _many(
+        _table(SILENCE_KEYS, _SILENCE, ["rule"]),
+        "A finding of llamatop doctor that is not to be told.",
+    )
+    tables = {"node": nodes, "balancer": balancer, "silence": silences}
+    cluster = _table(CLUSTER_KEYS, {**_CLUSTER, **tables}, ["node"])
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "llamatop cluster file",
@@ -132,4 +139,14 @@ _BALANCER: Final[Mapping[str, Schema]] = {
         "A command in place of systemctl reload, as a list of words.",
         examples=[["docker", "exec", "edge", "nginx", "-s", "reload"]],
     ),
+}
+
+_SILENCE: Final[Mapping[str, Schema]] = {
+    "rule": {"enum": list(IDS), "description": "The finding's id."},
+    "place": _said(
+        _TEXT,
+        "Where: a shell glob over places as the doctor names them; default: everywhere.",
+        examples=["node1", "node1/*", "node1:GPU0"],
+    ),
+    "reason": _said(_TEXT, "Why, for whoever reads this file."),
 }

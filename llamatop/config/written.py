@@ -10,7 +10,7 @@ from pathlib import Path
 import tomlkit
 
 from llamatop.model.cluster import ClusterSnapshot
-from llamatop.model.declared import Balancer, Cluster, Node, Worker
+from llamatop.model.declared import Balancer, Cluster, Node, Silence, Worker
 from llamatop.model.text import plain
 
 from . import found
@@ -30,6 +30,8 @@ def written(snapshot: ClusterSnapshot, directory: Path | None = None) -> str:
         lines += ["", *_comments(found.of_node(snapshot.node(node.name), snapshot))]
         lines += [*_node(node, snapshot)]
     lines += ["", *_balancer(cluster.balancer, snapshot)]
+    for silence in cluster.silences:
+        lines += ["", *_silence(silence)]
     return "\n".join(lines) + "\n"
 
 
@@ -115,6 +117,14 @@ def _balancer(balancer: Balancer | None, snapshot: ClusterSnapshot) -> Iterator[
     yield _pair("upstream", balancer.upstream)
     yield _command("test", balancer.test, ["docker", "exec", "edge", "nginx", "-t"])
     yield _command("reload", balancer.reload, ["docker", "exec", "edge", "nginx", "-s", "reload"])
+
+
+def _silence(silence: Silence) -> Iterator[str]:
+    yield "[[silence]]"
+    yield _told(_pair("rule", silence.rule), "a finding of llamatop doctor")
+    yield _pair("place", silence.place)
+    if silence.reason is not None:
+        yield _pair("reason", silence.reason)
 
 
 def _command(key: str, words: tuple[str, ...], example: list[str]) -> str:

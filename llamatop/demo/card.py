@@ -25,6 +25,8 @@ class CardKind:
     speed: float
     sm_clock_max: int
     memory_clock_max: int
+    pcie_generation: int = 3
+    nvlinks: int = 0
 
 
 P40 = CardKind("Tesla P40", 24576 * 2**20, 250.0, 1.0, 1531, 3615)
@@ -32,9 +34,9 @@ P40 = CardKind("Tesla P40", 24576 * 2**20, 250.0, 1.0, 1531, 3615)
 KINDS = {
     "p40": P40,
     "p100": CardKind("Tesla P100-PCIE-16GB", 16384 * 2**20, 250.0, 1.6, 1328, 715),
-    "3090": CardKind("NVIDIA GeForce RTX 3090", 24576 * 2**20, 350.0, 2.6, 2100, 9751),
-    "4090": CardKind("NVIDIA GeForce RTX 4090", 24564 * 2**20, 450.0, 2.9, 3105, 10501),
-    "a100": CardKind("NVIDIA A100-SXM4-80GB", 81920 * 2**20, 400.0, 5.5, 1410, 1593),
+    "3090": CardKind("NVIDIA GeForce RTX 3090", 24576 * 2**20, 350.0, 2.6, 2100, 9751, 4),
+    "4090": CardKind("NVIDIA GeForce RTX 4090", 24564 * 2**20, 450.0, 2.9, 3105, 10501, 4),
+    "a100": CardKind("NVIDIA A100-SXM4-80GB", 81920 * 2**20, 400.0, 5.5, 1410, 1593, 4, 12),
 }
 
 
@@ -104,6 +106,11 @@ class Card:
     def memory_clock(self) -> int:
         """In MHz."""
         return self.kind.memory_clock_max if self.processes else 405
+
+    @property
+    def pcie_generation(self) -> int:
+        """Of its link now, which rests when the card does."""
+        return self.kind.pcie_generation if self.load else 1
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass under the present load."""

@@ -164,6 +164,8 @@ class EmbeddedCluster:
             "LLAMATOP_DRAINS_DIRECTORY": str(machine.root / "run"),
             "LLAMATOP_LOG_SOCKET": str(machine.root / "run" / "log"),
             "HOST_PROC": str(machine.root / "proc"),
+            "HOST_SYS": str(machine.root / "sys"),
+            "HOST_KMSG": str(machine.root / "kmsg"),
             "LD_LIBRARY_PATH": str(machine.root / "lib"),
             "HOME": str(machine.root / "home"),
             "USER": machine.shape.user,

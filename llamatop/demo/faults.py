@@ -143,7 +143,7 @@ async def _with_metrics(worker: Worker, metrics: bool) -> None:
 
 async def _lose(cluster: EmbeddedCluster, worker: Worker) -> None:
     card = worker.machine.cards[worker.shape.cards[-1]]
-    card.lost = True
+    worker.machine.lose(card)
     worker.machine.journal.write(
         "kernel", "kernel", 0, f"NVRM: Xid (PCI:{card.bus}): 79, GPU has fallen off the bus.", 3
     )

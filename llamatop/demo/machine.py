@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from . import board
 from .balancer import Nginx
 from .card import Card, kind_of
 from .journal import Journal
@@ -19,6 +20,8 @@ from .tasks import TaskTable
 from .tunnel import Tunnel
 from .unit import Unit
 from .worker import Worker
+
+FALLEN_OFF = 79
 
 
 class Machine:
@@ -42,6 +45,10 @@ class Machine:
         booted = time.time() - time.monotonic()
         self.table = TaskTable(root / "proc", self.name, booted)
         self.cards = [Card.make(index, random, kind_of(shape.name)) for index in range(shape.cards)]
+        self.table.memory_nodes = board.memory_nodes(shape.cards)
+        board.write(root, self.cards, self.table.cpu_count)
+        # What its driver wrote into the kernel's log: (seconds since boot, PCI bus, XID).
+        self.xids: list[tuple[float, str, int]] = []
         self.units: dict[str, Unit] = {}
         self.workers: list[Worker] = []
         self.tunnels: list[Tunnel] = []
@@ -118,6 +125,17 @@ class Machine:
         """The units that a name or a glob means; `.service` may be left out."""
         full = pattern if "." in pattern.rpartition("@")[2] else f"{pattern}.service"
         return [unit for name, unit in self.units.items() if fnmatchcase(name, full)]
+
+    def lose(self, card: Card) -> None:
+        """Let a card fall off the bus, as the driver tells it."""
+        card.lost = True
+        at, bus = round(time.time() - self.table.booted, 1), card.bus[4:].rpartition(".")[0]
+        self.xids.append((at, bus, FALLEN_OFF))
+        with (self.root / "kmsg").open("a") as log:
+            log.write(
+                f"3,{len(self.xids)},{at * 1e6:.0f},-;NVRM: Xid (PCI:{bus}): {FALLEN_OFF}, "
+                "pid='<unknown>', name=<unknown>, GPU has fallen off the bus.\n"
+            )
 
     def schedule(self, work: Coroutine[Any, Any, Any]) -> None:
         """Do something without anybody waiting for it."""

@@ -9,20 +9,22 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llamatop import __version__
 from llamatop.engines import llama_server, ollama, slots, vllm
-from llamatop.probe import launch, nvml, wire
+from llamatop.probe import keepalive, launch, nvml, wire
 from llamatop.probe.conversation import address
 from llamatop.probe.workers import YOUNG_SECONDS
 
+from . import board
 from .asking import Asking
-from .card import Card
+from .card import DRIVER, Card
 from .other_engines import Ollama
 from .smi import MIB, throttle_bits
-from .tasks import MEMORY_BYTES, Task
+from .tasks import DISK, MEMLOCK_BYTES, MEMORY_BYTES, Task
 from .unit import Unit
 from .worker import Worker
 
@@ -109,7 +111,7 @@ class Reading:
                 "faults": {},
                 "ages": ages,
                 "host": self._host(),
-                "gpus": {card.uuid: gpu(card) for card in machine.cards},
+                "gpus": {card.uuid: gpu(card, machine.cards) for card in machine.cards},
                 "units": units,
                 "workers": workers,
                 "tunnels": {},
@@ -120,7 +122,7 @@ class Reading:
     # --- the host and its units ------------------------------------------------------------
 
     def _host(self) -> Document:
-        table = self.machine.table
+        table, cards = self.machine.table, len(self.machine.cards)
         return {
             "hostname": self.machine.name,
             "boot_id": table.boot_id,
@@ -130,6 +132,13 @@ class Reading:
             "memory_used_bytes": table.memory_used_bytes // 1024 * 1024,
             "load1": round(table.load1, 2),
             "uptime_seconds": int(time.time() - table.booted),
+            "driver_version": DRIVER if cards else None,
+            "numa_cpus": board.numa_cpus(cards, table.cpu_count),
+            "iommu": "off",
+            "xids": [
+                {"pci_bus_id": bus, "code": code, "at_seconds": at, "count": 1}
+                for at, bus, code in reversed(self.machine.xids)
+            ],
         }
 
     def _kind(self, unit: Unit) -> str | None:
@@ -161,6 +170,9 @@ class Reading:
             "memory_bytes": task.resident_bytes if task is not None else None,
             "fragment_path": str(unit.file),
             "need_daemon_reload": False,
+            "restart_policy": "no" if unit.kind == "nginx" else "always",
+            "user": "root" if unit.kind == "nginx" else "llama",
+            **(keepalive.of_unit(list(unit.argv), {}, "llama") if unit.kind == "tunnel" else {}),
         }
 
     # --- the workers -----------------------------------------------------------------------
@@ -179,11 +191,22 @@ class Reading:
         if talks is not None and task is not None:
             found |= self._asked(talks, described["engine"], now)
             found["pids"] = self._family(task.pid)
+        if task is not None:
+            found["confines"] = self._confines(told)
         if not found.get("model"):
             found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
         if described["engine"] is None and task is not None and not found.get("fault"):
             found["fault"] = "runs none of llama-server, ollama and vllm; take it out of `units`"
         return found
+
+    def _confines(self, told: Document) -> Document:
+        table = self.machine.table
+        return {
+            "cpus": f"0-{table.cpu_count - 1}",
+            "memory_nodes": table.memory_nodes,
+            "memlock_bytes": MEMLOCK_BYTES,
+            "model_filesystem": DISK if str(told.get("model")).startswith("/") else None,
+        }
 
     def _launch(self, unit: Unit, task: Task | None) -> tuple[Document, Document]:
         """How it was started, and what of that never leaves the node."""
@@ -202,8 +225,10 @@ class Reading:
         if process is not None:
             told = launch.describe(process, environment)
             described = {k: v for k, v in told.items() if not k.startswith("_")}
-            described |= {"engine": process.engine, "source": source}
+            described |= {"engine": process.engine, "source": source, "environment_known": True}
             secret = {k[1:]: v for k, v in told.items() if k.startswith("_")}
+            if process.engine in ("llama-server", "vllm"):
+                described["api_key"] = bool(secret.get("key") or secret.get("key_file"))
         self._launched[unit.name] = (mark, described, secret)
         return described, secret
 
@@ -280,14 +305,16 @@ def _with_child(talks: _Talks, worker: Ollama) -> None:
     talks.child.memory["describe"] = True
 
 
-def gpu(card: Card) -> Document:
-    """GpuSample fields of a card, as nvidia-smi gives them."""
+def gpu(card: Card, cards: Sequence[Card]) -> Document:
+    """GpuSample fields of one of a machine's cards, as nvidia-smi gives them."""
     found: Document = {
         "source": "nvidia-smi",
         "index": card.index,
         "uuid": card.uuid,
         "name": card.kind.name,
         "pci_bus_id": card.bus,
+        "numa_node": board.numa_node(card.index, len(cards)),
+        "links": board.links(card, cards),
     }
     if card.lost:
         return {**found, "fault": LOST, "processes": {}}
@@ -299,14 +326,19 @@ def gpu(card: Card) -> Document:
         # As nvidia-smi prints it, and as the probe then rounds that.
         "power_watts": round(round(card.power, 2), 1),
         "power_limit_watts": card.kind.power_limit,
+        "power_limit_default_watts": card.kind.power_limit,
+        "persistence_mode": True,
+        "ecc_uncorrected": 0,
+        "retired_pages": 0,
+        "retired_pages_pending": False,
         "temperature_celsius": round(card.temperature),
         "sm_clock_mhz": card.sm_clock,
         "sm_clock_max_mhz": card.kind.sm_clock_max,
         "memory_clock_mhz": card.memory_clock,
         "memory_clock_max_mhz": card.kind.memory_clock_max,
         "throttle": nvml.throttle(throttle_bits(card)),
-        "pcie_generation": 3 if card.load else 1,
-        "pcie_generation_max": 3,
+        "pcie_generation": card.pcie_generation,
+        "pcie_generation_max": card.kind.pcie_generation,
         "pcie_width": 16,
         "pcie_width_max": 16,
         "processes": {str(pid): used // MIB * MIB for pid, used in card.processes.items()},

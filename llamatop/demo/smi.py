@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from . import board
 from .card import CUDA, DRIVER, Card
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 
 MIB = 2**20
 LOST = "[GPU is lost]"
-LASTING = ("index", "uuid", "gpu_uuid", "name", "gpu_name", "count", "pci.bus_id", "gpu_bus_id")
+LASTING = {"index", "uuid", "gpu_uuid", "name", "gpu_name", "count", "pci.bus_id", "gpu_bus_id"}
+LASTING |= {"driver_version"}
 
 
 def throttle_bits(card: Card) -> int:
@@ -66,9 +68,9 @@ def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
         "temperature.gpu": (str(round(card.temperature)), ""),
         "temperature.memory": ("N/A", ""),
         "fan.speed": ("[N/A]", ""),
-        "pcie.link.gen.current": ("3" if card.load else "1", ""),
-        "pcie.link.gen.gpucurrent": ("3" if card.load else "1", ""),
-        "pcie.link.gen.max": ("3", ""),
+        "pcie.link.gen.current": (str(card.pcie_generation), ""),
+        "pcie.link.gen.gpucurrent": (str(card.pcie_generation), ""),
+        "pcie.link.gen.max": (str(card.kind.pcie_generation), ""),
         "pcie.link.width.current": ("16", ""),
         "pcie.link.width.max": ("16", ""),
         "persistence_mode": ("Enabled", ""),
@@ -78,6 +80,9 @@ def _values(card: Card, count: int) -> dict[str, tuple[str, str]]:
         "mig.mode.current": ("[N/A]", ""),
         "ecc.errors.uncorrected.volatile.total": ("0", ""),
         "ecc.mode.current": ("Enabled", ""),
+        "retired_pages.single_bit_ecc.count": ("0", ""),
+        "retired_pages.double_bit.count": ("0", ""),
+        "retired_pages.pending": ("No", ""),
         "timestamp": (time.strftime("%Y/%m/%d %H:%M:%S.000"), ""),
     }
     reasons = {
@@ -199,6 +204,9 @@ async def nvidia_smi(machine: Machine, argv: list[str], output: Output) -> int:
     if asked is not None:
         rows = [row for card in alive for row in _processes(machine, card)]
         return _query(rows, asked, form, output)
+    if argv == ["topo", "-m"]:
+        output.write(board.matrix(machine.cards, machine.table.cpu_count))
+        return 0
     if "-L" in given or "--list-gpus" in given:
         output.write("".join(f"GPU {c.index}: {c.kind.name} (UUID: {c.uuid})\n" for c in alive))
         return 0

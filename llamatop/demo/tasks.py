@@ -13,6 +13,8 @@ from pathlib import Path
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MEMORY_BYTES = 128 * 2**30
+MEMLOCK_BYTES = 8 * 2**20
+DISK = "xfs"
 BASE_MEMORY_BYTES = 3 * 2**30
 
 
@@ -58,6 +60,7 @@ class TaskTable:
     hostname: str
     booted: float
     cpu_count: int = 16
+    memory_nodes: str = "0"
     tasks: dict[int, Task] = field(default_factory=dict)
     connections: Sequence[Connection] = ()
     next_pid: int = 612
@@ -114,7 +117,13 @@ class TaskTable:
         (home / "status").write_text(
             f"Name:\t{task.command[:15]}\nState:\tS (sleeping)\nTgid:\t{task.pid}\n"
             f"Pid:\t{task.pid}\nPPid:\t{task.parent}\nUid:\t998\t998\t998\t998\n"
+            f"Cpus_allowed_list:\t0-{self.cpu_count - 1}\n"
+            f"Mems_allowed_list:\t{self.memory_nodes}\n"
         )
+        (home / "limits").write_text(
+            f"{'Max locked memory':26}{MEMLOCK_BYTES:<21}{MEMLOCK_BYTES:<21}bytes\n"
+        )
+        (home / "mountinfo").write_text(f"21 1 8:2 / / rw,relatime - {DISK} /dev/sda2 rw\n")
         children = home / "task" / str(task.pid)
         children.mkdir(parents=True)
         self.retitle(task, task.argv)

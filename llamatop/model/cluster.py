@@ -23,6 +23,7 @@ class WorkerView:
     empty where none is certain. `membership` is None without a balancer or a certain member.
     `hints` are sentences about what is probably not meant, though nothing is broken;
     `spilled_percent` is how much of an Ollama's models the CPU computes though its node has cards.
+    `queued_seconds` is for how long requests have waited there without a pause, None where none do.
     """
 
     name: str
@@ -44,6 +45,7 @@ class WorkerView:
     age_seconds: float | None = None
     hints: tuple[str, ...] = ()
     spilled_percent: float | None = None
+    queued_seconds: float | None = None
 
     def expires_in_seconds(self, model: LoadedModel) -> float | None:
         """Until Ollama unloads the model if nobody asks for it; None where never or unknown."""
@@ -54,8 +56,21 @@ class WorkerView:
 
     @property
     def fault(self) -> str | None:
-        """The worker's own fault, else what makes its membership uncertain."""
-        return self.sample.fault or self.membership_fault
+        """The worker's own fault, else its unit's, else what makes its membership uncertain."""
+        return self.sample.fault or self.unit_fault or self.membership_fault
+
+    @property
+    def unit_fault(self) -> str | None:
+        """Why its unit does not run though it should, in systemd's words."""
+        result = self.unit.result
+        last = f", last result {result}" if result not in (None, "success") else ""
+        if (self.unit.sub_state or "").startswith("auto-restart"):
+            return (
+                f"it dies and systemd starts it again, {self.unit.restarts or 0} times so far{last}"
+            )
+        if self.unit.active_state == "failed":
+            return f"its unit failed{last}"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +86,18 @@ class GpuView:
 
 @dataclass(frozen=True, slots=True)
 class MemberView:
-    """One server line with the worker behind it, None where that is not certain."""
+    """One server line with the worker behind it, None where that is not certain.
+
+    `expected` is the worker that its tunnel or address names, where `worker` is another: the one
+    that was found to answer there.
+    """
 
     upstream: str
     address: str
     state: Membership
     worker: str | None = None
     weight: int | None = None
+    expected: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,18 @@ class Balancer:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """Findings of `rule` that the operator does not want to hear of, at places that match a glob.
+
+    `reason` is for people and changes nothing.
+    """
+
+    rule: str
+    place: str = "*"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """Everything the operator declared; `path` is the file it came from, None without one."""
 
@@ -61,6 +73,7 @@ class Cluster:
     ssh_config: Path | None = None
     known_hosts: Path | None = None
     path: Path | None = None
+    silences: tuple[Silence, ...] = ()
 
     def node(self, name: str) -> Node:
         """The node called `name`; raises KeyError where there is none."""

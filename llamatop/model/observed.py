@@ -12,56 +12,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .balancing import Proxying
+from .gguf import ModelFile
+from .launch import Confines as Confines
+from .launch import Launch as Launch
+from .machine import GpuSample as GpuSample
+from .machine import HostSample as HostSample
+from .machine import Xid as Xid
+
 Engine = Literal["llama-server", "ollama", "vllm"]
 Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"]
 UnitKind = Literal["worker", "tunnel", "nginx"]
-
-
-@dataclass(frozen=True, slots=True)
-class HostSample:
-    """The machine: `cpu_percent` is of all cores (0 to 100); same as /proc/stat, /proc/meminfo."""
-
-    hostname: str | None = None
-    boot_id: str | None = None
-    cpu_count: int | None = None
-    cpu_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    load1: float | None = None
-    uptime_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class GpuSample:
-    """One card; same as `nvidia-smi -q`.
-
-    `processes` maps a pid to its memory in bytes (None where the driver hides it). `throttle`
-    holds the active reasons in NVML's words (`software_power_cap`, `hardware_slowdown`, …),
-    without `idle`. `source` tells which interface answered. `fault` is one sentence.
-    """
-
-    uuid: str
-    index: int | None = None
-    name: str | None = None
-    source: Literal["nvml", "nvidia-smi"] | None = None
-    utilization_percent: float | None = None
-    memory_used_bytes: int | None = None
-    memory_total_bytes: int | None = None
-    power_watts: float | None = None
-    power_limit_watts: float | None = None
-    temperature_celsius: float | None = None
-    sm_clock_mhz: int | None = None
-    sm_clock_max_mhz: int | None = None
-    memory_clock_mhz: int | None = None
-    memory_clock_max_mhz: int | None = None
-    throttle: tuple[str, ...] | None = None
-    pcie_generation: int | None = None
-    pcie_generation_max: int | None = None
-    pcie_width: int | None = None
-    pcie_width_max: int | None = None
-    pci_bus_id: str | None = None
-    processes: dict[str, int | None] | None = None
-    fault: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +30,10 @@ class UnitState:
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
+    `restart_policy` is Restart=, `user` whom it runs as. `after_persistenced` is whether it waits
+    for nvidia-persistenced, None where that unit is not there. Of a tunnel: `forwards` are those
+    of its ExecStart as "L 127.0.0.1:37083" (or R, with the far side's port); `keepalive` is false
+    where certainly nothing notices a dead connection.
     """
 
     name: str
@@ -85,32 +50,11 @@ class UnitState:
     memory_bytes: int | None = None
     fragment_path: str | None = None
     need_daemon_reload: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How a worker was started, from its running process where there is one, else from its unit.
-
-    `source` says which. `context_tokens` is the whole `--ctx-size`; secrets on the command line
-    never leave the node.
-    """
-
-    source: Literal["process", "unit"] | None = None
-    model: str | None = None
-    alias: str | None = None
-    host: str | None = None
-    port: int | None = None
-    parallel: int | None = None
-    context_tokens: int | None = None
-    cuda_visible_devices: str | None = None
-    split_mode: str | None = None
-    tensor_split: str | None = None
-    tensor_parallel: int | None = None
-    main_gpu: int | None = None
-    devices: str | None = None
-    gpu_layers: str | None = None
-    metrics: bool | None = None
-    slots_endpoint: bool | None = None
+    restart_policy: str | None = None
+    user: str | None = None
+    after_persistenced: bool | None = None
+    forwards: tuple[str, ...] | None = None
+    keepalive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +170,7 @@ class WorkerSample:
     identity: str | None = None
     pids: tuple[int, ...] | None = None
     launch: Launch = field(default_factory=Launch)
+    confines: Confines = field(default_factory=Confines)
     slots: tuple[Slot, ...] | None = None
     slots_total: int | None = None
     glances: tuple[Glance, ...] = ()
@@ -263,7 +208,10 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamMember:
-    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1."""
+    """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
+
+    `max_fails` is None where it is not written: nginx then takes 1.
+    """
 
     upstream: str
     address: str
@@ -272,6 +220,7 @@ class UpstreamMember:
     backup: bool | None = None
     file: str | None = None
     line: int | None = None
+    max_fails: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +248,8 @@ class BalancerSample:
     counts their connections by member address.
     `shutdown_timeout` is `worker_shutdown_timeout` as written: longer streams are cut by a reload.
     `left` are the members that plans left drained, which others may have put back since.
+    `listening` are the addresses on which any process there accepts connections, as seen by nginx.
+    `proxying` is None where a file could not be read: what it sets is not known.
     """
 
     kind: Literal["nginx"] = "nginx"
@@ -313,6 +264,8 @@ class BalancerSample:
     draining_connections: dict[str, int] | None = None
     shutdown_timeout: str | None = None
     left: tuple[LeftDrained, ...] = ()
+    listening: tuple[str, ...] | None = None
+    proxying: Proxying | None = None
     fault: str | None = None
 
 
@@ -324,7 +277,7 @@ class NodeSnapshot:
     `next_try_at` on the same clock is when an attempt to reach the node begins, past once it has.
     `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
     `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
-    of the fault's sentence.
+    of the fault's sentence. `models` are the files of the workers' models by `Launch.model`.
     """
 
     name: str
@@ -338,5 +291,6 @@ class NodeSnapshot:
     gpus: dict[str, GpuSample] = field(default_factory=dict)
     units: dict[str, UnitState] = field(default_factory=dict)
     workers: dict[str, WorkerSample] = field(default_factory=dict)
+    models: dict[str, ModelFile] = field(default_factory=dict)
     tunnels: tuple[Tunnel, ...] = ()
     balancer: BalancerSample | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llamatop.errors import NginxSyntaxError
 
 from .edit import diff, edit, rewrite, written
+from .routes import proxying
 from .upstreams import dump, lines_of, members, members_of, shutdown_timeout
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "lines_of",
     "members",
     "members_of",
+    "proxying",
     "rewrite",
     "shutdown_timeout",
     "written",

@@ -14,7 +14,7 @@ from llamatop.model.observed import UpstreamMember
 
 from .directives import Directive, Word, decode, directives
 
-_DEEPEST_INCLUDE = 32
+DEEPEST_INCLUDE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class ServerLine:
 
     def member(self) -> UpstreamMember:
         """The same as the model has it; a weight that is no number is None."""
-        weight = next((w.value[7:] for w in self.parameters if w.value.startswith("weight=")), None)
+        given = dict(word.value.split("=", 1) for word in self.parameters if "=" in word.value)
+        weight, fails = given.get("weight"), given.get("max_fails")
         return UpstreamMember(
             upstream=self.upstream,
             address=self.address,
@@ -56,6 +57,7 @@ class ServerLine:
             backup=any(word.value == "backup" for word in self.parameters),
             file=self.file,
             line=self.line,
+            max_fails=int(fails) if fails is not None and fails.isdecimal() else None,
         )
 
 
@@ -140,7 +142,7 @@ def dump(stdout: bytes) -> tuple[dict[str, bytes], str]:
 def _lines(
     files: Mapping[str, bytes], main: str, file: str, inside: str | None, chain: tuple[str, ...]
 ) -> Iterator[ServerLine]:
-    if file in chain or len(chain) > _DEEPEST_INCLUDE:
+    if file in chain or len(chain) > DEEPEST_INCLUDE:
         raise NginxSyntaxError(file, 1, f"it includes itself through {' > '.join(chain)}")
     blocks: list[str | None] = [inside]
     for directive in directives(decode(files[file]), file):
@@ -149,13 +151,13 @@ def _lines(
         elif directive.ended_by == "}":
             blocks.pop()
         elif directive.name == "include" and len(directive.words) == 2:
-            for path in _included(files, main, directive.words[1].value):
+            for path in included(files, main, directive.words[1].value):
                 yield from _lines(files, main, path, blocks[-1], (*chain, file))
         elif _is_server(directive) and blocks[-1] is not None:
             yield _server(blocks[-1], file, directive)
 
 
-def _included(files: Mapping[str, bytes], main: str, pattern: str) -> list[str]:
+def included(files: Mapping[str, bytes], main: str, pattern: str) -> list[str]:
     """The known files that an include matches, in glob(3)'s order; relative to the main file."""
     pattern = posixpath.join(posixpath.dirname(main), pattern)
     if not any(sign in pattern for sign in "*?["):

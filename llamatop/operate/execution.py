@@ -97,6 +97,7 @@ class Execution:
         """Raise PlanFailed, refused, where the cluster is no longer as the plan found it."""
         nodes = [expectation.node for expectation in self.plan.expects]
         nodes = list(dict.fromkeys([*nodes, *(step.node for step in self.plan.steps)]))
+        nodes = guards.needed(self._source.latest, self.plan.action, nodes)
         try:
             await self._fresh(nodes)
         except Refused as error:
@@ -155,13 +156,9 @@ class Execution:
             await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "wait-drained":
-            return await waits.wait(
-                self._source,
-                step,
-                lambda snapshot: waits.drained(snapshot, step),
-                progress,
-                self._control,
-            )
+            alone = self.plan.action == "drain"
+            judge = waits.Drained(step) if alone else lambda snap: waits.drained(snap, step)
+            return await waits.wait(self._source, step, judge, progress, self._control)
         else:
             try:
                 await waits.wait(self._source, step, waits.Healthy(step), progress)

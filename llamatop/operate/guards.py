@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 
 from llamatop.errors import Refused
 from llamatop.model.cluster import ClusterSnapshot, MemberView, WorkerView
+from llamatop.model.plan import Action
 
 STALE_TICKS = 3
 _NOT_SERVING = ("unreachable", "error", "loading")
@@ -27,6 +28,17 @@ def fresh(snapshot: ClusterSnapshot, nodes: Iterable[str]) -> None:
                 f"what is known of {name} is {age:.1f} s old, more than {STALE_TICKS} ticks;"
                 " wait until it answers again"
             )
+
+
+def needed(snapshot: ClusterSnapshot, action: Action, nodes: Iterable[str]) -> list[str]:
+    """Those of a plan's nodes that must answer: a drain needs none but the balancer's.
+
+    So a worker can be taken out whose node is lost. One that answers late is not lost.
+    """
+    lost = {node.name for node in snapshot.nodes if not node.reachable and node.fault}
+    if action != "drain":
+        lost = set()
+    return [node for node in nodes if node not in lost or node == snapshot.balancer_node]
 
 
 def reachable_by_ssh(snapshot: ClusterSnapshot, nodes: Iterable[str]) -> None:

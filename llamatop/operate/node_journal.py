@@ -35,9 +35,13 @@ class NodeJournal:
             self._last[node] = asyncio.create_task(self._send(node, text, last))
 
     def step(self, result: StepResult) -> None:
-        """How a step ended; a change of membership is told by the program on the balancer."""
+        """How a step ended, on a node that was told of the plan.
+
+        A change of membership is told by the program on the balancer.
+        """
         step = result.step
-        if step.kind == "membership" and result.state == "done":
+        begun = step.node in self._last
+        if not begun or (step.kind == "membership" and result.state == "done"):
             return
         why = f": {result.error}" if result.error else ""
         text = f"step {result.number} ({step.title}) {result.state} after {result.seconds:.1f} s"

@@ -73,7 +73,7 @@ class ClusterOperator:
         draft = await self._draft(
             action,
             snapshot,
-            {target.node for target in found},
+            set(guards.needed(snapshot, action, {target.node for target in found})),
             {member for target in found for member in members_of(snapshot, target)}
             if action in _CHANGING_MEMBERSHIP
             else None,
@@ -181,7 +181,7 @@ class ClusterOperator:
             plan, self._source, self._machines, self._privileges, control, identity
         )
         journal = NodeJournal(self._machines, who(), identity, plan.explained)
-        nodes = [step.node for step in plan.steps]
+        nodes = guards.needed(self._source.latest, plan.action, [step.node for step in plan.steps])
         journal.say(nodes, "begun")
         self._announce("info", f"{plan.explained}: begun", plan)
         self._source.expect(plan)

@@ -20,6 +20,9 @@ from .control import Control
 from .failure import StepFailed
 from .live import LiveSource
 
+# How long nothing is heard of a worker until it is given up: without and with open connections.
+GONE_SECONDS = 10.0
+HELD_SECONDS = 30.0
 ANSWERS = ("ok", "busy", "unauthorized")
 
 
@@ -57,6 +60,33 @@ def drained(snapshot: ClusterSnapshot, step: Step) -> Verdict:
     known = slots is not None or connections is not None
     done = not unknown and known and not slots and not deferred and not connections
     return Verdict(done, progress)
+
+
+class Drained:
+    """Judges the same over time: who has not answered for a while runs nothing that could end.
+
+    Only for a drain by itself: what is to be stopped afterwards may still stream, unseen.
+    """
+
+    def __init__(self, step: Step, clock: Callable[[], float] = time.monotonic) -> None:
+        self._step = step
+        self._clock = clock
+        self._since: float | None = None
+
+    def __call__(self, snapshot: ClusterSnapshot) -> Verdict:
+        """The verdict on one snapshot, done as well where the worker is dead for long enough."""
+        verdict = drained(snapshot, self._step)
+        gone = _gone(snapshot, self._step)
+        if gone is None:
+            self._since = None
+            return verdict
+        if self._since is None:
+            self._since = self._clock()
+        spent = self._clock() - self._since
+        held = _connections(snapshot, self._step)
+        if not verdict.done and spent >= (GONE_SECONDS if held == 0 else HELD_SECONDS):
+            return Verdict(True, f"{gone}, for {spent:.0f} s: what ran there is lost")
+        return verdict
 
 
 class Healthy:
@@ -112,7 +142,7 @@ async def wait(
     """
     began = time.monotonic()
     allowed = step.timeout_seconds
-    looked = await look(source, nodes_of(source.latest, step))
+    looked = await look(source, _asked(source.latest, step))
     snapshots = source.snapshots()
     coming: asyncio.Future[ClusterSnapshot] | None = None
     try:
@@ -120,7 +150,7 @@ async def wait(
         while True:
             verdict = judge(snapshot)
             if verdict.done and not looked:
-                looked = await look(source, nodes_of(source.latest, step))
+                looked = await look(source, _asked(source.latest, step))
                 verdict = judge(source.latest)
             if verdict.done and looked:
                 return ""
@@ -190,6 +220,28 @@ def nodes_of(snapshot: ClusterSnapshot, step: Step) -> list[str]:
     if step.kind == "wait-drained" and snapshot.balancer_node is not None:
         nodes.append(snapshot.balancer_node)
     return list(dict.fromkeys(nodes))
+
+
+def _asked(snapshot: ClusterSnapshot, step: Step) -> list[str]:
+    """Those of them to look at again: of a node that is gone, `drained` says that it is."""
+    nodes = nodes_of(snapshot, step)
+    if step.kind != "wait-drained":
+        return nodes
+    gone = {node.name for node in snapshot.nodes if not node.reachable}
+    return [node for node in nodes if node not in gone or node == snapshot.balancer_node]
+
+
+def _gone(snapshot: ClusterSnapshot, step: Step) -> str | None:
+    """That the worker does not answer or its node does not, where the balancer can be read."""
+    worker = worker_of(snapshot, step)
+    stale = {node.name for node in snapshot.nodes if node.stale}
+    if worker is None or snapshot.balancer_node in stale:
+        return None
+    if not snapshot.node(worker.node).reachable:
+        return f"{worker.node} does not answer"
+    if worker.node not in stale and worker.sample.health == "unreachable":
+        return f"{worker.name} does not answer"
+    return None
 
 
 def worker_of(snapshot: ClusterSnapshot, step: Step) -> WorkerView | None:

@@ -26,6 +26,11 @@ _PREFIX = re.compile(r"--prefix=(\S+)")
 _VERSION = re.compile(r"nginx version: \S*?/(\S+)")
 _SHUTTING_DOWN = "nginx: worker process is shutting down"
 _DEFAULT = "/etc/nginx/nginx.conf"
+_LISTEN_EVERY = 5.0
+# the kernel prints the listening sockets before all others
+_LISTEN_BYTES = 65536
+_LISTENING = b"0A"
+_MOST_LISTENING = 128
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -43,6 +48,8 @@ class Balancer:
         self._children: bytes | None = None
         self._unsettled = False
         self._draining = False
+        self._listening: List[str] | None = None
+        self._listen_at = 0.0
 
     @property
     def settled(self) -> bool:
@@ -104,8 +111,20 @@ class Balancer:
             found["left"] = left
         if master is not None:
             found["unit"] = master.unit
+            found["listening"] = self._listens(master.pid)
             found.update(self._workers())
         return found
+
+    def _listens(self, pid: int) -> List[str] | None:
+        """The addresses with a listener, as nginx itself could reach them; looked at now and then.
+
+        None where they cannot be read or are too many for the line.
+        """
+        now = time.monotonic()
+        if now >= self._listen_at:
+            self._listen_at = now + _LISTEN_EVERY
+            self._listening = _listening(pid)
+        return self._listening
 
     def _workers(self) -> Dict[str, Any]:
         workers = [p for p in self._processes.of("nginx") if "worker process" in p.words[0]]
@@ -183,6 +202,30 @@ def _tables(pid: int) -> List[bytes]:
     """The rows of the process's connections, none where it has ended."""
     tables = [procfs.try_read("%d/net/%s" % (pid, name)) or b"" for name in ("tcp", "tcp6")]
     return [row for table in tables for row in table.splitlines()[1:]]
+
+
+def _listening(pid: int) -> List[str] | None:
+    found: Set[str] = set()
+    for name in ("tcp", "tcp6"):
+        data = procfs.try_read("%d/net/%s" % (pid, name), _LISTEN_BYTES)
+        if data is None:
+            if name == "tcp":
+                return None
+            continue
+        for row in data.splitlines()[1:]:
+            cells = row.split()
+            if len(cells) < 4:
+                continue
+            if cells[3] != _LISTENING:
+                break
+            address = _address(cells[1].decode("latin-1"))
+            if address is not None:
+                found.add(address)
+        else:
+            if len(data) >= _LISTEN_BYTES:
+                return None
+    # nginx itself listens: a table without anybody is not the one it sees
+    return sorted(found) if 0 < len(found) <= _MOST_LISTENING else None
 
 
 def _sockets(folder: str) -> Set[bytes]:

@@ -89,7 +89,8 @@ def _sources() -> Iterator[tuple[str, bytes]]:
             if path.stem != "__init__":
                 name += f".{path.stem}"
             yield name, path.read_bytes()
-    calls = bindings.called((package / "probe" / "nvml.py").read_text())
+    sources = [(package / "probe" / name).read_text() for name in ("nvml.py", "links.py")]
+    calls = bindings.called("".join(sources))
     yield "pynvml", bindings.slim(_installed("pynvml").decode(), calls).encode()
     # python3-minimal has no json; its C half is missing there too, so any version's serves
     for name in ("json", "json.decoder", "json.encoder", "json.scanner"):

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 
-from . import nvidia_smi, nvml, procfs
+from . import board, links, nvidia_smi, nvml, procfs
 from .child import Child
 
 TYPE_CHECKING = False
@@ -33,6 +33,7 @@ class Gpus:
     def __init__(self, loop: Reactor) -> None:
         self.cards: Dict[str, Any] = {}
         self.answered_at: float | None = None
+        self.driver_version: str | None = None
         self._nvml_fault: str | None = None
         self._smi_fault: str | None = None
         self._loop = loop
@@ -89,6 +90,7 @@ class Gpus:
             try:
                 if library is None:
                     library = nvml.Nvml()
+                    self.driver_version = library.driver_version
                 self._result = library.sample(self._fresh)
             except nvml.NvmlError as error:
                 self._result = error
@@ -127,6 +129,8 @@ class Gpus:
     def _smi_cards(self, cards: Dict[str, Any] | None, fault: str | None) -> None:
         self._smi_fault = fault
         if cards is not None:
+            for card in cards.values():
+                self.driver_version = card.pop("driver_version", None)
             self.cards = cards
             self.answered_at = time.monotonic()
         elif not self._smi.present:
@@ -146,6 +150,7 @@ class _Smi:
         self._next_at = 0.0
         self._runs = 0
         self._processes: Dict[str, Any] | None = None
+        self._links: Dict[int, Dict[int, str]] | None = None
         self._slow = False
 
     @property
@@ -175,6 +180,13 @@ class _Smi:
         self.present = True
         ok = ended.error is None
         self._processes = nvidia_smi.processes(procfs.text(ended.output)) if ok else None
+        if self._links is None and ok:
+            Child(self._loop, nvidia_smi.TOPOLOGY, _SMI_DEADLINE_SECONDS, self._matrix)
+        else:
+            self._query()
+
+    def _matrix(self, ended: Ended) -> None:
+        self._links = links.matrix(procfs.text(ended.output)) if ended.error is None else {}
         self._query()
 
     def _cards(self, ended: Ended) -> None:
@@ -195,6 +207,13 @@ class _Smi:
         if self._processes is not None:
             for uuid, card in cards.items():
                 card["processes"] = self._processes.get(uuid, {})
+        for card in cards.values():
+            card["numa_node"] = board.numa_node(card.get("pci_bus_id"))
+        if self._links:
+            uuids = {card.get("index"): uuid for uuid, card in cards.items()}
+            for card in cards.values():
+                joined = self._links.get(card.get("index"), {})
+                card["links"] = {uuids[i]: word for i, word in joined.items() if i in uuids}
         self._done(cards, None)
 
 
@@ -202,7 +221,7 @@ def _has_card() -> bool:
     """Whether the machine has an NVIDIA display adapter at all; a balancer has none to miss."""
     if os.path.isdir(procfs.ROOT + "/driver/nvidia"):
         return True
-    root = "/sys/bus/pci/devices"
+    root = procfs.SYS + "/bus/pci/devices"
     try:
         names = os.listdir(root)
     except OSError:

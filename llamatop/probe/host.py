@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import os
 
-from . import procfs
+from . import board, procfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Tuple
 
+    from .kernel_log import KernelLog
+
+_FIXED_EVERY = 30
+
 
 class Host:
     """Reads the machine; `cpu_percent` is unknown until there are two reads to compare."""
 
-    def __init__(self) -> None:
+    def __init__(self, log: KernelLog) -> None:
+        self._log = log
         self._before: Tuple[int, int] | None = None
-        self._fixed: Dict[str, Any] | None = None
+        self._fixed: Dict[str, Any] = {}
+        self._ticks = -1
 
     def sample(self) -> Dict[str, Any]:
         """HostSample fields; what cannot be read is absent."""
-        if self._fixed is None:
+        self._ticks += 1
+        if self._ticks % _FIXED_EVERY == 0:
             self._fixed = _fixed()
-        found = dict(self._fixed)
+        found = dict(self._fixed, xids=self._log.sample())
         found.update(self._processors())
         found.update(_memory())
         load = procfs.try_read("loadavg")
@@ -60,6 +67,9 @@ def _fixed() -> Dict[str, Any]:
     return {
         "hostname": procfs.text(name.strip()) if name else os.uname()[1],
         "boot_id": procfs.text(boot.strip()) if boot else None,
+        "driver_version": board.driver_version(),
+        "numa_cpus": board.numa_cpus(),
+        "iommu": board.iommu(),
     }
 
 

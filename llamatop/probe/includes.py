@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 
 from . import procfs
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _MOST_FILES = 200
 _MOST_BYTES = 512 * 1024
 _MOST_TOTAL_BYTES = 2 * 2**20
+# what says where requests go, how, and who may send them
+_TELLING = re.compile(rb"upstream|server|proxy_|listen|auth_|allow|deny|ssl_verify|return")
 
 
 class Files:
@@ -28,7 +31,7 @@ class Files:
         self._asked: Tuple[str, str] | None = None
 
     def read(self, main: str, prefix: str) -> Dict[str, Any]:
-        """The files that matter: the main one and those that hold an upstream or include one."""
+        """The files that matter: the main one and those that tell of members, or how to them."""
         changed = self._asked != (main, prefix)
         changed = changed or any(_mark(path) != mark for path, mark in self._marks.items())
         changed = changed or any(_expand(g) != paths for g, paths in self._globs.items())
@@ -70,7 +73,7 @@ class Files:
             if mark is not None:
                 self.newest = max(self.newest or 0.0, mark[0] / 1e9)
             includes = patterns(data)
-            if path == main or includes or b"upstream" in data or b"server" in data:
+            if path == main or includes or _TELLING.search(data):
                 self._found[path] = {
                     "text": data.decode("latin-1"),
                     "target": os.path.realpath(path),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from . import unit_text
+from . import launch_memory, unit_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _LLAMA_FLAGS = {
     "prefix": ("--api-prefix", "LLAMA_ARG_API_PREFIX"),
     "sleep": ("--sleep-idle-seconds", "LLAMA_ARG_SLEEP_IDLE_SECONDS"),
     "tls": ("--ssl-key-file", "LLAMA_ARG_SSL_KEY_FILE"),
+    **launch_memory.FLAGS,
 }
 _VLLM_FLAGS = {
     "model": ("--model",),
@@ -48,7 +49,12 @@ _VLLM_FLAGS = {
     "prefix": ("--root-path",),
     "tls": ("--ssl-keyfile",),
 }
-_NUMBERS = ("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel")
+_TRUE = ("1", "true", "on", "enabled")
+_SECRET = ("key", "key_file", "prefix", "sleep", "tls")
+_NUMBERS = (
+    *("port", "parallel", "context_tokens", "main_gpu", "tensor_parallel"),
+    *launch_memory.NUMBERS,
+)
 
 
 class Found:
@@ -159,13 +165,24 @@ def describe(found: Found, environment: Dict[str, str]) -> Dict[str, Any]:
         for other in ("repository", "model_url"):
             value = told.pop(other, None)
             told.setdefault("model", value)
+        told["mlock"] = _mlock(found.arguments, variables)
+        told.update(launch_memory.describe(found.arguments, variables))
     told["cuda_visible_devices"] = variables.get("CUDA_VISIBLE_DEVICES")
+    told["cuda_device_order"] = variables.get("CUDA_DEVICE_ORDER")
     for name in _NUMBERS:
         if name in told:
             told[name] = _number(told[name])
-    secret = {name: told.pop(name, None) for name in ("key", "key_file", "prefix", "sleep", "tls")}
+    secret = {name: told.pop(name, None) for name in _SECRET}
     told.update({"_" + name: value for name, value in secret.items()})
     return {name: value for name, value in told.items() if value is not None}
+
+
+def telling(flag: str) -> bool:
+    """Whether a llama-server's option is one whose value is told of each worker anyway."""
+    return any(
+        flag in flags and name not in (*_SECRET, "model_url")
+        for name, flags in _LLAMA_FLAGS.items()
+    )
 
 
 def _flags(
@@ -197,7 +214,7 @@ def _switched(
     value = default
     given = variables.get("LLAMA_ARG_ENDPOINT_" + variable)
     if given is not None:
-        value = given.lower() in ("1", "true", "on", "enabled")
+        value = given.lower() in _TRUE
     if variables.get("LLAMA_ARG_NO_ENDPOINT_" + variable) is not None:
         value = False
     for word in arguments:
@@ -206,6 +223,11 @@ def _switched(
         elif word == "--no-" + flag:
             value = False
     return value
+
+
+def _mlock(arguments: List[str], variables: Dict[str, str]) -> bool:
+    given = variables.get("LLAMA_ARG_MLOCK", "").lower() in _TRUE
+    return given or "--mlock" in arguments
 
 
 def _ollama(variables: Dict[str, str]) -> Dict[str, Any]:

@@ -12,7 +12,9 @@ from . import child, tunnels, wire
 from .balancer import Balancer
 from .gpus import Gpus
 from .host import Host
+from .kernel_log import KernelLog
 from .members import Members
+from .models import Models
 from .processes import Processes
 from .reactor import READ, WRITE, Reactor
 from .units import Units
@@ -36,10 +38,11 @@ class Loop:
     def __init__(self, version: str) -> None:
         self._reactor = Reactor()
         self._processes = Processes()
-        self._host = Host()
+        self._host = Host(KernelLog(self._reactor))
         self._units = Units(self._reactor, self._units_changed)
         self._workers = Workers(self._reactor, self._units, self._processes, self._units.refresh)
         self._gpus = Gpus(self._reactor)
+        self._models = Models()
         self._balancer: Balancer | None = None
         self._members = Members(self._reactor)
         self._tunnels: Dict[str, Any] = {}
@@ -124,6 +127,7 @@ class Loop:
             if process.unit is not None:
                 self._units.adopt(process.unit)
         self._workers.units_changed()
+        self._models.want(self._workers.models())
 
     def _units_changed(self) -> None:
         self._scan(time.monotonic())
@@ -148,16 +152,23 @@ class Loop:
             "probe": self._probe,
             "faults": faults,
             "ages": ages,
-            "host": self._host.sample(),
+            "host": self._host_with_driver(),
             "gpus": self._gpus.cards,
             "units": self._units.sample(),
             "workers": self._workers.sample(),
+            "models": self._models.sample(),
             "tunnels": self._tunnels,
             "balancer": None if self._balancer is None else self._balancer.sample(),
             "members": self._members.sample(),
         }
         cleaned: Dict[str, Any] = wire.clean(document)
         return cleaned
+
+    def _host_with_driver(self) -> Dict[str, Any]:
+        host = self._host.sample()
+        if host.get("driver_version") is None:
+            host["driver_version"] = self._gpus.driver_version
+        return host
 
     def _answer(self) -> float:
         """When the newest request came that this line answers, 0 where it answers none."""

@@ -31,7 +31,16 @@ FIELDS = {
     "pcie.link.width.current": ("pcie_width", 1),
     "pcie.link.width.max": ("pcie_width_max", 1),
     "pci.bus_id": ("pci_bus_id", 0),
+    "driver_version": ("driver_version", 0),
+    "persistence_mode": ("persistence_mode", 0),
+    "power.default_limit": ("power_limit_default_watts", 1.0),
+    "ecc.errors.uncorrected.volatile.total": ("ecc_uncorrected", 1),
+    "retired_pages.single_bit_ecc.count": ("retired_pages", 1),
+    "retired_pages.double_bit.count": ("retired_pages", 1),
+    "retired_pages.pending": ("retired_pages_pending", 0),
 }
+_SWITCHES = ("persistence_mode", "retired_pages_pending")
+_ON = {"Enabled": True, "Disabled": False, "Yes": True, "No": False}
 _FORMAT = "--format=csv,noheader,nounits"
 _REFUSED = re.compile(r'Field "([^"]+)" is not a valid field')
 
@@ -42,6 +51,9 @@ def query(fields: List[str]) -> List[str]:
 
 
 PROCESSES = ["nvidia-smi", "--query-compute-apps=gpu_uuid,pid,used_memory", _FORMAT]
+
+
+TOPOLOGY = ["nvidia-smi", "topo", "-m"]
 
 
 def refused(output: str) -> str | None:
@@ -65,7 +77,14 @@ def cards(output: str, fields: List[str]) -> Dict[str, Any]:
         sample: Dict[str, Any] = {"source": "nvidia-smi"}
         for field, cell in zip(fields, cells):  # noqa: B905 - strict came with 3.10
             name, factor = FIELDS[field]
-            sample[name] = _throttle(cell) if name == "throttle" else _value(cell, factor)
+            if name == "throttle":
+                sample[name] = _throttle(cell)
+            elif name in _SWITCHES:
+                sample[name] = _ON.get(cell)
+            elif name in sample:
+                sample[name] = _sum(sample[name], _value(cell, factor))
+            else:
+                sample[name] = _value(cell, factor)
         if sample.get("uuid"):
             sample["fault"] = _fault(cells)
             found[sample["uuid"]] = sample
@@ -95,6 +114,10 @@ def _value(cell: str, factor: float) -> Any:
     if not abs(number) < 2**62:
         return None
     return round(number, 1) if isinstance(factor, float) else int(number * factor)
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 def _throttle(cell: str) -> List[str] | None:

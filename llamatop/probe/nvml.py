@@ -5,9 +5,11 @@ from __future__ import annotations
 import gc
 import importlib
 
+from . import board, links
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, List
+    from typing import Any, Dict, List, Tuple
 
 NOT_SUPPORTED = 3
 _NO_PERMISSION = 4
@@ -50,6 +52,9 @@ class Nvml:
 
     def __init__(self) -> None:
         self._cards: List[Card] = []
+        self._links: Dict[str, Dict[str, str]] = {}
+        self._linked = 0
+        self.driver_version: str | None = None
         try:
             # before the bindings are compiled for nothing
             self._memory: Any = importlib.import_module("ctypes").CDLL(None)
@@ -73,6 +78,10 @@ class Nvml:
         library = self._library
         count = library.nvmlDeviceGetCount()
         self._cards = [Card(library, index) for index in range(count)]
+        try:
+            self.driver_version = _text(library.nvmlSystemGetDriverVersion())
+        except (library.NVMLError, AttributeError):
+            pass
 
     def sample(self, fresh: bool) -> Dict[str, Any]:
         """GpuSample fields by UUID; raises NvmlError when the library has lost its driver."""
@@ -82,6 +91,13 @@ class Nvml:
             found[sample["uuid"]] = sample
         if self._cards and all(card.code == _UNINITIALIZED for card in self._cards):
             raise NvmlError("NVML: the driver was unloaded; modprobe nvidia")
+        known = [card.known for card in self._cards if card.known is not None]
+        if len(known) > self._linked:
+            self._linked = len(known)
+            self._links = links.read(self._library, known)
+        for uuid, joined in self._links.items():
+            if uuid in found:
+                found[uuid]["links"] = joined
         return found
 
     def close(self) -> None:
@@ -105,6 +121,19 @@ class Card:
         self._unsupported: set[str] = set()
         self._ticks = -1
         self._fault: str | None = None
+
+    @property
+    def known(self) -> Tuple[str, Any, str] | None:
+        """UUID, handle and PCI bus; None for one that cannot be reached."""
+        bus = self._fixed.get("pci_bus_id")
+        return None if bus is None else (self._fixed["uuid"], self._handle, bus)
+
+    def _optional(self, name: str, *arguments: Any) -> Any:
+        """`_call` of what many cards do not tell: that it fails is no fault."""
+        before = self._fault, self.code
+        result = self._call(name, *arguments)
+        self._fault, self.code = before
+        return result
 
     def _call(self, name: str, *arguments: Any) -> Any:
         """The function's result, None where it fails; the first failure is the card's fault."""
@@ -179,8 +208,36 @@ class Card:
             "pcie_generation_max": self._call("nvmlDeviceGetMaxPcieLinkGeneration"),
             "pcie_width_max": self._call("nvmlDeviceGetMaxPcieLinkWidth"),
             "pci_bus_id": None if bus is None else _text(bus.busId),
+            **self._health(),
         }
         self._fixed.update({name: value for name, value in read.items() if value is not None})
+        self._fixed["numa_node"] = board.numa_node(self._fixed.get("pci_bus_id"))
+
+    def _health(self) -> Dict[str, Any]:
+        """How the card is set up and what has worn out; each may be unknown."""
+        persistence = self._optional("nvmlDeviceGetPersistenceMode")
+        usual = self._optional("nvmlDeviceGetPowerManagementDefaultLimit")
+        return {
+            "persistence_mode": None if persistence is None else bool(persistence),
+            "power_limit_default_watts": None if usual is None else round(usual / 1000, 1),
+            # slowdown is 1
+            "temperature_slowdown_celsius": self._optional("nvmlDeviceGetTemperatureThreshold", 1),
+            # uncorrected, since the driver was loaded
+            "ecc_uncorrected": self._optional("nvmlDeviceGetTotalEccErrors", 1, 0),
+            **self._retired(),
+        }
+
+    def _retired(self) -> Dict[str, Any]:
+        rows = self._optional("nvmlDeviceGetRemappedRows")
+        if rows is not None:
+            return {"retired_pages": rows[0] + rows[1], "retired_pages_pending": bool(rows[2])}
+        pending = self._optional("nvmlDeviceGetRetiredPagesPendingStatus")
+        # for several single-bit errors, for one of two bits
+        pages = [self._optional("nvmlDeviceGetRetiredPages", cause) for cause in (0, 1)]
+        return {
+            "retired_pages": None if None in pages else sum(map(len, pages)),
+            "retired_pages_pending": None if pending is None else bool(pending),
+        }
 
     def _memory(self) -> Dict[str, Any]:
         version = getattr(self._library, "nvmlMemory_v2", None)

@@ -1,4 +1,7 @@
-"""Files of /proc, or of the tree that HOST_PROC names; a process may be gone at any moment."""
+"""Files of /proc and /sys, or of the trees that HOST_PROC and HOST_SYS name.
+
+A process may be gone at any moment.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ if TYPE_CHECKING:
     from typing import Dict, List, Tuple
 
 ROOT = os.environ.get("HOST_PROC") or "/proc"
+SYS = os.environ.get("HOST_SYS") or "/sys"
 _MOST_BYTES = 2**20
 
 
@@ -29,10 +33,18 @@ def read(path: str, most: int = _MOST_BYTES) -> bytes:
         os.close(descriptor)
 
 
-def try_read(name: str) -> bytes | None:
+def try_read(name: str, most: int = _MOST_BYTES) -> bytes | None:
     """`read` of a file under ROOT, None where it is missing or closed to this user."""
     try:
-        return read(ROOT + "/" + name)
+        return read(ROOT + "/" + name, most)
+    except OSError:
+        return None
+
+
+def sys_line(name: str) -> str | None:
+    """The one line of a file under SYS, None where it is missing or closed to this user."""
+    try:
+        return text(read(SYS + "/" + name)).strip()
     except OSError:
         return None
 
@@ -114,6 +126,11 @@ def unit(pid: int) -> str | None:
 
 def nested(pid: int) -> bool:
     """Whether the process lives in a container with process numbers of its own."""
+    return len((status_field(pid, b"NSpid") or "").split()) > 1
+
+
+def status_field(pid: int, name: bytes) -> str | None:
+    """One line of /proc/PID/status without its name; None where there is none."""
     data = try_read("%d/status" % pid) or b""
-    _, found, rest = data.partition(b"\nNSpid:")
-    return bool(found) and len(rest.split(b"\n", 1)[0].split()) > 1
+    _, found, rest = data.partition(b"\n" + name + b":")
+    return text(rest.split(b"\n", 1)[0].strip()) if found else None

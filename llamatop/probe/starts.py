@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from . import launch, procfs, unit_text
+from . import launch, outdated, procfs, unit_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,14 +36,20 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
     main = shown.get("MainPID", "")
     pid = int(main) if main.isdigit() else 0
     environment, unreadable = _unit_environment(shown)
-    found = launch.find(unit_text.expanded(_unit_command(unit, shown), environment))
+    command = unit_text.expanded(_unit_command(unit, shown), environment)
+    found = launch.find(command)
     source = "unit"
+    differs: List[str] = []
     if pid:
         start.pids = processes.family(pid)
         running = _engine(start.pids, processes)
         if running is not None and running.engine is not None:
             start.pid, start.start = running.pid, running.start
             own = procfs.environment(running.pid)
+            if unreadable is None and found is not None:
+                differs = outdated.options(command, running.engine)
+                if own is not None:
+                    differs += outdated.variables({**environment, **found.environment}, own)
             if own is not None:
                 environment, unreadable = own, None
             elif found is not None:
@@ -56,7 +62,14 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
     start.engine = found.engine
     start.launch = {name: value for name, value in told.items() if not name.startswith("_")}
     start.launch["source"] = source
+    start.launch["environment_known"] = True if unreadable is None else None
+    if differs:
+        start.launch["outdated"] = differs
     start.secret = {name[1:]: value for name, value in told.items() if name.startswith("_")}
+    if start.engine in ("llama-server", "vllm"):
+        keyed = bool(start.secret.get("key") or start.secret.get("key_file"))
+        # one may be set where nobody lets us look
+        start.launch["api_key"] = keyed if keyed or unreadable is None else None
     # The cards are known from the driver as a rule; a port that is not may lead astray.
     if unreadable is not None and start.launch.get("port") is None:
         start.fault = (

@@ -11,13 +11,13 @@ import fnmatch
 import os
 import time
 
-from . import launch, procfs, unit_text
+from . import keepalive, launch, procfs, unit_text
 from .child import Child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Dict, List
+    from typing import Any, Dict, List, Tuple
 
     from .child import Ended
     from .reactor import Reactor
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 PROPERTIES = (
     "Id,Description,LoadState,ActiveState,SubState,Result,UnitFileState,NRestarts,MainPID,"
     "MemoryCurrent,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,Environment,"
-    "EnvironmentFiles,InvocationID,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
+    "EnvironmentFiles,Restart,User,DynamicUser,After,InvocationID,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
     "InactiveEnterTimestampMonotonic,InactiveExitTimestampMonotonic"
 )
+PERSISTENCED = "nvidia-persistenced.service"
 _SHOW = ("systemctl", "show", "--no-pager", "-p", PROPERTIES, "--")
 _LIST_UNITS = "systemctl list-units --type=service --all --plain --full --no-legend --no-pager"
 _LIST_FILES = "systemctl list-unit-files --type=service --full --no-legend --no-pager"
@@ -73,6 +74,7 @@ class Units:
         self._again = False
         self._late = False
         self._marks: Dict[str, Any] = {}
+        self._kept: Dict[str, Tuple[Dict[str, str], Dict[str, Any]]] = {}
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
 
@@ -210,6 +212,7 @@ class Units:
     def _forget(self, name: str) -> None:
         self.shown.pop(name, None)
         self.kinds.pop(name, None)
+        self._kept.pop(name, None)
 
     def adopt(self, name: str) -> None:
         """A unit whose processes include an engine that its ExecStart does not show is a worker."""
@@ -250,7 +253,7 @@ class Units:
         moment = _number(shown.get(_SINCE.get(shown.get("ActiveState", ""), "")))
         memory = _number(shown.get("MemoryCurrent"))
         reload = shown.get("NeedDaemonReload")
-        return {
+        found = {
             "name": name,
             "kind": self.kinds[name],
             "description": shown.get("Description") or None,
@@ -266,6 +269,26 @@ class Units:
             "fragment_path": shown.get("FragmentPath") or None,
             "need_daemon_reload": None if not reload else reload == "yes",
         }
+        if shown.get("LoadState") == "loaded":
+            found.update(self._lasting(name, shown))
+        return found
+
+    def _lasting(self, name: str, shown: Dict[str, str]) -> Dict[str, Any]:
+        """What the unit's files say, worked out once for an answer of systemctl."""
+        known = self._kept.get(name)
+        if known is not None and known[0] is shown:
+            return known[1]
+        user = shown.get("User") or (None if shown.get("DynamicUser") == "yes" else "root")
+        found: Dict[str, Any] = {"restart_policy": shown.get("Restart") or None}
+        found["user"] = user if "User" in shown else None
+        if PERSISTENCED in self._all and "After" in shown:
+            found["after_persistenced"] = PERSISTENCED in shown["After"].split()
+        if self.kinds.get(name) == "tunnel":
+            words = unit_text.shown_command(shown.get("ExecStart", ""))
+            environment = unit_text.assignments(shown.get("Environment", ""))
+            found.update(keepalive.of_unit(words, environment, user))
+        self._kept[name] = (shown, found)
+        return found
 
 
 def _number(value: str | None) -> int | None:

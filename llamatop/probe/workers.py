@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from llamatop.engines import ENGINES, glances, llama_server, ollama, slots, vllm
 
-from . import launch, procfs, starts
+from . import confines, launch, procfs, starts
 from .conversation import Talk, address
 from .glances import Glances
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 _RUNNING = ("active", "activating", "reloading", "deactivating")
 # ticks of processor time a second that a llama-server with nothing to do stays under
 _IDLE_TICKS = 3
+_CONFINED_EVERY = 30.0
 # how long a vLLM may take to load its model before its silence is a fault
 YOUNG_SECONDS = 1200.0
 
@@ -45,6 +48,8 @@ class Worker:
         self.children: Dict[int, Child] = {}
         self.loaded: List[str] = []
         self.worked: int | None = None
+        self.confines: Dict[str, Any] = {}
+        self.confined_at = 0.0
 
     def close(self) -> None:
         for talk in self.talks():
@@ -95,6 +100,7 @@ class Workers:
         worker.start = start = starts.of(worker.unit, shown, self._processes)
         declared = self._declared.get(worker.unit, {})
         running = shown.get("ActiveState") in _RUNNING and bool(start.pids)
+        self._confine(worker, (before.pid, before.start) == (start.pid, start.start))
         if not running or start.engine is None or start.engine not in ENGINES:
             worker.close()
             return
@@ -107,6 +113,14 @@ class Workers:
             worker.talk.memory["may_sleep"] = start.secret.get("sleep") not in (None, "-1")
         if start.engine == ollama.NAME:
             self._children(worker)
+
+    def _confine(self, worker: Worker, same: bool) -> None:
+        now = time.monotonic()
+        if same and now - worker.confined_at < _CONFINED_EVERY:
+            return
+        start = worker.start
+        worker.confined_at = now
+        worker.confines = confines.read(start.pid, start.launch.get("model")) if start.pid else {}
 
     def _children(self, worker: Worker) -> None:
         """The llama-servers that an Ollama spawned, asked for their slots on their own ports."""
@@ -204,6 +218,7 @@ class Workers:
             told = start.launch
             found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
         found["launch"] = start.launch
+        found["confines"] = worker.confines
         if not found.get("fault"):
             found["fault"] = start.fault or self._missing(worker)
         return found
@@ -223,6 +238,19 @@ class Workers:
         if worker.start.engine is None and worker.start.pids:
             return "runs none of llama-server, ollama and vllm; take it out of `units`"
         return None
+
+    def models(self) -> Dict[str, int | None]:
+        """The model files of the llama-servers, each with a process that runs it where one does.
+
+        One that llama-server fetches itself is not among them: only its name is known.
+        """
+        found: Dict[str, int | None] = {}
+        for worker in self._workers.values():
+            path = worker.start.launch.get("model") or ""
+            named = path[:1] == "/" or path[-5:].lower() == ".gguf"
+            if worker.start.engine == llama_server.NAME and named and path.isprintable():
+                found[path] = worker.start.pid or found.get(path)
+        return found
 
     def ages(self, now: float, longest: float, since: float) -> Dict[str, float]:
         """Seconds since the last answer of each worker that owes one for longer than a tick.

@@ -83,7 +83,7 @@ async def machine(tmp_path: Path) -> AsyncIterator[tuple[EmbeddedCluster, Machin
     for worker in loads:
         assert worker.loading is not None
         worker.loading.cancel()
-    made.cards[7].lost = True
+    made.lose(made.cards[7])
     made.cards[0].temperature = 89.0
     made.refresh()
     made.catch_up = lambda: None  # type: ignore[method-assign]  # its time stands still

@@ -26,6 +26,10 @@ server {{
         proxy_buffering off;
         proxy_read_timeout 600s;
         proxy_send_timeout 600s;
+        proxy_next_upstream off;
+        allow 198.18.0.0/15;
+        allow 127.0.0.1;
+        deny all;
         add_header X-Llama-Member $upstream_addr always;
     }}
 }}

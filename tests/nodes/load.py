@@ -89,9 +89,10 @@ class Load:
     async def abandon(self) -> None:
         """Hang up at once: the streams under way are cut by us and not counted as faults."""
         self._stopping = True
-        for client in self._clients:
+        clients, self._clients = self._clients, []
+        for client in clients:
             client.cancel()
-        await asyncio.gather(*self._clients, return_exceptions=True)
+        await asyncio.gather(*clients, return_exceptions=True)
 
     async def _client(self) -> None:
         while not self._stopping:

@@ -311,7 +311,9 @@ nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned *li
     return nvmlDeviceGetEnforcedPowerLimit(device, limit);
 }
 nvmlReturn_t nvmlDeviceGetPowerManagementDefaultLimit(nvmlDevice_t device, unsigned *limit) {
-    return nvmlDeviceGetEnforcedPowerLimit(device, limit);
+    ENTER("power_limit");
+    *limit = (unsigned)number_of(device->index, "power_limit_default", 250000);
+    return NVML_SUCCESS;
 }
 nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device, unsigned *least,
                                                           unsigned *most) {
@@ -530,7 +532,24 @@ nvmlReturn_t nvmlDeviceGetNvLinkRemotePciInfo_v2(nvmlDevice_t device, unsigned l
 }
 nvmlReturn_t nvmlDeviceGetPersistenceMode(nvmlDevice_t device, nvmlEnableState_t *mode) {
     ENTER("persistence");
-    *mode = NVML_FEATURE_ENABLED;
+    *mode = number_of(device->index, "persistence", 1) ? NVML_FEATURE_ENABLED : NVML_FEATURE_DISABLED;
+    return NVML_SUCCESS;
+}
+nvmlReturn_t nvmlDeviceGetRetiredPages(nvmlDevice_t device, nvmlPageRetirementCause_t cause,
+                                       unsigned *count, unsigned long long *pages) {
+    unsigned room = *count;
+    ENTER("retired_pages");
+    *count = cause == NVML_PAGE_RETIREMENT_CAUSE_DOUBLE_BIT_ECC_ERROR
+                 ? (unsigned)number_of(device->index, "retired_pages", 0)
+                 : 0;
+    if (*count > room) return NVML_ERROR_INSUFFICIENT_SIZE;
+    for (unsigned i = 0; pages && i < *count; i++) pages[i] = i;
+    return NVML_SUCCESS;
+}
+nvmlReturn_t nvmlDeviceGetRetiredPagesPendingStatus(nvmlDevice_t device, nvmlEnableState_t *pending) {
+    ENTER("retired_pages");
+    *pending = number_of(device->index, "retired_pages_pending", 0) ? NVML_FEATURE_ENABLED
+                                                                    : NVML_FEATURE_DISABLED;
     return NVML_SUCCESS;
 }
 nvmlReturn_t nvmlDeviceGetComputeMode(nvmlDevice_t device, nvmlComputeMode_t *mode) {

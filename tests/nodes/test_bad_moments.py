@@ -91,9 +91,11 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
     since = datetime.now(UTC)
     async with (
         console(own, tmp_path) as at,
-        Load(own.url, concurrency=6, tokens=(300, 300)) as load,
+        # Long enough that none ends between the reload and the cut.
+        Load(own.url, concurrency=12, tokens=(3000, 3000)) as load,
     ):
-        await load.wait_tokens(100)
+        while not any(stream.member == ADDRESS for stream in load.streams):
+            await load.wait_tokens(1)
         plan = await at.plan("restart", WORKER, timeout_seconds=15.0)
         dead = False
 
@@ -113,6 +115,7 @@ async def test_a_node_that_dies_while_its_worker_drains_stays_out_and_is_named(
         assert (await told_left(at, since)).startswith(f"{WORKER} was left drained by ")
         await settled(at)
         await at.do("recover")
+        await load.abandon()
     assert {s.member for s in load.cut} <= {"127.0.0.1:37083", ADDRESS}, "node1 went on"
     assert own["node1"].read(CONF) == before
 

@@ -252,6 +252,36 @@ def well(tick: int = 40) -> ClusterSnapshot:
     return assemble(nodes, gpus, workers, events, tick=tick)
 
 
+def frail(tick: int = 40) -> ClusterSnapshot:
+    """All is served, yet units would not come back, one is outdated, a tunnel is down."""
+    base = well(tick)
+    workers = [
+        replace(worker, unit=replace(worker.unit, restart_policy="no")) for worker in base.workers
+    ]
+    first, second, third = workers
+    changed = ("--ctx-size (runs with 8192, now 4096)",)
+    workers = [
+        replace(first, unit=replace(first.unit, unit_file_state="disabled")),
+        replace(
+            second,
+            sample=replace(second.sample, launch=replace(second.sample.launch, outdated=changed)),
+        ),
+        replace(third, unit=replace(third.unit, after_persistenced=False)),
+    ]
+    tunnel = unit(
+        "autossh-node2.service",
+        "tunnel",
+        "autossh to node2",
+        active_state="failed",
+        sub_state="failed",
+        result="exit-code",
+        forwards=("L 127.0.0.1:37080",),
+    )
+    nginx = unit("nginx.service", "nginx", "nginx reverse proxy")
+    nodes = (with_units(base.nodes[0], nginx, tunnel), base.nodes[1])
+    return replace(base, workers=tuple(workers), nodes=nodes)
+
+
 def ill(tick: int = 40) -> ClusterSnapshot:
     """Faults of every kind: a silent node, a crash loop, a hot card, a lost one, unknown values."""
     base = well(tick)
@@ -476,3 +506,54 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
         healthy=False,
         name="fleet",
     )
+
+
+def joined(tick: int = 40) -> ClusterSnapshot:
+    """A node of two sockets with two switches each, eight workers; one whose two cards share one.
+
+    The first card's link is slow while busy, the last has fallen off the bus.
+    """
+    words = {(0, 1): "PIX", (2, 3): "PIX", (4, 5): "PIX", (6, 7): "PIX"}
+    samples = []
+    for index in range(8):
+        links = {
+            f"GPU-node1-{other}": words.get(
+                (index, other), "NODE" if index // 4 == other // 4 else "SYS"
+            )
+            for other in range(index + 1, 8)
+        }
+        sample = replace(
+            card("node1", index, tick),
+            pcie_generation=1 if index == 0 else 3,
+            pcie_width=16,
+            pcie_generation_max=3,
+            pcie_width_max=16,
+            numa_node=index // 4,
+            links=links,
+        )
+        samples.append(sample)
+    samples[7] = replace(
+        samples[7], utilization_percent=None, fault="GPU is lost; see `dmesg | grep -i xid`"
+    )
+    pair = tuple(
+        replace(
+            card("node2", index, tick, (49 - 2 * index, 53 - 2 * index)),
+            pcie_generation=4,
+            pcie_width=16,
+            pcie_generation_max=4,
+            pcie_width_max=16,
+            links={"GPU-node2-1": "NV4"} if index == 0 else {},
+        )
+        for index in range(2)
+    )
+    workers = tuple(
+        worker("node1", f"gpu{index}", (index,), tick=tick, rate=50.0 + index) for index in range(8)
+    )
+    big = worker("node2", "big", (0, 1), tick=tick, rate=31.0, busy=1, total=4)
+    gpus = tuple(
+        gpu(sample, "node1", f"node1/gpu{index}") for index, sample in enumerate(samples)
+    ) + tuple(gpu(sample, "node2", "node2/big", mark="layer-split") for sample in pair)
+    host = HostSample(driver_version="550.163.01", numa_cpus={"0": "0-15", "1": "16-31"})
+    view = node("node1")
+    nodes = (replace(view, snapshot=replace(view.snapshot, host=host)), node("node2"))
+    return assemble(nodes, gpus, (*workers, big), tick=tick)

@@ -235,6 +235,7 @@ def main() -> None:
     make = {
         "well": well,
         "ill": clusters.ill,
+        "frail": clusters.frail,
         "hostile": clusters.hostile,
         "fleet": lambda tick: clusters.fleet(16, 8, tick),
         "huge": lambda tick: clusters.fleet(64, 8, tick),

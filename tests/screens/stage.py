@@ -32,6 +32,7 @@ class Stage(LlamatopApp):
         self.hand = FakeOperator()
         self.copied = ""
         super().__init__(self.fake, self.hand, theme=theme, read_only=read_only, clock=clock)
+        self.judging.pause_seconds = 0.05
 
     def copy_to_clipboard(self, text: str) -> None:
         self.copied = text

@@ -339,12 +339,17 @@ async def test_a_tells_every_fault_in_full_and_follows_the_snapshots() -> None:
     app = Stage(clusters.ill())
     async with app.run_test(size=(60, 40)) as pilot:
         await pilot.press("a")
-        await until(pilot, lambda: "what is wrong" in app.shown(), "the faults")
-        words = " ".join(app.shown().replace("▌", " ").split())
+        await until(pilot, lambda: "advice" in app.shown(), "the faults")
+        await pilot.press("slash", *"memory", "enter")
+        words = " ".join(app.shown().split())
         assert "lower -ngl or --ctx-size" in words
+        await pilot.press("escape", "G")
+        words = " ".join(app.shown().split())
         assert "nginx -s reload applies it" in words
         app.fake.push(replace(clusters.well(), tick=41))
-        await until(pilot, lambda: " nothing" in app.shown(), "the good news")
+        await until(pilot, lambda: "mended: a file is newer" in app.shown(), "the good news")
+        await pilot.press("escape", "a")
+        await until(pilot, lambda: "nothing found" in app.shown(), "nothing but good news")
 
 
 async def test_a_cluster_without_workers_says_so() -> None:

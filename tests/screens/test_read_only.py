@@ -9,6 +9,7 @@ import pytest
 
 from llamatop.app.actions import KEYS
 from llamatop.app.commands import Commands
+from llamatop.app.screens.advice import AdviceScreen
 from llamatop.app.screens.detail import DetailScreen
 from llamatop.app.screens.logs import LogScreen
 from tests.screens.stage import Stage, until
@@ -16,7 +17,7 @@ from tests.screens.stage import Stage, until
 pytestmark = pytest.mark.slow
 
 CHANGING = {key.action for key in KEYS if key.changes}
-OPENS = {"main": "", "detail": "enter", "log": "l"}
+OPENS = {"main": "", "detail": "enter", "log": "l", "advice": "a"}
 
 
 @pytest.mark.parametrize("screen", OPENS)
@@ -26,12 +27,18 @@ async def test_no_screen_binds_a_changing_key(screen: str) -> None:
         if OPENS[screen]:
             await pilot.press(OPENS[screen])
         await pilot.pause()
-        kinds = {"main": type(app.main), "detail": DetailScreen, "log": LogScreen}
+        kinds = {
+            "main": type(app.main),
+            "detail": DetailScreen,
+            "log": LogScreen,
+            "advice": AdviceScreen,
+        }
         assert isinstance(app.screen, kinds[screen])
         bound = {active.binding.action for active in app.screen.active_bindings.values()}
         assert bound
         assert bound.isdisjoint(CHANGING)
-        assert not [a for a in bound if a.startswith(("app.change", "app.roll", "app.undo"))]
+        changing = ("app.change", "app.roll", "app.undo", "screen.mend")
+        assert not [a for a in bound if a.startswith(changing)]
 
 
 async def test_no_key_of_the_keyboard_asks_for_a_plan() -> None:

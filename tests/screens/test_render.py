@@ -349,7 +349,7 @@ def test_what_nginx_refuses_is_told_once_and_no_reload_is_advised() -> None:
 def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     well = clusters.well()
     cool, slow, *others = well.gpus
-    slow = replace(slow, sample=replace(slow.sample, throttle=("hardware_thermal",)))
+    slow = replace(slow, sample=replace(slow.sample, throttle=("hardware_thermal_slowdown",)))
     limited = replace(cool, sample=replace(cool.sample, throttle=("software_power_cap",)))
     hung = replace(well.workers[0].sample, health="unreachable", fault="no answer within 3 s")
     workers = (replace(well.workers[0], sample=hung), *well.workers[1:])
@@ -357,7 +357,7 @@ def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     assert [(alert.where, alert.text) for alert in found] == [
         (
             "node1/gpu0",
-            "no answer within 3 s; read its log with l, restart it with r",
+            "no answer within 3 s; read its log with l, restart it with r; d takes it out",
         ),
         (
             "node1 gpu 1",

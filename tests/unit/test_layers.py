@@ -96,7 +96,7 @@ def test_a_module_imports_only_what_lies_below_it(path: Path) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-HEADLESS = ("status", "watch", "logs", "start", "drain", "roll")
+HEADLESS = ("status", "watch", "logs", "doctor", "start", "drain", "roll")
 
 
 @pytest.mark.parametrize("command", HEADLESS)

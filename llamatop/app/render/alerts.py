@@ -17,10 +17,8 @@ from llamatop.model.figures import duration
 from llamatop.model.text import plain
 
 _SENTENCES = {
-    "failed": "its unit failed; read why with l, start it with s",
-    "crash loop": "it starts and dies again and again; read why with l",
     "no unit": "systemd knows no such unit; check its name in the cluster file",
-    "stopped": "stopped, yet wanted; start it with s or drain it with d",
+    "stopped": "stopped, yet wanted; start it with s",
     "no answer": "its endpoint does not answer; read its log with l",
     "no key": "it wants an API key; name the variable in api_key_env of a cluster file",
     "error": "its endpoint answers with an error; read its log with l",
@@ -102,10 +100,11 @@ def grouped(found: Sequence[Alert]) -> list[Alert]:
 
 def _worker(worker: WorkerView, state: State) -> Alert:
     if state.rank == FAULT:
-        text = worker.sample.fault or _SENTENCES.get(state.word, state.word)
+        text = worker.sample.fault or worker.unit_fault or _SENTENCES.get(state.word, state.word)
         if state.word == "no answer" and worker.sample.fault and "; " not in text:
             text += "; read its log with l, restart it with r"
-        return Alert("error", worker.name, text)
+        member = worker.membership in ("in", "mixed")
+        return Alert("error", worker.name, text + ("; d takes it out" if member else ""))
     return Alert("warning", worker.name, worker.fault or "")
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from rich.cells import cell_len
 from rich.text import Text
 
+from llamatop.app.render import fit as fits
 from llamatop.app.render import inference
 from llamatop.app.render.bars import BUSY, IDLE, PROMPT, ceiling, chart, shade
 from llamatop.app.render.palette import Palette
@@ -61,7 +62,7 @@ def facts(row: Row, width: int, palette: Palette, now: datetime) -> list[Text]:
     if unit.result not in (None, "success"):
         listed.append(("result", unit.result or "", "worker.fault"))
     if worker is not None:
-        listed += _worker_facts(worker)
+        listed += _worker_facts(worker, fits.facts(worker, row.file, row.around))
     lines = []
     for label, value, role in listed:
         for place, part in enumerate(wrap(value, max(10, width - _LABEL - 2))):
@@ -78,7 +79,9 @@ def _restarts(restarts: int | None) -> str:
     return "1 restart" if restarts == 1 else f"{restarts} restarts"
 
 
-def _worker_facts(worker: WorkerView) -> list[tuple[str, str, str]]:
+def _worker_facts(
+    worker: WorkerView, fitting: list[tuple[str, str, str]]
+) -> list[tuple[str, str, str]]:
     sample = worker.sample
     cards = UNKNOWN
     if worker.topology == "cpu":
@@ -90,6 +93,7 @@ def _worker_facts(worker: WorkerView) -> list[tuple[str, str, str]]:
     listed += inference.adapters(worker)
     split = worker.topology == "layer-split"
     listed.append(("placement", cards, "gpu.split" if split else "text"))
+    listed += fitting
     if sample.engine == "vllm":
         listed.append(("context", f"{count(sample.context_tokens)} tokens a request", "text"))
     else:

@@ -15,7 +15,14 @@ from llamatop.model.cluster import GpuView
 from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent, watts
 
 HOT_CELSIUS = 85
-_HARMFUL = frozenset({"hardware_slowdown", "hardware_thermal", "software_thermal", "power_brake"})
+_HARMFUL = frozenset(
+    {
+        "hardware_slowdown",
+        "hardware_thermal_slowdown",
+        "software_thermal_slowdown",
+        "hardware_power_brake_slowdown",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,12 @@ def headline(
     *,
     silent_seconds: float | None = None,
     mode: str = "",
+    advice: Text | None = None,
 ) -> Text:
     """One line: the cluster's name, its health in words, nodes and workers up, and the clock.
 
     `silent_seconds` says how long no snapshot has come, where that is too long; `mode` why nothing
-    can be changed, where that is so.
+    can be changed, where that is so; `advice` how much there is to mend.
     """
     left = piece(" llamatop ", palette["brand"])
     left.append(f" {plain(snapshot.cluster.name)}", palette["text"])
@@ -50,12 +51,14 @@ def headline(
     else:
         clock = piece(f"nothing new for {duration(silent_seconds)}", palette["node.stale"])
     out = _out(snapshot, palette)
+    mend = advice if advice is not None else Text()
     # What is wrong stays longest, the name and the clock leave first.
     for parts in (
-        [left, health, out, nodes, workers, clock],
-        [left, health, out, nodes, workers],
-        [left, health, out, nodes],
-        [left, health, out],
+        [left, health, mend, out, nodes, workers, clock],
+        [left, health, mend, out, nodes, workers],
+        [left, health, mend, out, nodes],
+        [left, health, mend, out],
+        [left, health, mend],
         [left, health],
     ):
         for gap in ("   ", "  "):

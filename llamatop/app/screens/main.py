@@ -134,7 +134,9 @@ class MainScreen(ClusterScreen):
             self._place(Layout(tiny=True, totals=self.size.height, keys=0))
             self.totals.redraw()
             return
-        self.keys.wanted = frozenset({"faults"} if found else ())
+        self.totals.diagnosis = diagnosis = top.judging.diagnosis
+        advice = found or (diagnosis is not None and diagnosis.findings)
+        self.keys.wanted = frozenset({"advice"} if advice else ())
         yield
         self.table.show(snapshot)
         self.models.take(snapshot)

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from llamatop.advise.doctor import Diagnosis
+from llamatop.app.render import advice
 from llamatop.app.render.alerts import Alert
 from llamatop.app.render.alerts import lines as alert_lines
 from llamatop.app.render.totals import figures, headline, tiny
@@ -22,6 +24,7 @@ class Totals(Lines):
     history: Sequence[float | None] = ()
     found: Sequence[Alert] = ()
     silent_seconds: float | None = None
+    diagnosis: Diagnosis | None = None
     mode = ""
     tiny = False
 
@@ -45,6 +48,7 @@ class Totals(Lines):
                 self.palette,
                 silent_seconds=self.silent_seconds,
                 mode=self.mode,
+                advice=advice.count(self.diagnosis, self.palette),
             )
         if place == 1:
             return figures(self.snapshot, self.history, width, self.palette)
@@ -60,7 +64,7 @@ class Alerts(Lines):
 
     async def on_click(self) -> None:
         """A click tells all of it."""
-        await self.app.run_action("app.faults")
+        await self.app.run_action("app.advice")
 
     _made: tuple[int, int, list[Text]] | None = None
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from llamatop.advise.doctor import Diagnosis
+from llamatop.advise.finding import Finding
+from llamatop.cli import render_findings
 from llamatop.cli.render_json import to_line
 from llamatop.cli.render_line import summary
 from llamatop.cli.render_table import print_status
@@ -267,3 +270,46 @@ def test_strings_from_nodes_neither_style_nor_control_the_terminal(
 )
 def test_plain_text(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def found(place: str, evidence: str = "UnitFileState=disabled", mend: str = "enable it") -> Finding:
+    return Finding("unit-not-enabled", "warning", place, evidence, "a reboot loses it", mend)
+
+
+def test_findings_of_many_places_are_told_once() -> None:
+    findings = (found("node1/gpu0"), found("node1/gpu1"), found(f"edge:{EVIL}", EVIL, "other"))
+    out = io.StringIO()
+    render_findings.print_findings(Diagnosis(findings, silenced=2, rules=9, nodes=2), out)
+    text = out.getvalue()
+    assert text.isprintable() or "\x1b" not in text
+    assert text.count("a reboot loses it") == 1
+    assert "unit-not-enabled  3 places" in text
+    assert "node1/gpu0, node1/gpu1: UnitFileState=disabled" in text
+    assert "node1/gpu0, node1/gpu1: enable it" in text
+
+
+def test_where_all_is_well_nothing_is_printed_and_one_line_says_what_was_looked_at() -> None:
+    out = io.StringIO()
+    well = Diagnosis(rules=9, nodes=2)
+    render_findings.print_findings(well, out)
+    assert out.getvalue() == ""
+    assert render_findings.summary(well, 0) == "nothing found: 9 rules over 2 nodes"
+    assert (
+        render_findings.summary(Diagnosis((found("a"),), 2, 9, 2), 1)
+        == "1 warning: 9 rules over 1 node, 2 silenced"
+    )
+
+
+def test_findings_as_json_are_one_a_place() -> None:
+    findings = (found("node1/gpu0"), found("edge"), found("elsewhere", EVIL))
+    told = json.loads(render_findings.to_json(Diagnosis(findings, 1, 9, 2), snapshot()))
+    assert [(one["place"], one["node"], one["worker"]) for one in told["findings"]] == [
+        ("node1/gpu0", "node1", "node1/gpu0"),
+        ("edge", "edge", None),
+        ("elsewhere", None, None),
+    ]
+    assert set(told["findings"][0]) == {
+        *("id", "severity", "place", "node", "worker", "evidence", "why", "mend")
+    }
+    assert (told["silenced"], told["rules"]) == (1, 9)
+    assert told["unread"] == [{"node": "edge", "fault": "refused"}]

@@ -112,3 +112,15 @@ def test_what_two_plans_left_drained_one_after_the_other_is_told_twice() -> None
     assert not log.compare_left("node1", (), (first,)), "a glimpse without it"
     assert log.compare_left("node1", (), (second,))
     assert len(log.events) == 2
+
+
+def test_a_crash_loop_is_told_once_a_while_however_often_it_goes_round() -> None:
+    def rounds(count: int) -> NodeSnapshot:
+        unit = UnitState(UNIT, active_state="activating", sub_state="auto-restart", restarts=count)
+        if count % 2:
+            unit = replace(unit, result="exit-code")
+        return NodeSnapshot("node1", True, received_at=1.0, units={UNIT: unit})
+
+    found = told(log(None), *map(rounds, range(12)))
+    assert [severity for severity, _ in found] == ["warning", "error"]
+    assert "3 times so far" in found[1][1]

@@ -188,6 +188,19 @@ def test_an_identity_read_through_the_member_settles_a_doubt() -> None:
     assert found.worker_of["127.0.0.1:37084"] == "node2/gpu1"
 
 
+def test_a_port_behind_which_another_worker_answers_is_told() -> None:
+    known = (
+        Endpoint("node2/gpu0", "node2", 37081, alive=True, identity="111"),
+        Endpoint("node2/gpu1", "node2", 37082, alive=True, identity="222"),
+    )
+    way = (left("127.0.0.1:37083", "127.0.0.1:37081"),)
+    right = joined(workers=known, identities={"127.0.0.1:37083": "111"}, node1=way)
+    assert right.astray == {}
+    wrong = joined(workers=known, identities={"127.0.0.1:37083": "222"}, node1=way)
+    assert wrong.astray == {"127.0.0.1:37083": "node2/gpu0"}
+    assert wrong.worker_of["127.0.0.1:37083"] == "node2/gpu1"
+
+
 def test_an_identity_that_differs_unsettles_a_guess() -> None:
     known = (Endpoint("node1/gpu0", "node1", 37081, alive=True, identity="111"),)
     found = joined(workers=known, identities={"127.0.0.1:37081": "999"})

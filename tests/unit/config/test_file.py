@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llamatop import config
 from llamatop.config.positions import positions
 from llamatop.errors import ConfigError, Problem
-from llamatop.model.declared import Balancer, Cluster, Node, Worker
+from llamatop.model.declared import Balancer, Cluster, Node, Silence, Worker
 
 WHOLE = """\
 name = "p40-2x2"
@@ -480,3 +480,25 @@ u = {}
         ("p", 1, "t", "u"): 25,
     }
     assert {place: lines.get(place) for place in expected} == expected
+
+
+def test_findings_are_silenced_by_id_and_place(tmp_path: Path) -> None:
+    text = (
+        '[[silence]]\nrule = "unit-not-enabled"\nplace = "node1*"\nreason = "started by hand"\n'
+        '[[silence]]\nrule = "host-key"\n'
+    )
+    assert load(tmp_path, "[[node]]\nname = 'n'\nssh = 'h'\n" + text).silences == (
+        Silence("unit-not-enabled", "node1*", "started by hand"),
+        Silence("host-key", "*"),
+    )
+
+
+def test_a_finding_that_does_not_exist_cannot_be_silenced(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            tmp_path,
+            "[[node]]\nname = 'n'\nssh = 'h'\n" + '[[silence]]\nrule = "unit-not-enabeld"\n',
+        )
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.key) == (5, "silence[1].rule")
+    assert problem.nearest == "unit-not-enabled"

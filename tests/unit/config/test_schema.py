@@ -39,6 +39,7 @@ def test_it_has_the_keys_that_config_knows_and_no_others() -> None:
     assert properties("node") == list(file.NODE_KEYS)
     assert properties("node", "worker") == list(file.WORKER_KEYS)
     assert properties("balancer") == list(file.BALANCER_KEYS)
+    assert properties("silence") == list(file.SILENCE_KEYS)
 
 
 def test_every_key_is_explained() -> None:
@@ -95,6 +96,10 @@ WRONG = [
     f'{NODE}[balancer]\nnode = "n"\nupstream = "u"\nkind = "haproxy"\n',
     f'{NODE}[balancer]\nnode = "n"\nupstream = "u"\ntest = []\n',
     f'{NODE}[balancer]\nnode = "n"\nupstream = "u"\nreload = "docker exec"\n',
+    f'{NODE}[[silence]]\nplace = "node1"\n',
+    f'{NODE}[[silence]]\nrule = "unit-nothing"\n',
+    f'{NODE}[[silence]]\nrule = "host-key"\nplace = 3\n',
+    f'{NODE}[silence]\nrule = "host-key"\n',
 ]
 
 

@@ -21,8 +21,9 @@ from llamatop.config.schema import FILE, schema
 from llamatop.config.written import written
 from llamatop.errors import Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, GpuView, MemberView, NodeView, WorkerView
-from llamatop.model.declared import Balancer, Cluster, Node, Worker
+from llamatop.model.declared import Balancer, Cluster, Node, Silence, Worker
 from llamatop.model.observed import GpuSample, NodeSnapshot, Tunnel, UnitState, WorkerSample
+from llamatop.model.rules import IDS
 
 NOW = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 HOSTILE = ['evil\n[[node]]\nname = "x"', "\x1b[2J", "\u202e", "'''\"\"\"", "\udcff", "é # = ["]
@@ -80,11 +81,18 @@ NODES = st.builds(
     units=st.lists(NAMES, max_size=2).map(tuple),
     workers=st.lists(WORKERS, max_size=2, unique_by=lambda worker: worker.unit).map(tuple),
 ) | st.builds(Node, name=NAMES, url=PLAIN.map("https://{}".format))
+SILENCES = st.builds(
+    Silence,
+    rule=st.sampled_from(IDS),
+    place=st.sampled_from(["*", "node1/*", "node[12]:GPU?"]),
+    reason=st.none() | NAMES,
+)
 CLUSTERS = st.builds(
     Cluster,
     name=NAMES,
     nodes=st.lists(NODES, min_size=1, max_size=3, unique_by=lambda node: node.name).map(tuple),
     interval_seconds=st.sampled_from([0.5, 1.0, 60.0]),
+    silences=st.lists(SILENCES, max_size=2).map(tuple),
 )
 
 

@@ -10,7 +10,7 @@ import pytest
 from llamatop.errors import PlanFailed
 from llamatop.model.plan import Step, StepResult
 from llamatop.operate.control import Answer, Control
-from llamatop.operate.waits import Healthy, drained
+from llamatop.operate.waits import GONE_SECONDS, HELD_SECONDS, Drained, Healthy, drained
 from tests.unit.operate.fakes import FakeCluster
 
 
@@ -209,3 +209,61 @@ def test_figures_that_age_say_nothing(part: str, says: str) -> None:
     ):
         assert not verdict.done
         assert says in verdict.progress
+
+
+@pytest.mark.parametrize(("held", "seconds"), [(0, GONE_SECONDS), (1, HELD_SECONDS)])
+@pytest.mark.parametrize("lost", ["node", "worker"])
+def test_who_is_dead_runs_nothing_after_a_while(held: int, seconds: float, lost: str) -> None:
+    cluster, now = FakeCluster.two_by_two(), [100.0]
+    cluster.connections = {"127.0.0.1:37083": held} if held else {}
+    members = (("llama_cluster", "127.0.0.1:37083"),)
+    unit = "llama-server-gpu0.service"
+    far = Step("wait-drained", "node2", "wait", worker="node2/gpu0", unit=unit, members=members)
+    judge = Drained(far, lambda: now[0])
+    cluster.workers["node2/gpu0"].busy = 2
+    assert not judge(cluster.snapshot()).done
+    if lost == "node":
+        cluster.silent = {"node2"}
+    else:
+        cluster.workers["node2/gpu0"].health = "unreachable"
+        cluster.workers["node2/gpu0"].busy = None
+        cluster.ages = {}
+    begun = judge(cluster.snapshot())
+    if lost == "node" or held:
+        assert not begun.done
+        now[0] += seconds - 0.1
+        assert not judge(cluster.snapshot()).done
+        # an answer between: it lives
+        cluster.silent, cluster.workers["node2/gpu0"].health = set(), "ok"
+        cluster.workers["node2/gpu0"].busy = 2
+        assert not judge(cluster.snapshot()).done
+        if lost == "node":
+            cluster.silent = {"node2"}
+        else:
+            cluster.workers["node2/gpu0"].health = "unreachable"
+            cluster.workers["node2/gpu0"].busy = None
+        assert not judge(cluster.snapshot()).done
+        now[0] += seconds
+        verdict = judge(cluster.snapshot())
+        assert verdict.done
+        assert "does not answer" in verdict.progress
+        # of a balancer that is silent nothing is known
+        cluster.silent = {"node1"}
+        assert not judge(cluster.snapshot()).done
+
+
+async def test_a_worker_of_a_lost_node_can_be_drained_but_not_stopped(tmp_path: Path) -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.silent = {"node2"}
+    operator = cluster.operator(tmp_path / "a")
+    plan = await operator.plan("drain", ["node2/gpu0"])
+    results: list[StepResult] = []
+    work = operator.execute(plan)
+    async with asyncio.timeout(30):
+        async for result in work:
+            results.append(result)
+            if result.step.kind == "wait-drained" and result.state == "running":
+                cluster.silent = set()
+    assert cluster.states()["127.0.0.1:37083"]
+    assert not any(node == "node2" for node, _ in cluster.ran[:1])
+    assert results[-1].state == "done"

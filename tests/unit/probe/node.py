@@ -116,6 +116,8 @@ class Running:
         environment = {
             "PATH": f"{node.bin}:{os.environ['PATH']}",
             "HOST_PROC": str(node.proc),
+            "HOST_SYS": str(node.root / "sys"),
+            "HOST_KMSG": str(node.root / "kmsg"),
             "LD_LIBRARY_PATH": str(node.root),
             **given.pop("environment", {}),
         }

@@ -135,6 +135,31 @@ def test_an_older_worker_that_drains_is_counted_with_its_connections(nginx: Fake
     assert found["draining_connections"] == {"127.0.0.1:37081": 1}
 
 
+def test_who_listens_as_nginx_sees_it(nginx: FakeNode) -> None:
+    head = "  sl  local_address rem_address   st tx rx tr tm when retrnsmt uid timeout inode\n"
+    (nginx.proc / "50/net").mkdir()
+    (nginx.proc / "50/net/tcp").write_text(
+        head + "   0: 0100007F:90D9 00000000:0000 0A 0:0 00:0 0 33 0 778 1\n"
+        "   1: 00000000:0016 00000000:0000 0A 0:0 00:0 0 33 0 779 1\n"
+        "   2: 0100007F:C350 0100007F:90D9 01 0:0 00:0 0 33 0 777 1\n"
+    )
+    (nginx.proc / "50/net/tcp6").write_text(
+        head + f"   0: {32 * '0'}:0050 {32 * '0'}:0000 0A 0:0 00:0 0 33 0 780 1\n"
+    )
+    found = balancer(nginx, lambda b: b.get("listening"))
+    assert found["listening"] == ["0.0.0.0:22", "127.0.0.1:37081", "[::]:80"]
+
+
+def test_files_that_only_say_how_requests_pass_are_sent(nginx: FakeNode) -> None:
+    folder = nginx.root / "nginx/sites"
+    (folder / "proxy.conf").write_text("proxy_buffering off;\n")
+    (folder / "who.conf").write_text("allow 10.0.0.0/8;\ndeny all;\n")
+    (folder / "log.conf").write_text("gzip off;\n")
+    found = balancer(nginx, lambda b: b.get("version"))
+    sent = {Path(path).name for path in found["files"]}
+    assert sent == {"nginx.conf", "a.conf", "proxy.conf", "who.conf"}
+
+
 def test_where_descriptors_are_closed_to_us_the_owner_tells_the_connections(
     nginx: FakeNode,
 ) -> None:

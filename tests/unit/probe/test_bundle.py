@@ -62,6 +62,31 @@ def test_a_node_is_told_whole(node: FakeNode, worker: Worker) -> None:
     assert document["gpus"] == {}
 
 
+def test_what_the_units_files_say_is_told(node: FakeNode, worker: Worker) -> None:
+    node.worker(A, worker.port, 101)
+    words = f"/opt/llama-server -m /m.gguf --port {worker.port} -c 4096"
+    node.unit(A, words, 101, Restart="no", User="", After="basic.target", DynamicUser="no")
+    node.unit("nvidia-persistenced.service", "/usr/bin/nvidia-persistenced", 0)
+    line = "/usr/bin/autossh -M 0 -N -o ServerAliveInterval=5 -L 37083:127.0.0.1:37081 node2"
+    node.unit("tunnel.service", line, 0, Restart="always", User="tunnel", DynamicUser="no")
+    running = node.start(units=[], workers={}, balancer=None)
+    document = running.until(
+        lambda d: A in d["workers"] and "outdated" in d["workers"][A]["launch"]
+    )
+    assert running.close() == 0
+    told = document["units"][A]
+    assert (told["restart_policy"], told["user"], told["after_persistenced"]) == (
+        "no",
+        "root",
+        False,
+    )
+    assert document["workers"][A]["launch"]["outdated"] == ["-c (runs with none, now 4096)"]
+    tunnel = document["units"]["tunnel.service"]
+    assert (tunnel["restart_policy"], tunnel["user"]) == ("always", "tunnel")
+    assert tunnel["forwards"] == ["L 127.0.0.1:37083"]
+    assert tunnel["keepalive"] is True
+
+
 def test_a_tick_in_which_little_happens_is_a_short_line(node: FakeNode, worker: Worker) -> None:
     node.worker(A, worker.port, 101)
     running = node.start()
@@ -321,9 +346,15 @@ case $1 in
 *throttle*)
     echo 'Field "clocks_throttle_reasons.active" is not a valid field to query.'
     exit 2 ;;
+topo)
+    printf '\\t\\033[4mGPU0\\tGPU1\\tCPU Affinity\\tNUMA Affinity\\033[0m\\n'
+    printf 'GPU0\\t X \\tPHB\\t0-15\\t0\\nGPU1\\tPHB\\t X \\t0-15\\t0\\n\\nLegend:\\n' ;;
 *)
-    echo '0, GPU-1, Tesla, P40, 97, 20000, 24576, 172.55, 250.00, 68, 1303, 1531, 3615, 3615,'\\
-' 3, 3, 16, [N/A], 00000000:03:00.0' ;;
+    for index in 0 1; do
+    echo "$index, GPU-$((index+1)), Tesla, P40, 97, 20000, 24576, 172.55, 250.00, 68, 1303, 1531,"\\
+" 3615, 3615, 3, 3, 16, [N/A], 00000000:0$((3 + index)):00.0, 550.163.01, Enabled, 250.00, 0,"\\
+" [N/A], 1, No"
+    done ;;
 esac
 """
 
@@ -339,6 +370,15 @@ def test_cards_through_nvidia_smi(node: FakeNode) -> None:
     assert card["memory_used_bytes"] == 20000 * 2**20
     assert card["power_watts"] == 172.6
     assert card["processes"] == {"101": 200 * 2**20}
+    assert card["persistence_mode"] is True
+    assert card["power_limit_default_watts"] == 250.0
+    assert card["ecc_uncorrected"] == 0
+    assert card["retired_pages_pending"] is False
+    assert "retired_pages" not in card
+    assert card["links"] == {"GPU-2": "PHB"}
+    assert document["gpus"]["GPU-2"]["links"] == {}
+    assert "driver_version" not in card
+    assert document["host"]["driver_version"] == "550.163.01"
     assert "pcie_width_max" not in card
     assert "throttle" not in card
 

@@ -52,7 +52,14 @@ class FakeLibrary(types.ModuleType):
             "CurrPcieLinkWidth": lambda card: 16,
             "MaxPcieLinkGeneration": lambda card: 3,
             "MaxPcieLinkWidth": lambda card: 16,
-            "PciInfo": lambda card: SimpleNamespace(busId=b"00000000:03:00.0"),
+            "PciInfo": lambda card: SimpleNamespace(busId=b"00000000:%02X:00.0" % (3 + card)),
+            "PersistenceMode": lambda card: 0,
+            "PowerManagementDefaultLimit": lambda card: 250_000,
+            "TemperatureThreshold": lambda card, kind: {1: 92}[kind],
+            "TotalEccErrors": lambda card, kind, counter: {(1, 0): 2}[kind, counter],
+            "RetiredPagesPendingStatus": lambda card: 1,
+            "RetiredPages": lambda card, cause: [1, 2] if cause else [3],
+            "TopologyCommonAncestor": lambda card, other: 20,
             "ComputeRunningProcesses": lambda card: [
                 SimpleNamespace(pid=10 + card, usedGpuMemory=5),
                 SimpleNamespace(pid=99, usedGpuMemory=2**64 - 1),
@@ -113,9 +120,33 @@ def test_a_card_is_told_whole(library: FakeLibrary) -> None:
         "pcie_generation_max": 3,
         "pcie_width": 16,
         "pcie_width_max": 16,
-        "pci_bus_id": "00000000:03:00.0",
+        "pci_bus_id": "00000000:04:00.0",
+        "persistence_mode": False,
+        "power_limit_default_watts": 250.0,
+        "temperature_slowdown_celsius": 92,
+        "ecc_uncorrected": 2,
+        "retired_pages": 3,
+        "retired_pages_pending": True,
+        "numa_node": None,
+        "links": {},
         "processes": {"11": 5, "99": None},
     }
+    assert cards["GPU-0"]["links"] == {"GPU-1": "PXB"}
+
+
+def test_rows_remapped_stand_for_pages_where_there_are_none(library: FakeLibrary) -> None:
+    library.results["RemappedRows"] = lambda card: (1, 2, 0, 0)
+    card = nvml.Nvml().sample(True)["GPU-0"]
+    assert (card["retired_pages"], card["retired_pages_pending"]) == (3, False)
+
+
+def test_what_many_cards_do_not_tell_is_no_fault(library: FakeLibrary) -> None:
+    library.failing = {"PersistenceMode": 999, "TotalEccErrors": 3, "TopologyCommonAncestor": 999}
+    card = nvml.Nvml().sample(True)["GPU-0"]
+    assert "fault" not in card
+    assert "persistence_mode" not in card
+    assert "ecc_uncorrected" not in card
+    assert card["links"] == {}
 
 
 def test_a_lost_card_is_a_fault_of_that_card_alone(library: FakeLibrary) -> None:

@@ -61,6 +61,7 @@ def test_all_that_flags_say() -> None:
         "gpu_layers": "99",
         "metrics": True,
         "slots_endpoint": False,
+        "mlock": False,
     }
 
 

@@ -1,0 +1,63 @@
+"""A worker that nginx still sends to though it cannot serve, told with what shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
+
+from .finding import Finding, Rule
+
+Cards = dict[tuple[str, int], GpuView]
+
+
+def cards(snapshot: ClusterSnapshot) -> Cards:
+    """The cards by node and index, for `dead`."""
+    return {
+        (gpu.node, gpu.sample.index): gpu
+        for gpu in snapshot.gpus
+        if gpu.sample.index is not None and gpu.sample.fault is not None
+    }
+
+
+def dead(worker: WorkerView, faulty: Cards) -> str | None:
+    """Why the worker cannot serve, as half a sentence; None where it may, or that is not known.
+
+    `faulty` are the cluster's cards that have a fault. What it says is of one moment: a worker
+    that is being restarted is dead as well for a while.
+    """
+    unit, sample = worker.unit, worker.sample
+    if worker.unit_fault is not None:
+        return worker.unit_fault
+    if unit.active_state == "inactive":
+        return "its unit is stopped"
+    lost = [
+        faulty[worker.node, index] for index in worker.gpus or () if (worker.node, index) in faulty
+    ]
+    if lost and sample.health not in ("ok", "busy"):
+        return f"GPU {lost[0].sample.index}: {lost[0].sample.fault}"
+    if sample.health == "unreachable":
+        return f"it does not answer: {sample.fault or 'no cause is known'}"
+    return None
+
+
+def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """nginx sends requests to a worker that cannot serve."""
+    stale = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+    faulty = cards(snapshot)
+    for worker in snapshot.workers:
+        if worker.membership not in ("in", "mixed") or worker.node in stale:
+            continue
+        why = dead(worker, faulty)
+        if why is not None:
+            yield Finding(
+                "worker-dead-in-upstream",
+                "error",
+                worker.name,
+                why,
+                "nginx goes on sending requests to it: they fail or hang",
+                f"llamatop drain {worker.name} (d), and undrain (u) once it serves again",
+            )
+
+
+RULES: tuple[Rule, ...] = (serving_though_dead,)

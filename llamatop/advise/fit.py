@@ -1,0 +1,275 @@
+"""Whether a worker's model would fit on one card, with how many slots, and what its split costs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from llamatop.advise import memory, shapes
+from llamatop.advise.memory import Demand, Needs, Part, Split
+from llamatop.advise.shapes import Shape
+from llamatop.model.cluster import GpuView, WorkerView
+from llamatop.model.gguf import ModelFile
+from llamatop.model.observed import GpuSample, Launch, WorkerSample
+
+# what llama-server's own --fit leaves free on each card
+MARGIN_BYTES = 2**30
+_MOST_SLOTS = 256
+_PAGE = 256
+_MOST_PAGES = 4096
+_BUILD = re.compile(r"b?(\d+)\b")
+# builds before it keep logits of a whole batch; numbers this low are a packager's own
+_FEW_OUTPUTS_BUILD = 9500
+_FLASH_BUILD = 6325
+_OWN_BUILDS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a worker's model needs, and whether one card of its node has it; bytes.
+
+    `missing` says what would have to be known, all else is None then. `needs` is the worker as it
+    is, `alone` the same on one card. `overhead_bytes` a card is learnt from the running process:
+    what it takes beyond the known parts; None where it does not run or its memory is hidden.
+    `room_bytes` is what the roomiest of its cards, `card`, has for it. `cards` counts those it is
+    on; `share_percent` is how busy each can be at most with one stream, None where all compute at
+    once; `split_bytes` is what a split takes more than one card would, None where it is on one.
+    """
+
+    missing: tuple[str, ...] = ()
+    shape: Shape | None = None
+    demand: Demand | None = None
+    needs: Needs | None = None
+    alone: Part | None = None
+    cards: int = 0
+    card: int | None = None
+    card_bytes: int | None = None
+    room_bytes: int | None = None
+    overhead_bytes: int | None = None
+    share_percent: float | None = None
+    split_bytes: int | None = None
+
+    @property
+    def spare_bytes(self) -> int:
+        """What is kept beside the known parts: the overhead where it is known, else 1 GiB."""
+        return MARGIN_BYTES if self.overhead_bytes is None else self.overhead_bytes
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether all of it, as it is asked for, fits on one card; None where that is unknown."""
+        if self.alone is None or self.room_bytes is None:
+            return None
+        return self.alone.total + self.spare_bytes <= self.room_bytes
+
+    def slots_fit(self) -> int | None:
+        """How many slots of the present context, each with its own cache, one card would hold."""
+        if self.demand is None:
+            return None
+        asked = replace(self.demand, unified=False)
+        return self._most(lambda slots: replace(asked, slots=slots), _MOST_SLOTS)
+
+    def context_fits(self) -> int | None:
+        """How many tokens each of the present slots could have on one card."""
+        if self.demand is None:
+            return None
+        asked = self.demand
+        pages = self._most(lambda pages: replace(asked, context_tokens=_PAGE * pages), _MOST_PAGES)
+        return None if pages is None else _PAGE * pages
+
+    def _most(self, demand: Callable[[int], Demand], most: int) -> int | None:
+        """The largest number up to `most` with which it fits, 0 where not even 1 does."""
+        if self.shape is None or self.room_bytes is None:
+            return None
+        room = self.room_bytes - self.spare_bytes
+        low, high = 0, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            asked = demand(middle)
+            if asked.outputs is not None:
+                asked = replace(asked, outputs=asked.slots)
+            fits = memory.needs(self.shape, asked).cards[0].total <= room
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low
+
+
+def fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> Fit | None:
+    """The fit of a llama-server's model, `cards` being those of its node.
+
+    None for other engines, routers, and where it computes on the CPU.
+    """
+    sample = worker.sample
+    if sample.engine != "llama-server" or sample.router or worker.gpus == ():
+        return None
+    shape, missing = _shape(file)
+    demand, unasked = asked(sample)
+    on = _cards_of(worker, cards)
+    split, unsplit = _split(sample.launch, on, shape)
+    missing = (*missing, *unasked, *unsplit)
+    if not on:
+        missing = (*missing, "which cards it computes on")
+    if missing or shape is None or demand is None or split is None:
+        return Fit(missing=missing)
+    return _judge(worker, shape, demand, split, on)
+
+
+def _judge(
+    worker: WorkerView,
+    shape: Shape,
+    demand: Demand,
+    split: Split,
+    on: Sequence[GpuSample],
+) -> Fit:
+    needs = memory.needs(shape, demand, split)
+    taken = [_taken(card, worker.sample) for card in on]
+    overheads = [
+        own - part.total
+        for own, part in zip(taken, needs.cards, strict=True)
+        if own is not None and part.total
+    ]
+    if overheads and min(overheads) < -0.05 * needs.on_cards.total / len(needs.cards):
+        return Fit(missing=("what else lies on its cards: it takes less there than its parts",))
+    overhead = max(0, *overheads) if overheads else None
+    alone = memory.needs(shape, demand).cards[0]
+    rooms = [_room(card, own, part) for card, own, part in zip(on, taken, needs.cards, strict=True)]
+    best = max(range(len(on)), key=lambda place: rooms[place] or 0)
+    found = Fit(
+        shape=shape,
+        demand=demand,
+        needs=needs,
+        alone=alone,
+        cards=len(on),
+        card=on[best].index,
+        card_bytes=on[best].memory_total_bytes,
+        room_bytes=rooms[best],
+        overhead_bytes=overhead,
+    )
+    if len(on) > 1:
+        rest = (overhead or 0) * (len(on) - 1)
+        found = replace(
+            found,
+            share_percent=None if split.rows else 100.0 / len(on),
+            split_bytes=max(0, needs.on_cards.total - alone.total + rest),
+        )
+    return found
+
+
+def asked(sample: WorkerSample) -> tuple[Demand | None, tuple[str, ...]]:
+    """What a worker was asked for, or what is missing to tell it."""
+    launch = sample.launch
+    slots = sample.slots_total or len(sample.slots or ()) or max(0, launch.parallel or 0)
+    counted = (launch.parallel or 0) > 0
+    unified = launch.kv_unified if launch.kv_unified is not None else not counted
+    context = next((slot.context_tokens for slot in sample.slots or () if slot.context_tokens), 0)
+    if not context and sample.context_tokens and slots:
+        context = sample.context_tokens // (1 if unified else slots)
+    kind_k, kind_v = launch.cache_type_k or "f16", launch.cache_type_v or "f16"
+    missing = []
+    if launch.source is None:
+        missing.append("how it was started")
+    if not slots:
+        missing.append("the number of its slots")
+    if not context:
+        missing.append("the context of its slots")
+    missing += [
+        f"how large a cache of {kind} is"
+        for kind in dict.fromkeys((kind_k, kind_v))
+        if kind not in memory.CACHE_TYPES
+    ]
+    missing += [f"what {flag} adds or moves" for flag in launch.extras or ()]
+    if missing:
+        return None, tuple(missing)
+    number = _build(sample.build)
+    few = number is None or number >= _FEW_OUTPUTS_BUILD
+    flash = launch.flash_attention == "on"
+    if launch.flash_attention in (None, "auto"):
+        flash = number is None or number >= _FLASH_BUILD
+    return Demand(
+        slots,
+        context,
+        unified,
+        kind_k,
+        kind_v,
+        launch.batch_tokens or 2048,
+        launch.ubatch_tokens or 512,
+        flash,
+        bool(launch.window_full),
+        slots if few else None,
+    ), ()
+
+
+def _shape(file: ModelFile | None) -> tuple[Shape | None, tuple[str, ...]]:
+    if file is None:
+        return None, ("the header of its model's file",)
+    if file.fault is not None:
+        return None, (file.fault,)
+    return shapes.of(file)
+
+
+def _split(
+    launch: Launch, on: Sequence[GpuSample], shape: Shape | None
+) -> tuple[Split | None, tuple[str, ...]]:
+    """How its layers are laid over `on`; by the cards' memory where it was not told."""
+    if launch.split_mode == "tensor":
+        return None, ("how --split-mode tensor lays out a model",)
+    layers = (launch.gpu_layers or "").strip().lower()
+    given: int | None = None
+    if layers.lstrip("-").isdecimal() and len(layers) < 10:
+        given = int(layers) if int(layers) >= 0 else None
+    elif layers not in ("", "auto", "all"):
+        return None, ("how many layers lie on its cards",)
+    shares = tuple(float(card.memory_total_bytes or 0) for card in on)
+    if launch.tensor_split and len(on) > 1:
+        parts = _shares(launch.tensor_split)
+        if parts is None or len(parts) < len(on) or not sum(parts[: len(on)]):
+            return None, ("what its --tensor-split gives each card",)
+        shares = parts[: len(on)]
+    if not all(shares) and not launch.tensor_split:
+        shares = (1.0,) * len(on)
+    rows = launch.split_mode == "row"
+    main = launch.main_gpu or 0
+    if not 0 <= main < max(1, len(on)):
+        return None, ("which card its --main-gpu is",)
+    return Split(shares, given, rows, main, launch.kv_offload is False), ()
+
+
+def _shares(value: str) -> tuple[float, ...] | None:
+    try:
+        found = tuple(float(part) for part in re.split(r"[,/]", value) if part.strip())
+    except ValueError:
+        return None
+    return found if all(0 <= share < 1e9 for share in found) else None
+
+
+def _cards_of(worker: WorkerView, cards: Sequence[GpuView]) -> list[GpuSample]:
+    on = worker.gpus or ()
+    found = [card.sample for card in cards if card.sample.index in on]
+    # the process counts its cards in the order in which they are made visible to it
+    order = (worker.sample.launch.cuda_visible_devices or "").replace(" ", "").split(",")
+    if len(order) == len(found) and {str(card.index) for card in found} == set(order):
+        found.sort(key=lambda card: order.index(str(card.index)))
+    return found
+
+
+def _taken(card: GpuSample, sample: WorkerSample) -> int | None:
+    """What the worker's processes take on a card; None where the driver hides it."""
+    if card.processes is None:
+        return None
+    own = [card.processes[str(pid)] for pid in sample.pids or () if str(pid) in card.processes]
+    known = [size for size in own if size]
+    return sum(known) if known and len(known) == len(own) else None
+
+
+def _room(card: GpuSample, own: int | None, part: Part) -> int | None:
+    """What a card has for the worker: all that nobody else takes."""
+    if card.memory_total_bytes is None or card.memory_used_bytes is None:
+        return None
+    others = card.memory_used_bytes - (part.total if own is None else own)
+    return card.memory_total_bytes - max(0, others)
+
+
+def _build(build: str | None) -> int | None:
+    """The build's number where it is llama.cpp's own counting."""
+    match = _BUILD.match(build or "")
+    number = int(match.group(1)) if match else 0
+    return number if number >= _OWN_BUILDS else None

@@ -1,0 +1,63 @@
+"""A model on several cards that one card would hold: its cards wait for each other in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.figures import bytes_short
+
+from .finding import Finding, Rule
+from .fit import Fit, fit
+from .memory import Part
+
+
+def split(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """A split that is not needed."""
+    cards: dict[str, list[GpuView]] = {}
+    for gpu in snapshot.gpus:
+        cards.setdefault(gpu.node, []).append(gpu)
+    files = {node.name: node.snapshot.models for node in snapshot.nodes}
+    for worker in snapshot.workers:
+        if len(worker.gpus or ()) < 2 or not worker.sample.pids:
+            continue
+        file = files.get(worker.node, {}).get(worker.sample.launch.model or "")
+        found = fit(worker, file, cards.get(worker.node, []))
+        if found is None or not found.fits or found.demand is None:
+            continue
+        on = " + ".join(map(str, worker.gpus or ()))
+        slots = f"{found.demand.slots} slots of {found.demand.context_tokens}"
+        yield Finding(
+            "split-fits-one-card",
+            "warning",
+            worker.name,
+            f"split over GPU {on}; on one, with its {slots}: {summed(found)}",
+            f"its cards {_wait(found)}; a worker on each would compute at the same time",
+            "one worker a card, each with its own CUDA_VISIBLE_DEVICES and port, both upstream",
+        )
+
+
+def _wait(found: Fit) -> str:
+    if found.share_percent is None:
+        return "exchange a part of every layer"
+    return f"take turns, each busy {found.share_percent:.0f} % at most with one stream"
+
+
+def summed(found: Fit) -> str:
+    """What its parts come to on one card: `weights 4.1G + KV 2.0G + compute 0.5G = 6.6G of 24.0G`.
+
+    The overhead is among them where it is known.
+    """
+    part = found.alone or Part()
+    terms = [
+        ("weights", part.weights),
+        ("KV", part.cache),
+        ("compute", part.compute),
+        ("overhead", found.overhead_bytes or 0),
+    ]
+    listed = " + ".join(f"{name} {bytes_short(size)}" for name, size in terms if size)
+    whole = bytes_short(sum(size for _, size in terms))
+    return f"{listed} = {whole} of {bytes_short(found.room_bytes)}"
+
+
+RULES: tuple[Rule, ...] = (split,)

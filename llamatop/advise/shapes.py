@@ -1,0 +1,178 @@
+"""What is known of a model's architecture: which layers cache what. Others are unknown here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from llamatop.model.gguf import ModelFile
+
+# Keys and values of every token in every layer, nothing else.
+_PLAIN_NAMES = """
+arcee baichuan bloom chatglm codeshell command-r dbrx deepseek dots1 ernie4_5 ernie4_5-moe exaone
+falcon gemma glm4 gpt2 gptneox granite granitemoe grok hunyuan-dense hunyuan-moe internlm2 jais
+llama minicpm mistral3 mpt nemotron olmo olmoe orion phi2 phi3 phimoe qwen2 qwen2moe qwen2vl qwen3
+qwen3moe qwen3vl qwen3vlmoe refact seed_oss smollm3 stablelm starcoder starcoder2 xverse
+"""
+_PLAIN = frozenset(_PLAIN_NAMES.split())
+# A sliding window in all layers but one of so many; True where that one is the first of them.
+_WINDOWED = {
+    "afmoe": (4, False),
+    "cohere2": (4, False),
+    "exaone4": (4, False),
+    "gemma2": (2, False),
+    "gemma3": (6, False),
+    "gpt-oss": (2, False),
+    "olmo2": (4, False),
+    "smallthinker": (4, True),
+}
+_WINDOW_BY_DEFAULT = {"gemma2": 4096}
+# A state of fixed size a slot; those with heads in some layers cache there as well.
+_RECURRENT = frozenset({"granitehybrid", "jamba", "mamba", "mamba2"})
+_STATE_ONLY = frozenset({"mamba", "mamba2"})
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer: elements of keys and values a token, and of state a slot (f32).
+
+    `window` is how many tokens it looks back at, None for all.
+    """
+
+    size_bytes: int
+    keys: int = 0
+    values: int = 0
+    window: int | None = None
+    state: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A model as its memory needs see it; widths are elements a token.
+
+    `query` is the width of all heads, `feed` of the widest feed-forward part, of all `experts` that
+    a token uses, `inner` of the recurrent part; `tied` where the embedding is the output layer too.
+    """
+
+    layers: tuple[Layer, ...]
+    embedding_bytes: int
+    output_bytes: int
+    width: int
+    heads: int
+    query: int
+    feed: int
+    experts: int
+    inner: int
+    vocabulary: int
+    tied: bool
+
+
+@lru_cache(maxsize=256)
+def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
+    """The shape of a model, or what is missing to tell it, as clauses."""
+    name = file.architecture
+    if name is None:
+        return None, ("the model's architecture",)
+    if name not in _PLAIN and name not in _WINDOWED and name not in _RECURRENT:
+        return None, (f"how a model of architecture {name} uses memory",)
+    if file.draft_layers or file.key_length_latent or file.shared_kv_layers:
+        return None, (f"how this kind of {name} caches",)
+    missing = [
+        text
+        for text, value in (
+            ("the number of layers", file.layers),
+            ("the width of the embedding", file.embedding_length),
+            ("the size of the vocabulary", file.vocabulary),
+            ("the sizes of the tensors", file.layer_bytes),
+        )
+        if not value
+    ]
+    attends = name not in _STATE_ONLY
+    count = file.layers or 0
+    heads = _each(file.heads, count) if attends else (0,) * count
+    heads_kv = _each(file.heads_kv, count) if attends else (0,) * count
+    if attends and file.heads_kv is None:
+        heads_kv = heads
+    feeds = _each(file.feed_forward_length, count) or (0,) * count
+    if attends and (not heads or not heads_kv):
+        missing.append("the number of heads")
+    if file.layer_bytes is not None and len(file.layer_bytes) != count:
+        missing.append("the sizes of all layers")
+    states = name in _RECURRENT
+    if states and None in (file.state_kernel, file.state_inner, file.state_size):
+        missing.append("the size of the recurrent state")
+    if missing:
+        return None, tuple(missing)
+    return _shape(file, heads, heads_kv, feeds, states), ()
+
+
+def _shape(
+    file: ModelFile,
+    heads: tuple[int, ...],
+    heads_kv: tuple[int, ...],
+    feeds: tuple[int, ...],
+    states: bool,
+) -> Shape:
+    width = file.embedding_length or 0
+    most_heads = max(heads)
+    head = width // most_heads if most_heads else 0
+    key = file.key_length or head
+    value = file.value_length or head
+    windows = _windows(file)
+    inner = (file.state_inner or 0) if states else 0
+    channels = inner + 2 * (file.state_groups or 0) * (file.state_size or 0)
+    state = ((file.state_kernel or 1) - 1) * channels + (file.state_size or 0) * inner
+    layers = tuple(
+        Layer(
+            size,
+            keys=heads_kv[place] * (key if window is None else file.key_length_window or key),
+            values=heads_kv[place]
+            * (value if window is None else file.value_length_window or value),
+            window=window,
+            state=0 if heads_kv[place] else state,
+        )
+        for place, (size, window) in enumerate(zip(file.layer_bytes or (), windows, strict=True))
+    )
+    output = file.output_bytes or 0
+    return Shape(
+        layers,
+        file.embedding_bytes or 0,
+        (output or file.embedding_bytes or 0) + (file.other_bytes or 0),
+        width,
+        most_heads,
+        most_heads * key,
+        max(feeds) if not file.experts else _experts(file, feeds),
+        (file.experts_used or 1) if file.experts else 0,
+        inner,
+        file.vocabulary or 0,
+        not output,
+    )
+
+
+def _experts(file: ModelFile, feeds: tuple[int, ...]) -> int:
+    each = file.expert_feed_forward_length or max(feeds)
+    return (file.experts_used or 1) * each
+
+
+def _windows(file: ModelFile) -> tuple[int | None, ...]:
+    count = file.layers or 0
+    period, first = _WINDOWED.get(file.architecture or "", (1, False))
+    window = file.window_tokens or _WINDOW_BY_DEFAULT.get(file.architecture or "")
+    if not window or period == 1:
+        return (None,) * count
+    pattern = file.window_pattern or ()
+    if len(pattern) == count and count > 1:
+        return tuple(window if flag else None for flag in pattern)
+    if len(pattern) == 1 and pattern[0] > 0:
+        period = pattern[0]
+    full = 0 if first else period - 1
+    return tuple(None if place % period == full else window for place in range(count))
+
+
+def _each(values: tuple[int, ...] | None, count: int) -> tuple[int, ...]:
+    """One value a layer; () where they are unknown or of another number."""
+    if values is None or not values or min(values) < 0:
+        return ()
+    if len(values) == 1:
+        return values * count
+    return values if len(values) == count else ()

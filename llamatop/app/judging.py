@@ -1,0 +1,49 @@
+"""Findings on the dashboard: judged anew now and then, never where a key would have to wait."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from llamatop.advise.doctor import Diagnosis, judge
+from llamatop.model.cluster import ClusterSnapshot
+
+if TYPE_CHECKING:
+    from llamatop.app.app import LlamatopApp
+
+# Workers and cards that are judged within a millisecond or two; more of them in a thread.
+AT_ONCE = 100
+
+
+class Judging:
+    """The latest diagnosis: of each snapshot, of a fleet's at most every `pause_seconds`."""
+
+    pause_seconds = 3.0
+
+    def __init__(self, app: LlamatopApp) -> None:
+        self.diagnosis: Diagnosis | None = None
+        self._app = app
+        self._resting = False
+        self._waiting: ClusterSnapshot | None = None
+
+    def take(self, snapshot: ClusterSnapshot) -> None:
+        """A newer snapshot: judge it, or the newest there is when the pause is over."""
+        if snapshot.tick == 0:
+            return
+        if len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE:
+            self.diagnosis = judge(snapshot)
+        elif self._resting:
+            self._waiting = snapshot
+        else:
+            self._resting, self._waiting = True, None
+            self._app.run_worker(self._judge(snapshot), name="judge")
+
+    async def _judge(self, snapshot: ClusterSnapshot) -> None:
+        self.diagnosis = await asyncio.to_thread(judge, snapshot)
+        self._app.draw()
+        self._app.set_timer(self.pause_seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        if self._waiting is not None:
+            self.take(self._waiting)

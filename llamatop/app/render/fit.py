@@ -1,0 +1,82 @@
+"""What a worker's model takes, and whether one card has it: for the panel and for a split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.text import Text
+
+from llamatop.advise.fit import Fit, fit
+from llamatop.advise.fitting import summed
+from llamatop.app.render.palette import Palette
+from llamatop.app.render.words import fit as cut
+from llamatop.model.cluster import GpuView, WorkerView
+from llamatop.model.figures import UNKNOWN, bytes_short, count
+from llamatop.model.gguf import ModelFile
+from llamatop.model.text import plain
+
+
+def facts(
+    worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]
+) -> list[tuple[str, str, str]]:
+    """Label, value and role for the panel; nothing where the model's file is not known of."""
+    found = fit(worker, file, cards) if file is not None else None
+    if found is None:
+        return []
+    if found.missing:
+        return [("fit", f"{UNKNOWN}, not known: {plain('; '.join(found.missing))}", "dim")]
+    listed = [("memory", summed(found), "text"), ("fit", _verdict(found), _role(found))]
+    if found.split_bytes is not None:
+        listed.append(("split", _cost(found), "dim"))
+    return listed
+
+
+def line(
+    worker: WorkerView,
+    file: ModelFile | None,
+    cards: Sequence[GpuView],
+    width: int,
+    palette: Palette,
+) -> Text | None:
+    """One line for a worker whose model is split; None where it is not or nothing is known."""
+    if len(worker.gpus or ()) < 2 or file is None:
+        return None
+    found = fit(worker, file, cards)
+    if found is None or found.missing:
+        return None
+    verdict = _verdict(found)
+    text = Text(no_wrap=True)
+    text.append(cut(verdict, min(width, len(verdict))), palette[_role(found)])
+    rest = f" · {summed(found)}"
+    if len(verdict) + len(rest) <= width:
+        text.append(rest, palette["dim"])
+    return text
+
+
+def _verdict(found: Fit) -> str:
+    """`fits on one card · 9 slots of 8192 would fit`."""
+    if found.fits is None:
+        return f"{UNKNOWN}, the memory of its cards is not known"
+    demand = found.demand
+    slots, context = found.slots_fit(), found.context_fits()
+    said = "fits on one card" if found.fits else "does not fit on one card"
+    if demand is None or slots is None:
+        return said
+    if slots:
+        many = "1 slot" if slots == 1 else f"{slots} slots"
+        return f"{said} · {many} of {count(demand.context_tokens)} would fit"
+    if context:
+        return f"{said} · its slots would with {count(context)} tokens each"
+    return f"{said}, with any context"
+
+
+def _role(found: Fit) -> str:
+    """A split that is not needed stands out."""
+    return "event.warning" if found.fits and found.cards > 1 else "text"
+
+
+def _cost(found: Fit) -> str:
+    turns = ""
+    if found.share_percent is not None:
+        turns = f"each card busy {found.share_percent:.0f} % at most with one stream, "
+    return f"{turns}{bytes_short(found.split_bytes)} more memory than on one card"

@@ -1,0 +1,67 @@
+"""`llamatop doctor`: what makes the cluster slow or fragile, with evidence and the mend."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from llamatop.cli.options import add_hosts, add_record
+
+_DESCRIPTION = """\
+What makes the cluster slow or fragile, worst first: the values seen, why they
+matter, and the mend. One look, nothing is changed. What is unknown is no
+finding; what is not wanted is silenced in the cluster file:
+
+  [[silence]]
+  rule = "unit-not-enabled"      # the finding's id
+  place = "node1*"               # a glob; without it everywhere
+
+exit status: 0 nothing worse than a remark (info)   1 an error or a warning,
+or a node that could not be read   3 no node could be reached   70 a rule
+failed, and the others found nothing"""
+
+
+def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Register `doctor`."""
+    parser = subparsers.add_parser(
+        "doctor",
+        help="what makes the cluster slow or fragile, and the mend",
+        description=_DESCRIPTION,
+    )
+    add_hosts(parser)
+    add_record(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: a finding for every single place"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the findings; 0 well, 1 not, 3 where nothing could be reached, 70 a rule's fault."""
+    from llamatop.advise.doctor import judge
+    from llamatop.cli import interrupt, render_findings
+    from llamatop.cli.options import require_cluster
+    from llamatop.cli.reading import complete_sample
+    from llamatop.cli.recording import recorder
+    from llamatop.cli.streams import complain
+
+    cluster = require_cluster(args)
+    with recorder(args.record) as record:
+        snapshot = interrupt.run(complete_sample(cluster, record))
+    diagnosis = judge(snapshot)
+    unread = [node for node in snapshot.nodes if not node.reachable]
+    if args.json:
+        print(render_findings.to_json(diagnosis, snapshot))
+    else:
+        render_findings.print_findings(diagnosis, sys.stdout)
+    for fault in diagnosis.faults:
+        complain(fault)
+    for node in unread:
+        complain(f"{node.name} is not judged: {node.fault or 'it does not answer'}")
+    if not args.json:
+        complain(render_findings.summary(diagnosis, len(unread)))
+    if unread and len(unread) == len(snapshot.nodes):
+        return 3
+    if unread or not diagnosis.well:
+        return 1
+    return 70 if diagnosis.faults else 0

@@ -1,0 +1,84 @@
+"""Dead workers taken out of the upstream without being asked, and put back once they are well."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from llamatop.errors import LlamatopError
+from llamatop.model.cluster import Event, Severity
+
+from .live import LiveSource
+from .operator import Operator
+from .vitals import Move, Vitals
+
+AGAIN_SECONDS = 60.0
+DRAIN_SECONDS = 60.0
+
+
+class AutoDrain:
+    """Makes one plan at a time, within the same guards as a person's, its reason in every log.
+
+    `busy` tells that a plan of the person's own is at hand, which goes first.
+    """
+
+    def __init__(
+        self,
+        source: LiveSource,
+        operator: Operator,
+        *,
+        busy: Callable[[], bool] = lambda: False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._source = source
+        self._operator = operator
+        self._busy = busy
+        self._clock = clock
+        self._vitals = Vitals(clock)
+        self._refused: dict[str, tuple[float, str]] = {}
+
+    async def run(self) -> None:
+        """Until cancelled; a plan that runs then is rolled back first."""
+        self._tell("info", "auto-drain is on: dead members are taken out, and put back when well")
+        tick = -1
+        async for snapshot in self._source.snapshots():
+            if snapshot.tick == tick:
+                continue
+            tick = snapshot.tick
+            move = self._vitals.look(snapshot)
+            if move is not None and not self._busy() and self._due(move):
+                await self._make(move)
+                me = asyncio.current_task()
+                # A plan that was cancelled in its last step is done, and says no more of it.
+                if me is not None and me.cancelling():
+                    return
+
+    def _due(self, move: Move) -> bool:
+        last = self._refused.get(move.worker)
+        return last is None or self._clock() - last[0] >= AGAIN_SECONDS
+
+    async def _make(self, move: Move) -> None:
+        try:
+            plan = await self._operator.plan(
+                move.action, [move.worker], timeout_seconds=DRAIN_SECONDS
+            )
+            if plan.steps:
+                plan = replace(plan, reason=f"auto-drain: {move.why}")
+                async for _ in self._operator.execute(plan):
+                    pass
+        except LlamatopError as error:
+            text = f"auto-drain did not {move.action} {move.worker} ({move.why}): {error}"
+            before = self._refused.get(move.worker)
+            self._refused[move.worker] = (self._clock(), text)
+            if before is None or before[1] != text:
+                self._tell("warning", text, move.worker)
+            return
+        self._refused.pop(move.worker, None)
+        self._vitals.moved(move)
+
+    def _tell(self, severity: Severity, text: str, worker: str | None = None) -> None:
+        node = worker.partition("/")[0] if worker else None
+        self._source.announce(Event(datetime.now(UTC), severity, text, node, worker))

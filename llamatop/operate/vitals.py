@@ -1,0 +1,115 @@
+"""Which worker to take out of the upstream, or to put back, judged over many ticks."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llamatop.advise.dead import Cards, cards, dead
+from llamatop.model.cluster import ClusterSnapshot, WorkerView
+
+SURE_TICKS = 5
+WELL_TICKS = 10
+LOOP_SECONDS = 60.0
+LOOP_RESTARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What to do with which worker, and why as half a sentence."""
+
+    action: Literal["drain", "undrain"]
+    worker: str
+    why: str
+
+
+@dataclass(slots=True)
+class _Pulse:
+    """One worker over time: for how many ticks it was dead, or well; when systemd restarted it."""
+
+    dead_ticks: int = 0
+    well_ticks: int = 0
+    why: str = ""
+    restarts: deque[tuple[float, int]] = field(default_factory=deque)
+
+
+class Vitals:
+    """Remembers each worker's ticks, and what was taken out by its word.
+
+    A tick counts only where the worker's node and the balancer were both read just now. Who was
+    put back and died again has to be well twice as long the next time.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pulses: dict[str, _Pulse] = {}
+        self._out: set[str] = set()
+        self._times: dict[str, int] = {}
+
+    def look(self, snapshot: ClusterSnapshot) -> Move | None:
+        """The one move that this tick makes certain, if any: who is dead goes first."""
+        stale = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+        if snapshot.balancer_node is None or snapshot.balancer_node in stale:
+            return None
+        faulty = cards(snapshot)
+        back = None
+        for worker in snapshot.workers:
+            if worker.node in stale or worker.membership is None:
+                continue
+            pulse = self._pulses.setdefault(worker.name, _Pulse())
+            self._feel(worker, pulse, faulty)
+            if worker.membership == "in":
+                self._out.discard(worker.name)
+                if pulse.dead_ticks >= SURE_TICKS:
+                    return Move("drain", worker.name, pulse.why)
+            elif self._out_and_well(worker, pulse):
+                back = back or Move("undrain", worker.name, "it serves again")
+        return back
+
+    def moved(self, move: Move) -> None:
+        """The move was made: only what went out so comes back so."""
+        self._pulses.pop(move.worker, None)
+        if move.action == "drain":
+            self._out.add(move.worker)
+            self._times[move.worker] = self._times.get(move.worker, 0) + 1
+        else:
+            self._out.discard(move.worker)
+
+    def _out_and_well(self, worker: WorkerView, pulse: _Pulse) -> bool:
+        out = worker.name in self._out and worker.membership == "down"
+        return out and pulse.well_ticks >= self._patience(worker.name)
+
+    def _patience(self, worker: str) -> int:
+        doubled: int = WELL_TICKS << min(self._times.get(worker, 1) - 1, 5)
+        return doubled
+
+    def _feel(self, worker: WorkerView, pulse: _Pulse, faulty: Cards) -> None:
+        why = self._looping(worker, pulse) or dead(worker, faulty)
+        if why is not None:
+            pulse.dead_ticks, pulse.well_ticks, pulse.why = pulse.dead_ticks + 1, 0, why
+        elif worker.sample.health in ("ok", "busy"):
+            pulse.dead_ticks, pulse.well_ticks = 0, pulse.well_ticks + 1
+        else:
+            # loading, or not known: neither dead nor well
+            pulse.dead_ticks = pulse.well_ticks = 0
+
+    def _looping(self, worker: WorkerView, pulse: _Pulse) -> str | None:
+        """Why a worker that systemd starts again and again is dead, though it runs at moments."""
+        now, count = self._clock(), worker.unit.restarts
+        if count is None:
+            return None
+        seen = pulse.restarts
+        if not seen or seen[-1][1] != count:
+            if seen and count < seen[-1][1]:
+                seen.clear()
+            seen.append((now, count))
+        while len(seen) > 1 and seen[1][0] < now - LOOP_SECONDS:
+            seen.popleft()
+        more = count - seen[0][1]
+        if more < LOOP_RESTARTS or seen[-1][0] < now - LOOP_SECONDS:
+            return None
+        result = worker.unit.result
+        why = f", last result {result}" if result not in (None, "success") else ""
+        return f"its unit died {more} times within a minute{why}"

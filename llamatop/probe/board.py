@@ -1,0 +1,61 @@
+"""How the machine is built: NUMA nodes, which of them a card hangs on, and the IOMMU's work."""
+
+from __future__ import annotations
+
+import os
+
+from . import procfs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Dict
+
+_DEVICES = "bus/pci/devices"
+
+
+def numa_cpus() -> Dict[str, str] | None:
+    """Processors by NUMA node; same as `lscpu`. None where the kernel does not tell."""
+    found: Dict[str, str] = {}
+    for name in _names("devices/system/node"):
+        if name.startswith("node") and name[4:].isdigit():
+            cpus = procfs.sys_line("devices/system/node/%s/cpulist" % name)
+            if cpus is not None:
+                found[name[4:]] = cpus
+    return found or None
+
+
+def numa_node(bus: str | None) -> int | None:
+    """The NUMA node of a PCI device, None where the machine does not say (-1)."""
+    told = None if bus is None else procfs.sys_line("%s/%s/numa_node" % (_DEVICES, address(bus)))
+    return int(told) if told is not None and told.isdigit() else None
+
+
+def address(bus: str) -> str:
+    """A PCI address as the kernel writes it: NVML has a domain of eight digits, in capitals."""
+    domain, _, rest = bus.lower().partition(":")
+    return "%s:%s" % (domain[-4:].rjust(4, "0"), rest)
+
+
+def iommu() -> str | None:
+    """`off`, `passthrough` or `translating`, by the domains that devices were put in."""
+    if not os.path.isdir(procfs.SYS + "/class"):
+        return None
+    if not _names("class/iommu"):
+        return "off"
+    groups = sorted(_names("kernel/iommu_groups"))
+    kind = procfs.sys_line("kernel/iommu_groups/%s/type" % groups[0]) if groups else None
+    if not kind:
+        return None
+    return "passthrough" if kind == "identity" else "translating"
+
+
+def driver_version() -> str | None:
+    """Of the loaded NVIDIA kernel module; same as `modinfo -F version nvidia`."""
+    return procfs.sys_line("module/nvidia/version")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(procfs.SYS + "/" + folder)
+    except OSError:
+        return []

@@ -1,0 +1,187 @@
+"""The advice screen by its keys: what is found, in which order, where it leads, and its mend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from textual.pilot import Pilot
+
+from llamatop.app import judging
+from llamatop.app.screens.advice import AdviceScreen
+from llamatop.app.screens.detail import DetailScreen
+from llamatop.app.screens.main import MainScreen
+from llamatop.app.screens.plan import PlanDialog
+from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.declared import Silence
+from tests.screens import clusters
+from tests.screens.stage import Stage, until
+
+Compare = Callable[..., bool]
+SIZES = {"80x24": (80, 24), "200x60": (200, 60), "40x15": (40, 15)}
+
+
+async def opened(pilot: Pilot[None], *keys: str) -> None:
+    await pilot.press("a", *keys)
+    await pilot.pause()
+
+
+def selected(app: Stage) -> str:
+    screen = app.screen
+    assert isinstance(screen, AdviceScreen)
+    row = screen.list.selected()
+    assert row is not None
+    return f"{row.entry.title} {row.places[0]}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pictures(snap_compare: Compare, size: str) -> None:
+    async def act(pilot: Pilot[None]) -> None:
+        await opened(pilot, "j", "right", "j")
+
+    assert snap_compare(Stage(clusters.frail()), terminal_size=SIZES[size], run_before=act)
+
+
+async def test_the_dashboard_counts_what_is_found_and_is_quiet_without() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "a 4 findings" in app.shown(), "the count")
+        app.fake.push(replace(clusters.well(), tick=41))
+        await until(pilot, lambda: "finding" not in app.shown(), "quiet")
+
+
+async def test_what_is_silenced_is_counted_and_not_shown() -> None:
+    snapshot = clusters.frail()
+    silences = (Silence("unit-no-restart"), Silence("tunnel-down"), Silence("process-outdated"))
+    cluster = replace(snapshot.cluster, silences=silences)
+    app = Stage(replace(snapshot, cluster=cluster))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert "5 silenced" in app.shown()
+        assert "unit-not-enabled" in app.shown()
+        assert "tunnel-down" not in app.shown()
+
+
+async def test_enter_unfolds_places_and_goes_to_one() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j")
+        assert "node1/gpu0 +2" in app.shown()
+        await pilot.press("enter", "j", "j")
+        assert selected(app) == "unit-no-restart node1/gpu1"
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, DetailScreen), "the worker in full")
+        assert app.screen.targets() == ["node1/gpu1"]
+        await pilot.press("escape", "left")
+        assert selected(app) == "unit-no-restart node1/gpu0"
+        await pilot.press("escape")
+        assert isinstance(app.screen, MainScreen)
+
+
+async def test_a_tunnels_finding_leads_to_its_unit() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "enter")
+        await until(pilot, lambda: isinstance(app.screen, DetailScreen), "the unit in full")
+        assert app.screen.targets() == ["node1/autossh-node2"]
+
+
+async def test_f_makes_the_plan_that_mends_it() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "j")
+        assert selected(app) == "unit-not-enabled node1/gpu0"
+        await pilot.press("f")
+        await until(pilot, lambda: isinstance(app.screen, PlanDialog), "the plan")
+        assert app.hand.asked == [("enable", ("node1/gpu0",), False, False)]
+        assert app.hand.executed == []
+
+
+async def test_without_a_plan_f_says_so() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "f")
+        said = [one.message for one in app._notifications]
+        assert "there is no plan for this; its mend is written above" in said
+        assert app.hand.asked == []
+
+
+async def test_read_only_offers_the_mend_in_words_alone() -> None:
+    app = Stage(clusters.frail(), read_only=True)
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "j", "f")
+        assert "llamatop enable node1/gpu0" in app.shown()
+        assert "the plan is shown first" not in app.shown()
+        assert app.hand.asked == []
+
+
+async def test_c_copies_the_mend() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "j", "c")
+        assert app.copied == "llamatop enable node1/gpu0"
+
+
+async def test_the_filter_takes_words() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "slash", *"ctx-size", "enter")
+        assert selected(app) == "process-outdated node1/gpu1"
+        assert "1 of 5 /ctx-size" in app.shown()
+        await pilot.press("escape")
+        assert "1 of 5" not in app.shown()
+
+
+def frailer() -> ClusterSnapshot:
+    """One more error, and the cursor's own line gone."""
+    snapshot = clusters.frail(41)
+    first, *others = snapshot.workers
+    crashing = replace(
+        first,
+        unit=replace(
+            first.unit,
+            unit_file_state="enabled",
+            restarts=9,
+            active_state="activating",
+            sub_state="auto-restart",
+        ),
+    )
+    return replace(snapshot, workers=(crashing, *others))
+
+
+async def test_lines_keep_their_place_and_what_is_mended_stays_till_one_leaves() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "j")
+        app.fake.push(frailer())
+        await until(pilot, lambda: "NRestarts=9" in app.shown(), "the new one")
+        assert selected(app) == "unit-not-enabled node1/gpu0"
+        shown = app.shown()
+        assert "mended: it runs with UnitFileState=disabled" in shown
+        assert shown.index("NRestarts=9") < shown.index("Restart=no")
+        await pilot.press("escape", "a")
+        await pilot.pause()
+        assert "UnitFileState=disabled" not in app.shown()
+
+
+async def test_a_fleet_is_judged_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "AT_ONCE", 0)
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot)
+        await until(pilot, lambda: "Restart=no" in app.shown(), "the findings")
+
+
+async def test_hostile_words_stay_words() -> None:
+    snapshot = clusters.frail()
+    first, *others = snapshot.workers
+    evil = "\x1b]0;owned\x07[red]\u202e"
+    unit = replace(first.unit, name=evil, unit_file_state="disabled")
+    app = Stage(
+        replace(snapshot, workers=(replace(first, name=f"node1/{evil}", unit=unit), *others))
+    )
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot, "j", "j")
+        assert "[red]" in app.shown()
+        assert not set(app.shown()) & {"\x1b", "\x07", "\u202e"}

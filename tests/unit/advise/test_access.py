@@ -1,0 +1,71 @@
+"""Rules about access; the sentences are those that the transport says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llamatop.advise import access
+from llamatop.advise.doctor import judge
+from llamatop.collect.link import sentence
+from llamatop.errors import HostKeyFault, Unreachable
+from llamatop.model.cluster import ClusterSnapshot
+from llamatop.transport.host_keys import KnownHost, KnownKey, check
+from llamatop.transport.ssh_config import HostConfig, SshOptions
+from tests.screens.clusters import well
+
+BLOB = b"\0\0\0\x0bssh-ed25519" + bytes(36)
+
+
+def lost(fault: str | None, reachable: bool = False) -> ClusterSnapshot:
+    base = well()
+    return replace(
+        base, nodes=(base.nodes[0], replace(base.nodes[1], reachable=reachable, fault=fault))
+    )
+
+
+def said(*keys: KnownKey) -> str:
+    values = {"hostname": ["10.0.0.12"], "port": ["22"], "user": ["ops"]}
+    config = HostConfig(("node2",), values, SshOptions())
+    with pytest.raises(HostKeyFault) as caught:
+        check("node2", "", KnownHost(config, ("10.0.0.12",), keys, ()), "ssh-ed25519", BLOB)
+    return sentence(caught.value)
+
+
+def key(marker: str, blob: bytes = BLOB) -> KnownKey:
+    return KnownKey(Path("/home/ops/.ssh/known_hosts"), 3, "10.0.0.12", marker, "ssh-rsa", blob)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [(), (key("", b"other"),), (key("@revoked"),), (key("@cert-authority", b"ca"),)],
+    ids=["unknown", "changed", "revoked", "authority"],
+)
+def test_a_host_key_that_is_not_right(keys: tuple[KnownKey, ...]) -> None:
+    (finding,) = access.host_key(lost(said(*keys)))
+    assert finding.place == "node2"
+    assert "SHA256:" in finding.evidence
+    assert "; " not in finding.evidence
+    assert finding.mend
+
+
+def test_other_faults_are_none_of_it() -> None:
+    refused = sentence(Unreachable("node2", "it refuses the connection", "is sshd running?"))
+    assert not list(access.host_key(lost(refused)))
+    assert not list(access.host_key(lost(None)))
+    assert not list(access.host_key(lost(said(), reachable=True)))
+
+
+def test_of_a_node_that_is_lost_only_that_is_told() -> None:
+    snapshot = lost(said())
+    workers = tuple(
+        replace(worker, unit=replace(worker.unit, user="root")) for worker in snapshot.workers
+    )
+    found = judge(replace(snapshot, workers=workers)).findings
+    assert {(one.id, one.place) for one in found} == {
+        ("host-key", "node2"),
+        ("unit-runs-as-root", "node1/gpu0"),
+        ("unit-runs-as-root", "node1/gpu1"),
+    }

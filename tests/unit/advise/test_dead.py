@@ -1,0 +1,76 @@
+"""A worker that nginx still sends to though it cannot serve."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llamatop.advise.dead import RULES
+from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.model.observed import UnitState
+from tests.screens.clusters import well
+
+
+def found(changed: WorkerView, base: ClusterSnapshot | None = None) -> list[tuple[str, str]]:
+    base = base or well()
+    workers = (changed, *base.workers[1:])
+    return [
+        (one.place, one.evidence) for rule in RULES for one in rule(replace(base, workers=workers))
+    ]
+
+
+def with_unit(worker: WorkerView, **changes: object) -> WorkerView:
+    unit: UnitState = replace(worker.unit, **changes)  # type: ignore[arg-type]
+    return replace(worker, unit=unit)
+
+
+def dead_ones() -> list[tuple[WorkerView, str]]:
+    worker = well().workers[0]
+    silent = replace(worker.sample, health="unreachable", fault="no answer within 2 s")
+    return [
+        (
+            with_unit(worker, active_state="failed", result="oom-kill"),
+            "its unit failed, last result oom-kill",
+        ),
+        (
+            with_unit(worker, active_state="activating", sub_state="auto-restart", restarts=4),
+            "it dies and systemd starts it again, 4 times so far",
+        ),
+        (with_unit(worker, active_state="inactive"), "its unit is stopped"),
+        (replace(worker, sample=silent), "it does not answer: no answer within 2 s"),
+    ]
+
+
+@pytest.mark.parametrize(("worker", "evidence"), dead_ones())
+def test_it_is_told_with_what_shows_it(worker: WorkerView, evidence: str) -> None:
+    assert found(worker) == [(worker.name, evidence)]
+
+
+@pytest.mark.parametrize(("worker", "evidence"), dead_ones())
+def test_who_is_out_may_be_dead_and_old_figures_say_nothing(
+    worker: WorkerView, evidence: str
+) -> None:
+    for membership in ("down", "draining", "absent", None):
+        assert found(replace(worker, membership=membership)) == []  # type: ignore[arg-type]
+    base = well()
+    nodes = (replace(base.nodes[0], stale=True), *base.nodes[1:])
+    assert found(worker, replace(base, nodes=nodes)) == []
+
+
+def test_who_loads_or_works_is_not_dead() -> None:
+    worker = well().workers[0]
+    for health in ("ok", "busy", "loading", "unauthorized", "error", None):
+        sample = replace(worker.sample, health=health)  # type: ignore[arg-type]
+        assert found(replace(worker, sample=sample)) == []
+
+
+def test_a_lost_card_tells_why_its_worker_errs() -> None:
+    base = well()
+    card = replace(base.gpus[0], sample=replace(base.gpus[0].sample, fault="GPU is lost"))
+    lost = replace(base, gpus=(card, *base.gpus[1:]))
+    worker = base.workers[0]
+    erring = replace(worker, sample=replace(worker.sample, health="error"))
+    assert found(erring, lost) == [(worker.name, "GPU 0: GPU is lost")]
+    # a card that only withholds a figure takes nobody out
+    assert found(worker, lost) == []

@@ -1,0 +1,148 @@
+"""Rules about who is on which cards: each with a case that fires and near ones that must not."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamatop.advise import placement
+from llamatop.advise.finding import Rule
+from llamatop.model.cluster import ClusterSnapshot
+from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
+
+MIXED = with_card(1, name="Tesla P100-PCIE-16GB")
+FREE = with_card(1, with_worker(1, launch={"cuda_visible_devices": "0"}, gpus=(0,)), workers=())
+BOTH = ("node1/gpu0", "node1/gpu1")
+
+FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
+    (
+        placement.missing,
+        with_worker(launch={"cuda_visible_devices": None}),
+        "node1/gpu0",
+        "warning",
+        "on a node with 2 cards and 2 workers",
+    ),
+    (
+        placement.repeated,
+        with_worker(2, launch={"cuda_visible_devices": "1,1"}),
+        "node2/big",
+        "error",
+        "CUDA_VISIBLE_DEVICES=1,1 names a card twice",
+    ),
+    (
+        placement.repeated,
+        with_worker(2, launch={"cuda_visible_devices": "1,GPU-node2-1"}),
+        "node2/big",
+        "error",
+        "names a card twice",
+    ),
+    (
+        placement.repeated,
+        FREE,
+        "node1/gpu1",
+        "warning",
+        "CUDA_VISIBLE_DEVICES=0, as node1/gpu0 has; no worker is on GPU1",
+    ),
+    (
+        placement.unknown,
+        with_worker(launch={"cuda_visible_devices": "0,7"}),
+        "node1/gpu0",
+        "error",
+        "no card here is 7 (there are 0, 1)",
+    ),
+    (
+        placement.unknown,
+        with_worker(launch={"cuda_visible_devices": "GPU-elsewhere"}),
+        "node1/gpu0",
+        "error",
+        "no card here is GPU-elsewhere",
+    ),
+    (
+        placement.crowded,
+        with_card(workers=BOTH, memory_used_bytes=int(23.5 * GIB)),
+        "node1:GPU0",
+        "warning",
+        "23.5G of 24.0G used by node1/gpu0, node1/gpu1",
+    ),
+    (
+        placement.order,
+        with_worker(1, MIXED, launch={"cuda_visible_devices": None}),
+        "node1/gpu0",
+        "warning",
+        "CUDA_DEVICE_ORDER is not set, cards are Tesla P100-PCIE-16GB, Tesla P40",
+    ),
+    (
+        placement.unlike,
+        with_card(3, name="Tesla P100-PCIE-16GB"),
+        "node2/big",
+        "warning",
+        "layer-split over GPU0 Tesla P40, GPU1 Tesla P100-PCIE-16GB",
+    ),
+    (
+        placement.affinity,
+        with_worker(confines={"cpus": "16-23,31"}),
+        "node1/gpu0",
+        "warning",
+        "held to processors 16-23,31; its cards are on NUMA node 0",
+    ),
+    (
+        placement.affinity,
+        with_worker(confines={"memory_nodes": "1"}),
+        "node1/gpu0",
+        "warning",
+        "held to memory of NUMA node 1; its cards are on NUMA node 0",
+    ),
+]
+
+SILENT: list[tuple[Rule, ClusterSnapshot]] = [
+    (placement.missing, with_worker(2, launch={"cuda_visible_devices": None})),
+    (
+        placement.missing,
+        with_worker(launch={"cuda_visible_devices": None, "environment_known": None}),
+    ),
+    (placement.missing, with_worker(launch={"cuda_visible_devices": None, "devices": "CUDA1"})),
+    (placement.missing, with_worker(launch={"cuda_visible_devices": None, "gpu_layers": "0"})),
+    (placement.missing, with_worker(launch={"cuda_visible_devices": None}, sample={"pids": None})),
+    (placement.missing, with_worker(launch={"cuda_visible_devices": ""})),
+    (placement.repeated, with_worker(1, launch={"cuda_visible_devices": "0"})),
+    (placement.repeated, with_worker(1, FREE, sample={"pids": None})),
+    (placement.repeated, with_worker(launch={"cuda_visible_devices": "0,-1,0"})),
+    (placement.unknown, with_worker(launch={"cuda_visible_devices": "-1"})),
+    (placement.unknown, with_worker(launch={"cuda_visible_devices": "MIG-6f7f4d21"})),
+    (placement.unknown, with_worker(launch={"cuda_visible_devices": "GPU-node1-1"})),
+    (placement.crowded, with_card(memory_used_bytes=int(23.5 * GIB))),
+    (placement.crowded, with_card(workers=BOTH, memory_used_bytes=20 * GIB)),
+    (placement.crowded, with_card(workers=BOTH, memory_used_bytes=None)),
+    (placement.order, with_worker(launch={"cuda_device_order": None})),
+    (placement.unlike, with_card(1, name="Tesla P100-PCIE-16GB")),
+    (placement.unlike, with_card(3, name=None)),
+    (placement.affinity, with_worker(confines={"cpus": "15-16"})),
+    (placement.affinity, with_worker(confines={"cpus": None, "memory_nodes": None})),
+    (
+        placement.affinity,
+        with_worker(0, told(numa_cpus={"0": "0-31"}), confines={"memory_nodes": "1"}),
+    ),
+    (
+        placement.affinity,
+        with_worker(0, with_card(numa_node=None), confines={"cpus": "16-31"}),
+    ),
+]
+
+
+@pytest.mark.parametrize(("rule", "snapshot", "place", "severity", "evidence"), FIRING)
+def test_it_fires(
+    rule: Rule, snapshot: ClusterSnapshot, place: str, severity: str, evidence: str
+) -> None:
+    (one,) = found(rule, snapshot)
+    assert (one.place, one.severity) == (place, severity)
+    assert evidence in one.evidence
+
+
+@pytest.mark.parametrize(("rule", "snapshot"), SILENT)
+def test_the_near_case_does_not(rule: Rule, snapshot: ClusterSnapshot) -> None:
+    assert found(rule, snapshot) == []
+
+
+def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:
+    for told_so in ({"cuda_visible_devices": "GPU-node1-0"}, {"cuda_device_order": "PCI_BUS_ID"}):
+        first = with_worker(0, MIXED, launch=told_so)
+        assert [one.place for one in found(placement.order, first)] == ["node1/gpu1"]

@@ -1,0 +1,104 @@
+"""Rules about tunnels: each with a case that fires and near ones that must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from llamatop.advise import tunnels
+from llamatop.advise.finding import Finding, Mend, Rule
+from llamatop.model.cluster import ClusterSnapshot, MemberView
+from llamatop.model.observed import UpstreamMember
+from tests.screens.clusters import node, unit, well, with_units
+
+FILE = "/etc/nginx/conf.d/llama.conf"
+
+
+def cluster(
+    state: str = "in", home: str = "node1", expected: str | None = None, **changes: Any
+) -> ClusterSnapshot:
+    """One member that a tunnel on `home` brings; node1 runs nginx."""
+    base = well()
+    given = {"forwards": ("L 127.0.0.1:37083",), "keepalive": True, **changes}
+    tunnel = unit("autossh-node2.service", "tunnel", "autossh", **given)
+    member = MemberView(
+        "llama_cluster",
+        "127.0.0.1:37083",
+        state,  # type: ignore[arg-type]  # a membership's word
+        "node2/big",
+        expected=expected,
+    )
+    assert base.balancer is not None
+    line = UpstreamMember("llama_cluster", "127.0.0.1:37083", False, file=FILE, line=4)
+    return replace(
+        base,
+        nodes=tuple(
+            with_units(node(view.name), *([tunnel] if view.name == home else []))
+            for view in base.nodes
+        ),
+        members=(member,),
+        balancer=replace(base.balancer, members=(line,)),
+    )
+
+
+def found(rule: Rule, snapshot: ClusterSnapshot) -> list[Finding]:
+    return list(rule(snapshot))
+
+
+DEAD = {"active_state": "failed", "sub_state": "failed", "result": "exit-code"}
+
+
+def test_a_member_whose_tunnel_is_down() -> None:
+    (finding,) = found(tunnels.down, cluster(**DEAD))
+    assert finding.place == "node1/autossh-node2"
+    assert "failed/failed" in finding.evidence
+    assert "127.0.0.1:37083" in finding.evidence
+    assert finding.plan == Mend("start", ("node1/autossh-node2",))
+
+
+def test_the_same_port_spelled_otherwise() -> None:
+    assert found(tunnels.down, cluster(forwards=("L localhost:37083",), **DEAD))
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        cluster(),
+        cluster(active_state=None),
+        cluster("down", **DEAD),
+        cluster(forwards=("L 127.0.0.1:9999",), **DEAD),
+        cluster(forwards=None, **DEAD),
+        cluster(home="node2", **DEAD),
+    ],
+    ids=["runs", "unknown", "drained", "another-port", "unknown-ports", "another-node"],
+)
+def test_no_tunnel_is_missed(snapshot: ClusterSnapshot) -> None:
+    assert not found(tunnels.down, snapshot)
+
+
+def test_a_tunnel_without_keepalive() -> None:
+    (finding,) = found(tunnels.no_keepalive, cluster(keepalive=False))
+    assert "ServerAliveInterval" in finding.evidence
+    assert "127.0.0.1:37083" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"keepalive": True},
+        {"keepalive": None},
+        {"keepalive": False, "active_state": "inactive"},
+        {"keepalive": False, "forwards": ("R 127.0.0.1:37083",)},
+    ],
+)
+def test_keepalive_that_is_there_or_cannot_be_known(changes: dict[str, Any]) -> None:
+    assert not found(tunnels.no_keepalive, cluster(**changes))
+
+
+def test_another_worker_answers_than_the_way_names() -> None:
+    (finding,) = found(tunnels.wrong_worker, cluster(expected="node2/gpu0"))
+    assert finding.place == f"node1:{FILE}:4"
+    assert "leads to node2/gpu0, yet node2/big answers" in finding.evidence
+    assert not found(tunnels.wrong_worker, cluster())

@@ -1,0 +1,207 @@
+"""Dead members leave by themselves, and come back: only when that is certain, within the guards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from llamatop.operate.autodrain import AutoDrain
+from llamatop.operate.vitals import SURE_TICKS, WELL_TICKS, Move, Vitals
+from tests.unit.operate.fakes import FakeCluster, FakeSource
+
+GPU1 = "node2/gpu1"
+LINE = "127.0.0.1:37084"
+
+
+@dataclass
+class Clock:
+    now: float = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1.0
+        return self.now
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    return FakeCluster.two_by_two()
+
+
+def ticks(vitals: Vitals, cluster: FakeCluster, number: int) -> list[Move]:
+    moves = [vitals.look(cluster.snapshot(tick)) for tick in range(number)]
+    return [move for move in moves if move is not None]
+
+
+def fails(cluster: FakeCluster) -> None:
+    cluster.workers[GPU1].active = "failed"
+
+
+def hangs(cluster: FakeCluster) -> None:
+    cluster.workers[GPU1].health = "unreachable"
+
+
+def stops(cluster: FakeCluster) -> None:
+    cluster.workers[GPU1].active = "inactive"
+
+
+def waits_to_restart(cluster: FakeCluster) -> None:
+    cluster.workers[GPU1].active, cluster.workers[GPU1].sub = "activating", "auto-restart"
+
+
+@pytest.mark.parametrize("dies", [fails, hangs, stops, waits_to_restart])
+def test_who_is_dead_for_some_ticks_goes_out(
+    cluster: FakeCluster, dies: Callable[[FakeCluster], None]
+) -> None:
+    vitals = Vitals(Clock())
+    assert ticks(vitals, cluster, 20) == []
+    dies(cluster)
+    assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+    (move,) = ticks(vitals, cluster, 1)
+    assert (move.action, move.worker) == ("drain", GPU1)
+    assert move.why
+
+
+def test_one_answer_between_begins_anew(cluster: FakeCluster) -> None:
+    vitals = Vitals(Clock())
+    for _ in range(3):
+        cluster.workers[GPU1].health = "unreachable"
+        assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+        cluster.workers[GPU1].health = "ok"
+        assert ticks(vitals, cluster, 1) == []
+
+
+@pytest.mark.parametrize("health", ["loading", "error", "unauthorized", "busy", None])
+def test_what_is_not_certainly_dead_stays(cluster: FakeCluster, health: str | None) -> None:
+    cluster.workers[GPU1].health = health  # type: ignore[assignment]
+    assert ticks(Vitals(Clock()), cluster, 30) == []
+
+
+def test_a_crash_loop_is_one_though_it_answers_at_moments(cluster: FakeCluster) -> None:
+    vitals, worker = Vitals(Clock()), cluster.workers[GPU1]
+    moves = []
+    for tick in range(12):
+        worker.restarts += tick % 2
+        worker.health = "ok" if tick % 2 else "loading"
+        moves += ticks(vitals, cluster, 1)
+    assert moves[0].worker == GPU1
+    assert "died" in moves[0].why
+    assert "last result exit-code" in moves[0].why
+
+
+def test_restarts_of_long_ago_are_no_crash_loop(cluster: FakeCluster) -> None:
+    cluster.workers[GPU1].restarts = 40
+    assert ticks(Vitals(Clock()), cluster, 30) == []
+    vitals = Vitals(Clock())
+    for _ in range(4):
+        cluster.workers[GPU1].restarts += 1
+        assert ticks(vitals, cluster, 40) == []
+
+
+def test_old_figures_say_nothing(cluster: FakeCluster) -> None:
+    for silent in ("node1", "node2"):
+        vitals = Vitals(Clock())
+        hangs(cluster)
+        assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+        cluster.silent = {silent}
+        assert ticks(vitals, cluster, 30) == []
+        cluster.silent = set()
+        assert len(ticks(vitals, cluster, 1)) == 1
+
+
+def test_who_was_taken_out_by_hand_is_not_put_back(cluster: FakeCluster) -> None:
+    cluster.files["/etc/nginx/conf.d/llama.conf"] = cluster.files[
+        "/etc/nginx/conf.d/llama.conf"
+    ].replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+    assert ticks(Vitals(Clock()), cluster, 40) == []
+
+
+def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
+    conf = "/etc/nginx/conf.d/llama.conf"
+    up, worker, vitals = cluster.files[conf], cluster.workers[GPU1], Vitals(Clock())
+    for times in range(3):
+        worker.health = "unreachable"
+        cluster.files[conf] = up
+        (out,) = ticks(vitals, cluster, SURE_TICKS)
+        vitals.moved(out)
+        cluster.files[conf] = up.replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+        worker.health = "ok"
+        assert ticks(vitals, cluster, WELL_TICKS * 2**times - 1) == []
+        (back,) = ticks(vitals, cluster, 1)
+        assert back == Move("undrain", GPU1, "it serves again")
+        vitals.moved(back)
+
+
+@asynccontextmanager
+async def running(
+    cluster: FakeCluster, audit: Path, busy: Callable[[], bool] = lambda: False
+) -> AsyncIterator[None]:
+    operator = cluster.operator(audit)
+    work = AutoDrain(FakeSource(cluster), operator, busy=busy, clock=Clock())
+    task = asyncio.create_task(work.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_it_goes_out_and_comes_back_with_the_reason_in_the_audit_log(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    audit = tmp_path / "audit.jsonl"
+    async with running(cluster, audit):
+        fails(cluster)
+        await until(lambda: cluster.states()[LINE])
+        await until(lambda: '"end"' in audit.read_text())
+        cluster.workers[GPU1].active = "active"
+        await until(lambda: not any(cluster.states().values()))
+    plans = [json.loads(line) for line in audit.read_text().splitlines()]
+    reasons = [one["plan"]["reason"] for one in plans if one["event"] == "plan"]
+    assert reasons == [
+        "auto-drain: its unit failed, last result exit-code",
+        "auto-drain: it serves again",
+    ]
+    assert any("auto-drain: its unit failed" in event.text for event in cluster.events)
+
+
+async def test_the_last_one_that_serves_stays(cluster: FakeCluster, tmp_path: Path) -> None:
+    for name in cluster.workers:
+        cluster.workers[name].health = "unreachable"
+    async with running(cluster, tmp_path / "a"):
+        await until(lambda: any("did not drain" in event.text for event in cluster.events))
+        await until(lambda: cluster.reloads > 0 or len(cluster.events) > 1)
+    assert not any(cluster.states().values())
+    told = [event.text for event in cluster.events if "did not drain" in event.text]
+    assert "last" in told[0] or "all that is in" in told[0]
+    assert len(told) == len(set(told))
+
+
+async def test_while_a_persons_plan_is_at_hand_it_waits(
+    cluster: FakeCluster, tmp_path: Path
+) -> None:
+    at_hand = True
+    fails(cluster)
+    looked = [0]
+
+    def busy() -> bool:
+        looked[0] += 1
+        return at_hand
+
+    async with running(cluster, tmp_path / "a", busy):
+        await until(lambda: looked[0] > 5)
+        assert not any(cluster.states().values())
+        at_hand = False
+        await until(lambda: cluster.states()[LINE])
