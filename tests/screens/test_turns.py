@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 
 from llamatop.app.turns import KEY_SECONDS, LONGEST_SECONDS, Turns
@@ -100,3 +101,15 @@ async def test_a_tick_that_a_key_held_up_is_shown_once_that_is_painted() -> None
         clock = clusters.well(30).taken_at.astimezone().strftime("%H:%M:%S")
         await until(pilot, lambda: clock in app.shown(), "the tick")
         assert app.table.selected_name == "node1/gpu1"
+
+
+async def test_lines_wait_for_a_key_together_and_go_on_together() -> None:
+    turns = Turns(lambda seconds, what: None)
+    await asyncio.wait_for(turns.clear(), 30)
+    turns.came()
+    held = [asyncio.create_task(turns.clear()) for _ in range(64)]
+    await asyncio.sleep(0)
+    assert not any(one.done() for one in held)
+    turns.answered(1)
+    async with asyncio.timeout(30):
+        await asyncio.gather(*held)
