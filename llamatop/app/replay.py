@@ -86,8 +86,7 @@ class ReplayApp(LlamatopApp):
 
     def action_tenth(self, tenth: int) -> None:
         """Go to so many tenths of the whole."""
-        position = self.playback.position
-        self.playback.seek(position.first + (position.last - position.first) * tenth / 10)
+        self.playback.part(tenth / 10)
 
     def action_seek(self) -> None:
         """Ask for the time to go to."""

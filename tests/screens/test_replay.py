@@ -173,6 +173,7 @@ async def test_nothing_can_be_changed_and_silence_is_no_fault(minutes: Path) -> 
     app = Replay(minutes)
     async with app.run_test(size=(120, 30), notifications=True) as pilot:
         await at(pilot, FIRST)
+        await drawn(pilot, app.shown)
         before = app.shown()
         for key in KEYS:
             if key.changes and key.key != "space":
@@ -227,8 +228,7 @@ async def test_small_terminals(minutes: Path, size: tuple[int, int]) -> None:
         await until(pilot, lambda: size[0] < 24 or "✓" in app.shown(), "the health")
         if size[0] >= 40:
             await until(pilot, lambda: slots(app) in app.shown(), "the slots")
-        if size[0] >= 24:
-            await until(pilot, lambda: "replay" in app.shown(), "the line")
+        await until(pilot, lambda: "replay" in app.shown(), "the line")
         await pilot.press("full_stop")
         await until(pilot, lambda: app.snapshot.taken_at > FIRST, "the next tick")
         await until(pilot, lambda: size[0] < 24 or "✓" in app.shown(), "the health again")

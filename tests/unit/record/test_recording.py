@@ -127,6 +127,32 @@ async def test_a_recording_has_no_journals_and_no_shells(faulty: tuple[Path, Hou
             player.shell_argv("node1")
 
 
+def test_the_first_frame_is_there_before_the_others_are_known(tmp_path: Path) -> None:
+    taking = Taking(tmp_path / "a")
+    taking.take(range(1, 62))
+    taking.recorder.close()
+
+    async def play() -> None:
+        async with Player(tmp_path / "a") as player:
+            first = player.latest
+            assert first.tick == 1
+            position = player.position
+            assert position.seeking
+            assert not position.ended
+            assert position.last == position.first == first.taken_at
+            # What is asked for meanwhile is done then.
+            player.part(0.5)
+            player.step(1)
+            snapshots = player.snapshots()
+            again = await anext(snapshots)
+            assert (again.taken_at - first.taken_at).total_seconds() == 31
+            assert not player.position.seeking
+            assert (player.position.last - first.taken_at).total_seconds() == 60
+            await snapshots.aclose()
+
+    virtual.run(play())
+
+
 def test_playing_takes_the_time_it_took_and_the_speed_divides_it(tmp_path: Path) -> None:
     taking = Taking(tmp_path / "a")
     taking.take(range(1, 62))
