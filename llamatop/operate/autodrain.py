@@ -48,17 +48,18 @@ class AutoDrain:
             if snapshot.tick == tick:
                 continue
             tick = snapshot.tick
-            move = self._vitals.look(snapshot)
-            if move is not None and not self._busy() and self._due(move):
+            move = self._vitals.look(snapshot, self._later())
+            if move is not None and not self._busy():
                 await self._make(move)
                 me = asyncio.current_task()
                 # A plan that was cancelled in its last step is done, and says no more of it.
                 if me is not None and me.cancelling():
                     return
 
-    def _due(self, move: Move) -> bool:
-        last = self._refused.get(move.worker)
-        return last is None or self._clock() - last[0] >= AGAIN_SECONDS
+    def _later(self) -> list[str]:
+        """Whose last plan was refused or failed a moment ago."""
+        now = self._clock()
+        return [name for name, (at, _) in self._refused.items() if now - at < AGAIN_SECONDS]
 
     async def _make(self, move: Move) -> None:
         try:

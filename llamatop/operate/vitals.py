@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -48,8 +48,12 @@ class Vitals:
         self._out: set[str] = set()
         self._times: dict[str, int] = {}
 
-    def look(self, snapshot: ClusterSnapshot) -> Move | None:
-        """The one move that this tick makes certain, if any: who is dead goes first."""
+    def look(self, snapshot: ClusterSnapshot, later: Collection[str] = ()) -> Move | None:
+        """The one move that this tick makes certain, if any: who is dead goes first.
+
+        Those named in `later` wait, and hold up no other.
+        """
+        found = None
         stale = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
         if snapshot.balancer_node is None or snapshot.balancer_node in stale:
             return None
@@ -62,11 +66,11 @@ class Vitals:
             self._feel(worker, pulse, faulty)
             if worker.membership == "in":
                 self._out.discard(worker.name)
-                if pulse.dead_ticks >= SURE_TICKS:
-                    return Move("drain", worker.name, pulse.why)
-            elif self._out_and_well(worker, pulse):
+                if pulse.dead_ticks >= SURE_TICKS and worker.name not in later:
+                    found = found or Move("drain", worker.name, pulse.why)
+            elif worker.name not in later and self._out_and_well(worker, pulse):
                 back = back or Move("undrain", worker.name, "it serves again")
-        return back
+        return found or back
 
     def moved(self, move: Move) -> None:
         """The move was made: only what went out so comes back so."""

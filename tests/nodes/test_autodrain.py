@@ -11,7 +11,9 @@ from tests.nodes.watch import Sample, Watch
 
 HUNG, LOOPING = "node2/gpu1", "node2/gpu0"
 DROP_IN = f"/etc/systemd/system/{GPU0.unit}.d/broken.conf"
-BROKEN = "[Service]\nExecStart=\nExecStart=/opt/llama/llama-server --model /none --port 37081\n"
+# The model stays: a guard minds the last member of one.
+_COMMAND = "/opt/llama/llama-server --model /opt/models/steady.gguf --no-such-flag"
+BROKEN = f"[Service]\nExecStart=\nExecStart={_COMMAND}\n"
 SEEN_SECONDS = 3.0
 # What a machine that does much else may add.
 NOISE_SECONDS = 3.0

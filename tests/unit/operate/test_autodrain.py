@@ -189,6 +189,14 @@ async def test_the_last_one_that_serves_stays(cluster: FakeCluster, tmp_path: Pa
     assert len(told) == len(set(told))
 
 
+async def test_one_that_may_not_go_holds_up_no_other(cluster: FakeCluster, tmp_path: Path) -> None:
+    cluster.workers["node1/gpu0"].model = "the only one"
+    cluster.workers["node1/gpu0"].health = cluster.workers[GPU1].health = "unreachable"
+    async with running(cluster, tmp_path / "a"):
+        await until(lambda: cluster.states()[LINE])
+    assert not cluster.states()["127.0.0.1:37081"]
+
+
 async def test_while_a_persons_plan_is_at_hand_it_waits(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
