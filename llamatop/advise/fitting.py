@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.figures import bytes_short
 
-from .finding import Finding, Rule
+from .finding import Finding, Mend, Rule
 from .fit import Fit, fit
 from .memory import Part
 
@@ -33,7 +33,8 @@ def split(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             worker.name,
             f"split over GPU {on}; on one, with its {slots}: {summed(found)}",
             f"its cards {_wait(found)}; a worker on each would compute at the same time",
-            "one worker a card, each with its own CUDA_VISIBLE_DEVICES and port, both upstream",
+            f"one worker a card, all upstream: llamatop unsplit {worker.name}",
+            Mend("unsplit", (worker.name,)),
         )
 
 
@@ -56,8 +57,13 @@ def summed(found: Fit) -> str:
         ("overhead", found.overhead_bytes or 0),
     ]
     listed = " + ".join(f"{name} {bytes_short(size)}" for name, size in terms if size)
-    whole = bytes_short(sum(size for _, size in terms))
-    return f"{listed} = {whole} of {bytes_short(found.room_bytes)}"
+    return f"{listed} = {whole(found)}"
+
+
+def whole(found: Fit) -> str:
+    """`6.6G of 24.0G`, the overhead among it where it is known."""
+    taken = (found.alone or Part()).total + (found.overhead_bytes or 0)
+    return f"{bytes_short(taken)} of {bytes_short(found.room_bytes)}"
 
 
 RULES: tuple[Rule, ...] = (split,)

@@ -31,7 +31,6 @@ class Turns:
         self._work: Iterator[None] | None = None
         self._waits_since: float | None = None
         self._free = asyncio.Event()
-        self._one = asyncio.Lock()
 
     def came(self) -> None:
         """A key was pressed."""
@@ -51,17 +50,12 @@ class Turns:
         return self._answered < self.keys and not self.quiet(KEY_SECONDS)
 
     async def clear(self) -> None:
-        """Wait until no key waits; who awaits this together goes on one by one.
-
-        Between two of them all else that is ready has its turn.
-        """
-        async with self._one:
-            if self.waiting:
-                self._free.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(KEY_SECONDS):
-                        await self._free.wait()
-            await asyncio.sleep(0)
+        """Wait until no key waits, at most `KEY_SECONDS`."""
+        if self.waiting:
+            self._free.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(KEY_SECONDS):
+                    await self._free.wait()
 
     def quiet(self, seconds: float) -> bool:
         """Whether no key has come for so long."""

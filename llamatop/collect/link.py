@@ -165,7 +165,7 @@ class NodeLink:
         self._asked = ()
         with contextlib.suppress(Unreachable):
             while True:
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(BEAT_SECONDS - asyncio.get_running_loop().time() % BEAT_SECONDS)
                 number += 1
                 asked, self._asked = self._asked, self._members
                 line = bundle.beat(number)

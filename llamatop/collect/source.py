@@ -94,5 +94,8 @@ class Playback(Source, Protocol):
     def seek(self, at: datetime) -> None:
         """Go to that time, or to the end that is nearer."""
 
+    def part(self, share: float) -> None:
+        """Go to that share of the whole, 0 to 1."""
+
     def skip(self, seconds: float) -> None:
         """Go that much further, or back where it is negative."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,19 +30,15 @@ LONGEST_GAP_SECONDS = 10.0
 class Player:
     """Implements `Playback` over a recording, which is read in a thread.
 
-    Raises RecordingError where the file at `path` is none. It begins to play at its first frame.
+    Raises RecordingError where the file at `path` is none. It begins to play at its first frame,
+    and shows that until it knows all there are.
     """
 
     def __init__(self, path: Path) -> None:
-        self._recording = Recording(path)
-        self._times: list[float] = []
-        frames = self._recording.frames
-        passed = 0.0
-        for place, frame in enumerate(frames):
-            if place:
-                gap = (frame.at - frames[place - 1].at).total_seconds()
-                passed += min(gap, LONGEST_GAP_SECONDS)
-            self._times.append(passed)
+        self._recording = Recording(path, later=True)
+        self._times = [0.0]
+        self._indexed = False
+        self._asked: list[Callable[[], None]] = []
         self._decoder = Decoder()
         self._latest = self._snapshot(0)
         self._past = Past(self._recording, self._latest.cluster.interval_seconds)
@@ -91,9 +88,9 @@ class Player:
             last=frames[-1].at,
             paused=self._paused,
             speed=self._speed,
-            ended=self._place == len(frames) - 1,
+            ended=self._indexed and self._place == len(frames) - 1,
             complete=self._recording.complete,
-            seeking=self._wanted != self._place,
+            seeking=not self._indexed or self._wanted != self._place,
         )
 
     def pause(self, paused: bool | None = None) -> None:
@@ -106,7 +103,7 @@ class Player:
     def step(self, frames: int) -> None:
         """Stand still that many frames later, or earlier where it is negative."""
         self._paused = True
-        self._want(self._wanted + frames)
+        self._when_known(lambda: self._want(self._wanted + frames))
 
     def faster(self, steps: int = 1) -> None:
         """Play at the next speed of SPEEDS, or with -1 at the one before."""
@@ -116,19 +113,31 @@ class Player:
 
     def seek(self, at: datetime) -> None:
         """Go to the last frame that was taken at that time or before."""
-        frames = self._recording.frames
-        self._want(bisect_right(frames, at, key=lambda frame: frame.at) - 1)
+        self._when_known(lambda: self._want(self._last_at(at)))
+
+    def part(self, share: float) -> None:
+        """Go to that share of the whole, 0 to 1."""
+
+        def go() -> None:
+            first, last = self.position.first, self.position.last
+            self._want(self._last_at(first + (last - first) * share))
+
+        self._when_known(go)
 
     def skip(self, seconds: float) -> None:
         """Go that much further, or back where it is negative; by one frame at least."""
-        frames = self._recording.frames
-        before = self._wanted
-        self.seek(frames[before].at + timedelta(seconds=seconds))
-        if self._wanted == before:
-            self._want(before + (1 if seconds > 0 else -1))
+
+        def go() -> None:
+            before = self._wanted
+            at = self._recording.frames[before].at + timedelta(seconds=seconds)
+            place = self._last_at(at)
+            self._want(place if place != before else before + (1 if seconds > 0 else -1))
+
+        self._when_known(go)
 
     async def snapshots(self) -> AsyncGenerator[ClusterSnapshot, None]:
         """Each snapshot as it is played or gone to, the first at once."""
+        await self._index()
         await self._go()
         yield self._latest
         loop = asyncio.get_running_loop()
@@ -158,6 +167,7 @@ class Player:
         return self._all()
 
     async def _all(self) -> AsyncGenerator[ClusterSnapshot, None]:
+        await self._index()
         tick = None
         for place, frame in enumerate(self._recording.frames):
             if frame.tick != tick:
@@ -176,6 +186,30 @@ class Player:
     def shell_argv(self, node: str) -> list[str]:
         """Raises NodeError: there is no machine behind a recording."""
         raise NodeError(node, "this is a recording: there is no machine to open a shell on")
+
+    async def _index(self) -> None:
+        """Know all frames and when each is due."""
+        if not self._indexed:
+            await asyncio.to_thread(self._recording.index)
+            frames = self._recording.frames
+            for before, frame in pairwise(frames):
+                gap = (frame.at - before.at).total_seconds()
+                self._times.append(self._times[-1] + min(gap, LONGEST_GAP_SECONDS))
+            self._past = Past(self._recording, self._latest.cluster.interval_seconds)
+            self._indexed = True
+            for go in self._asked:
+                go()
+
+    def _when_known(self, go: Callable[[], None]) -> None:
+        """Now, or once all frames are known: no key is lost while they are read."""
+        if self._indexed:
+            go()
+        else:
+            self._asked.append(go)
+
+    def _last_at(self, at: datetime) -> int:
+        """The last frame that was taken at that time or before."""
+        return bisect_right(self._recording.frames, at, key=lambda frame: frame.at) - 1
 
     def _want(self, place: int) -> None:
         self._wanted = max(0, min(len(self._times) - 1, place))

@@ -51,10 +51,11 @@ class Recording:
     """The frames of the file at `path`; raises RecordingError where it is no recording.
 
     `complete` is false where the file ends without its end: llamatop was killed, or the disk was
-    full. What is damaged is left out, up to the next whole document.
+    full. What is damaged is left out, up to the next whole document. With `later` only the first
+    frame is known until `index` has read the rest, which takes seconds where it is long.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, later: bool = False) -> None:
         self.path = path
         self.header: Document = {}
         self.frames: list[Frame] = []
@@ -66,14 +67,30 @@ class Recording:
             self._file: BinaryIO = path.open("rb")
         except OSError as error:
             raise RecordingError(f"{path}: cannot be read: {error.strerror}") from error
+        # Apart from what `state` reads with, which the rest is not yet known for.
+        self._frames = self._index(path.open("rb"))
         try:
-            self._index()
+            next(self._frames, None)
+            if not self.header:
+                raise RecordingError(f"{self.path}: is no recording of llamatop")
+            if not self.frames:
+                raise RecordingError(f"{self.path}: nothing was recorded in it")
+            if not later:
+                self.index()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
+    def index(self) -> None:
+        """Know all frames; no other call may be made meanwhile. Twice is no harm."""
+        for _ in self._frames:
+            if self._file.closed:
+                return
+        # What was read for the first frame ends with it.
+        self._segments.clear()
+
     def close(self) -> None:
-        """Let the file go."""
+        """Let the file go, which ends `index` as well."""
         self._file.close()
 
     def state(self, place: int) -> State:
@@ -95,23 +112,22 @@ class Recording:
         segment.states[wanted] = (document, events)
         return document, events
 
-    def _index(self) -> None:
-        for begin, at, tick, whole, line in self._read(0):
-            if not line:
-                self.complete = True
-                continue
-            self.complete = False
-            if whole and (not self._begins or begin != self._begins[-1]):
-                self._begins.append(begin)
-                self._starts.append(len(self.frames))
-            # A clock that was set back must not make time run backwards here.
-            if self.frames and at < self.frames[-1].at:
-                at = self.frames[-1].at
-            self.frames.append(Frame(at, tick))
-        if not self.header:
-            raise RecordingError(f"{self.path}: is no recording of llamatop")
-        if not self.frames:
-            raise RecordingError(f"{self.path}: nothing was recorded in it")
+    def _index(self, file: BinaryIO) -> Iterator[None]:
+        """Frame by frame."""
+        with file:
+            for begin, at, tick, whole, line in self._read(file, 0):
+                if not line:
+                    self.complete = True
+                    continue
+                self.complete = False
+                if whole and (not self._begins or begin != self._begins[-1]):
+                    self._begins.append(begin)
+                    self._starts.append(len(self.frames))
+                # A clock that was set back must not make time run backwards here.
+                if self.frames and at < self.frames[-1].at:
+                    at = self.frames[-1].at
+                self.frames.append(Frame(at, tick))
+                yield
 
     def _segment(self, number: int) -> _Segment:
         segment = self._segments.get(number)
@@ -119,7 +135,7 @@ class Recording:
             begin, first = self._begins[number], self._starts[number]
             ends = [*self._starts[number + 1 : number + 2], len(self.frames)]
             segment = _Segment(begin, first)
-            for *_, line in self._read(begin):
+            for *_, line in self._read(self._file, begin):
                 if not line:
                     continue
                 segment.lines.append(line)
@@ -133,13 +149,13 @@ class Recording:
         self._segments.move_to_end(number)
         return segment
 
-    def _read(self, begin: int) -> Iterator[tuple[int, datetime, int, bool, bytes]]:
+    def _read(self, file: BinaryIO, begin: int) -> Iterator[tuple[int, datetime, int, bool, bytes]]:
         """Each frame that can be used: its stream, its time and tick, and whether it is whole.
 
         The end of the session is an empty line.
         """
         expected: int | None = None
-        for stream, line in lines(self._file, begin):
+        for stream, line in lines(file, begin):
             match = _FRAME.match(line)
             if match is not None:
                 at = restore.moment(match[1].decode("ascii", "replace"))

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.terminal import Terminal, cpu_seconds, resident_bytes
 
@@ -45,7 +46,7 @@ def run() -> Figures:
             yield from reading(file)
             seen = yield from status(file)
             yield from dashboard(file)
-            yield from totals(file)
+            yield from totals(file, seen)
             yield from llamastat(seen)
             spent, wall = cpu_seconds(demo.pid) - begun[0], time.monotonic() - begun[1]
             yield "the demo itself, meanwhile", share(spent, wall)
@@ -74,7 +75,7 @@ def reading(file: Path) -> Figures:
     yield "threads; file descriptors", f"{seen['threads']}; {seen['descriptors']}"
 
 
-def status(file: Path) -> Generator[tuple[str, str], None, object]:
+def status(file: Path) -> Generator[tuple[str, str], None, Any]:
     """`llamatop status`; returns its object."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.monotonic()
@@ -93,7 +94,6 @@ def dashboard(file: Path) -> Figures:
         first = terminal.shown(rb"[1-9]\d*/%d nodes" % NODES, PATIENCE_SECONDS)
         everything = terminal.shown(rb"%d/%d nodes" % (NODES, NODES), PATIENCE_SECONDS)
         yield "dashboard, 200x60: first node (1 s); all nodes (8 s)", _arrivals(first, everything)
-        time.sleep(5)
         yield from cost("dashboard, 200x60 (20 %)", terminal)
         times = sorted(presses(terminal))
         yield (
@@ -111,11 +111,12 @@ def presses(terminal: Terminal) -> Iterator[float]:
         yield terminal.press(b"j" if number // 10 % 2 == 0 else b"k")
 
 
-def totals(file: Path) -> Figures:
-    """The dashboard on a terminal that has room for the totals alone."""
+def totals(file: Path, seen: Any) -> Figures:
+    """The dashboard where there is room for the totals alone, once all nodes are in them."""
+    workers = [worker for node in seen["nodes"] for worker in node["workers"]]
+    slots = sum(worker["slots_total"] or 0 for worker in workers)
     with Terminal([LLAMATOP, "-c", str(file)], 60, 7) as terminal:
-        terminal.shown(rb"\d+/\d+|fault", PATIENCE_SECONDS)
-        time.sleep(15)
+        terminal.shown(rb"\d/%d\b|fault" % slots, PATIENCE_SECONDS)
         yield from cost("dashboard, 60x7, totals alone (10 %)", terminal)
 
 
@@ -134,9 +135,8 @@ def cost(name: str, terminal: Terminal, seconds: float = SECONDS) -> Figures:
     )
 
 
-def llamastat(seen: object) -> Figures:
+def llamastat(seen: Any) -> Figures:
     """PyPI's monitor of one llama-server, in an environment of its own, on one of the workers."""
-    assert isinstance(seen, dict)
     workers = [worker for node in seen["nodes"] for worker in node["workers"]]
     url = next(worker["url"] for worker in workers if worker["health"] == "ok")
     with tempfile.TemporaryDirectory(prefix="llamastat-") as folder:
@@ -146,7 +146,7 @@ def llamastat(seen: object) -> Figures:
             yield "llamastat", "could not be installed"
             return
         with Terminal([f"{folder}/bin/llamastat", "-u", url, "-i", "1"], 120, 40) as terminal:
-            time.sleep(5)
+            terminal.shown(rb"\w", PATIENCE_SECONDS)
             spent, started = cpu_seconds(terminal.pid), time.monotonic()
             time.sleep(SECONDS / 2)
             spent, wall = cpu_seconds(terminal.pid) - spent, time.monotonic() - started

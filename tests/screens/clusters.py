@@ -230,6 +230,7 @@ def well(tick: int = 40) -> ClusterSnapshot:
             model="llama-3.3-70b-instruct-q4_k_m.gguf",
             busy=1,
             total=4,
+            members=(("llama_70b", "127.0.0.1:37083"),),
         ),
     )
     gpus = (
@@ -339,7 +340,9 @@ def ill(tick: int = 40) -> ClusterSnapshot:
         prompt_tokens_per_second=None,
     )
     unknown = replace(unknown, gpus=None, unit=UnitState(name="edge"))
-    hot = replace(card("node1", 1, tick), temperature_celsius=91.0, throttle=("hardware_thermal",))
+    hot = replace(
+        card("node1", 1, tick), temperature_celsius=91.0, throttle=("hardware_thermal_slowdown",)
+    )
     lost = GpuSample(
         uuid="GPU-lost",
         index=1,
@@ -451,6 +454,7 @@ def fleet(nodes: int, cards: int, tick: int = 40, slots: int = 4) -> ClusterSnap
                 busy=busy,
                 total=slots,
                 model=MODELS[(place // 3) % 3],
+                members=((f"llama_{(place // 3) % 3}", f"127.0.0.1:3708{index}"),),
             )
             workers.append(view)
             sample = card(name, index, tick + place, (max(0, load - 12), min(100, load)))
@@ -483,7 +487,9 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
         gpus[lost],
         sample=GpuSample(uuid="lost", index=0, fault="GPU is lost; reset or reboot the node"),
     )
-    hot = replace(gpus[warm].sample, temperature_celsius=91.0, throttle=("hardware_thermal",))
+    hot = replace(
+        gpus[warm].sample, temperature_celsius=91.0, throttle=("hardware_thermal_slowdown",)
+    )
     gpus[warm] = replace(gpus[warm], sample=hot)
     crashed = workers[7 * cards]
     workers[7 * cards] = replace(

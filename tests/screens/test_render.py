@@ -328,9 +328,51 @@ def test_alerts_name_the_thing_and_the_mend_worst_first() -> None:
         "node1/gpu1",
         "node3/gpu1",
         "node3 gpu 1",
+        "node1 gpu 1",
         "node1 nginx",
     ]
     assert all(";" in alert.text for alert in found)
+
+
+def test_what_nginx_refuses_is_told_once_and_no_reload_is_advised() -> None:
+    well = clusters.well()
+    assert well.balancer is not None
+    said = "nginx's configuration does not parse: /etc/nginx/conf.d/x.conf:3"
+    broken = replace(well.balancer, config_valid=False, config_error=said, reload_pending=True)
+    nodes = (replace(well.nodes[0], fault=said), *well.nodes[1:])
+    found = alerts.alerts(replace(well, nodes=nodes, balancer=broken, healthy=False))
+    assert [(alert.severity, alert.where, alert.text) for alert in found] == [
+        ("error", "node1 nginx", said)
+    ]
+
+
+def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
+    well = clusters.well()
+    cool, slow, *others = well.gpus
+    slow = replace(slow, sample=replace(slow.sample, throttle=("hardware_thermal_slowdown",)))
+    limited = replace(cool, sample=replace(cool.sample, throttle=("software_power_cap",)))
+    hung = replace(well.workers[0].sample, health="unreachable", fault="no answer within 3 s")
+    workers = (replace(well.workers[0], sample=hung), *well.workers[1:])
+    found = alerts.alerts(replace(well, gpus=(limited, slow, *others), workers=workers))
+    assert [(alert.where, alert.text) for alert in found] == [
+        (
+            "node1/gpu0",
+            "no answer within 3 s; read its log with l, restart it with r; d takes it out",
+        ),
+        (
+            "node1 gpu 1",
+            "slowed down by its hardware; nvidia-smi -q -d PERFORMANCE tells why",
+        ),
+    ]
+
+
+def test_a_cluster_that_only_loads_is_said_to_load() -> None:
+    well = clusters.well()
+    loading = replace(well.workers[0], sample=replace(well.workers[0].sample, health="loading"))
+    snapshot = replace(well, workers=(loading, *well.workers[1:]), healthy=False)
+    text = totals.headline(snapshot, 0, 0, 100, fallback()).plain
+    assert "◐ 1 loading" in text
+    assert "unhealthy" not in text
 
 
 def test_a_silent_node_speaks_for_its_workers() -> None:
@@ -340,7 +382,7 @@ def test_a_silent_node_speaks_for_its_workers() -> None:
 def test_alerts_that_do_not_fit_are_counted() -> None:
     drawn = alerts.lines(alerts.alerts(clusters.ill()), 80, 3, PALETTE)
     assert len(drawn) == 3
-    assert "and 3 more" in drawn[-1].plain
+    assert "and 4 more" in drawn[-1].plain
 
 
 def test_nothing_is_wrong_before_the_first_tick() -> None:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
+from llamatop.app.render.gpus import HOT_CELSIUS, hot, slowed_down
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import FAULT, State, worker_states
 from llamatop.app.render.words import fit, piece, wrap
-from llamatop.model.cluster import ClusterSnapshot, NodeView, Severity, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, Severity, WorkerView
 from llamatop.model.figures import duration
 from llamatop.model.text import plain
 
@@ -43,11 +44,13 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     if snapshot.tick == 0:
         return []
     found: list[Alert] = []
+    balancer = _balancer(snapshot)
+    told = {alert.text for alert in balancer}
     silent = set()
     for node in snapshot.nodes:
         if not node.reachable or node.stale:
             silent.add(node.name)
-        if (alert := _node(node)) is not None:
+        if (alert := _node(node)) is not None and alert.text not in told:
             found.append(alert)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
         if worker.node in silent or worker.name in changing:
@@ -59,7 +62,12 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         for gpu in snapshot.gpus
         if gpu.sample.fault and gpu.node not in silent
     ]
-    found += _balancer(snapshot)
+    found += [
+        Alert("warning", f"{gpu.node} gpu {gpu.sample.index}", _warm(gpu))
+        for gpu in snapshot.gpus
+        if not gpu.sample.fault and gpu.node not in silent and hot(gpu)
+    ]
+    found += balancer
     # What computes on the CPU matters now, what a disk lacks once somebody asks for it.
     for worker in sorted(snapshot.workers, key=lambda one: one.spilled_percent is None):
         if worker.node not in silent:
@@ -93,9 +101,19 @@ def grouped(found: Sequence[Alert]) -> list[Alert]:
 def _worker(worker: WorkerView, state: State) -> Alert:
     if state.rank == FAULT:
         text = worker.sample.fault or worker.unit_fault or _SENTENCES.get(state.word, state.word)
+        if state.word == "no answer" and worker.sample.fault and "; " not in text:
+            text += "; read its log with l, restart it with r"
         member = worker.membership in ("in", "mixed")
         return Alert("error", worker.name, text + ("; d takes it out" if member else ""))
     return Alert("warning", worker.name, worker.fault or "")
+
+
+def _warm(gpu: GpuView) -> str:
+    slowed = slowed_down(gpu)
+    if (gpu.sample.temperature_celsius or 0) < HOT_CELSIUS:
+        return "slowed down by its hardware; nvidia-smi -q -d PERFORMANCE tells why"
+    words = "too warm, and slowed down for it" if slowed else "too warm"
+    return f"{words}; look at its fans and the air around it"
 
 
 def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:
@@ -110,7 +128,8 @@ def _balancer(snapshot: ClusterSnapshot) -> list[Alert]:
         found.append(Alert("error", where, text))
     if balancer.running is False:
         found.append(Alert("error", where, "nginx does not run; start its unit with s"))
-    if balancer.reload_pending:
+    # nginx would refuse to reload what it cannot parse.
+    if balancer.reload_pending and balancer.config_valid is not False:
         text = "a file is newer than what runs; nginx -s reload applies it"
         found.append(Alert("warning", where, text))
     return found

@@ -166,7 +166,9 @@ def together(one: GpuView, other: GpuView) -> bool:
 
 def hot(gpu: GpuView) -> bool:
     """Whether the card is too warm, or is slowed down for it."""
-    sample = gpu.sample
-    if (sample.temperature_celsius or 0) >= HOT_CELSIUS:
-        return True
-    return bool(sample.throttle) and not _HARMFUL.isdisjoint(sample.throttle or ())
+    return (gpu.sample.temperature_celsius or 0) >= HOT_CELSIUS or slowed_down(gpu)
+
+
+def slowed_down(gpu: GpuView) -> bool:
+    """Whether the card runs slower than it could, by more than its power limit."""
+    return not _HARMFUL.isdisjoint(gpu.sample.throttle or ())

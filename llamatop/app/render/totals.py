@@ -86,7 +86,9 @@ def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Pale
     elif errors:
         text = piece(f"✗ {errors} fault{'' if errors == 1 else 's'}", palette["health.bad"])
     elif not snapshot.healthy:
-        text = piece("✗ unhealthy", palette["health.bad"])
+        loading = sum(worker.sample.health == "loading" for worker in snapshot.workers)
+        words = f"◐ {loading} loading" if loading else "✗ unhealthy"
+        text = piece(words, palette["event.warning" if loading else "health.bad"])
     else:
         text = piece("✓ healthy", palette["health.good"])
     if warnings > connecting:
@@ -152,9 +154,17 @@ def _slot_marks(busy: int | None, total: int | None, palette: Palette) -> Text |
 
 
 def tiny(
-    snapshot: ClusterSnapshot, errors: int, width: int, height: int, palette: Palette
+    snapshot: ClusterSnapshot,
+    errors: int,
+    width: int,
+    height: int,
+    palette: Palette,
+    mode: str = "",
 ) -> list[Text]:
-    """What a terminal too small for the dashboard shows: one fact, then what size is needed."""
+    """What a terminal too small for the dashboard shows: one fact, then what size is needed.
+
+    Between them stands the mode, as what is replayed is not so now.
+    """
     totals = snapshot.totals
     if snapshot.tick == 0:
         first = piece("looking", palette["dim"])
@@ -169,4 +179,5 @@ def tiny(
         if cell_len(words + figure) <= width:
             first.append(figure, palette["total.generation"])
     mend = "enlarge the terminal to 24x8" if width >= 28 else "need 24x8"
-    return [first, piece(mend, palette["dim"])][:height]
+    said = [piece(mode, palette["brand"])] if mode else []
+    return [first, *said, piece(mend, palette["dim"])][:height]

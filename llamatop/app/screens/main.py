@@ -110,6 +110,7 @@ class MainScreen(ClusterScreen):
 
     def on_resize(self) -> None:
         """Share the screen out anew."""
+        self.show_plan()
         self.show()
 
     def show(self) -> None:
@@ -230,10 +231,13 @@ class MainScreen(ClusterScreen):
         self.detail.journal.watch_unit(self.top.source, name)
 
     def show_plan(self) -> None:
-        """The status line shows the plan while its dialog is hidden."""
+        """The status line shows the plan while its dialog is hidden; the smallest has no room."""
+        if not self.children:
+            return
         text = self.top.plan_status()
-        if self.status.display != (text is not None):
-            self.status.display = text is not None
+        shown = text is not None and not tiny(*self.size)
+        if self.status.display != shown:
+            self.status.display = shown
             self.show()
         if text is not None:
             self.status.show(text)

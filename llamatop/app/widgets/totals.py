@@ -36,7 +36,8 @@ class Totals(Lines):
         """The headline, the figures."""
         errors = sum(alert.severity == "error" for alert in self.found)
         if self.tiny:
-            drawn = tiny(self.snapshot, errors, width, self.size.height, self.palette)
+            size = (width, self.size.height)
+            drawn = tiny(self.snapshot, errors, *size, self.palette, self.mode)
             return drawn[place] if place < len(drawn) else Text()
         if place == 0:
             return headline(

@@ -79,7 +79,7 @@ def test_the_hour_had_its_faults(faulty: tuple[Path, Hour]) -> None:
         "a file that does not parse",
     }
     hot, _ = lived.moments["a hot card"]
-    assert hot.gpus[0].sample.throttle == ("hardware_thermal",)
+    assert hot.gpus[0].sample.throttle == ("hardware_thermal_slowdown",)
     down, _ = lived.moments["a member down"]
     assert {member.state for member in down.members} == {"in", "draining"}
 
@@ -125,6 +125,32 @@ async def test_a_recording_has_no_journals_and_no_shells(faulty: tuple[Path, Hou
             await anext(player.journal("node1/gpu0"))
         with pytest.raises(NodeError, match="no machine"):
             player.shell_argv("node1")
+
+
+def test_the_first_frame_is_there_before_the_others_are_known(tmp_path: Path) -> None:
+    taking = Taking(tmp_path / "a")
+    taking.take(range(1, 62))
+    taking.recorder.close()
+
+    async def play() -> None:
+        async with Player(tmp_path / "a") as player:
+            first = player.latest
+            assert first.tick == 1
+            position = player.position
+            assert position.seeking
+            assert not position.ended
+            assert position.last == position.first == first.taken_at
+            # What is asked for meanwhile is done then.
+            player.part(0.5)
+            player.step(1)
+            snapshots = player.snapshots()
+            again = await anext(snapshots)
+            assert (again.taken_at - first.taken_at).total_seconds() == 31
+            assert not player.position.seeking
+            assert (player.position.last - first.taken_at).total_seconds() == 60
+            await snapshots.aclose()
+
+    virtual.run(play())
 
 
 def test_playing_takes_the_time_it_took_and_the_speed_divides_it(tmp_path: Path) -> None:
