@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 
-from .finding import Finding, Rule
+from .finding import Finding, Mend, Rule
 
 Cards = dict[tuple[str, int], GpuView]
 
@@ -57,7 +57,42 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 why,
                 "nginx goes on sending requests to it: they fail or hang",
                 f"llamatop drain {worker.name} (d), and undrain (u) once it serves again",
+                Mend("drain", (worker.name,)),
             )
 
 
+def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """A node that was read, or should be, and is not."""
+    for node in snapshot.nodes:
+        if not node.reachable and node.fault is not None:
+            yield Finding(
+                "node-lost",
+                "error",
+                node.name,
+                node.fault,
+                "what its workers do is not known, and those behind a tunnel are cut off",
+                "look whether the machine and the network between are up",
+            )
+
+
+def nginx_down(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """Nothing spreads the requests, or nothing would after the next start."""
+    balancer = snapshot.balancer
+    if balancer is None or snapshot.balancer_node is None:
+        return
+    if balancer.running is False or balancer.config_valid is False:
+        yield Finding(
+            "nginx-down",
+            "error",
+            snapshot.balancer_node,
+            "nginx does not run"
+            if balancer.running is False
+            else f"its configuration is invalid: {balancer.config_error or 'nginx -t refuses it'}",
+            "no request reaches the workers through it, or none will after a restart",
+            "nginx -t tells what is wrong; start its unit (s) once that is mended",
+        )
+
+
 RULES: tuple[Rule, ...] = (serving_though_dead,)
+# What every screen shows anyhow, for those who do not look at one.
+HEALTH: tuple[Rule, ...] = (lost_node, nginx_down)

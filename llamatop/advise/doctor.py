@@ -39,7 +39,7 @@ RULES: tuple[Rule, ...] = (
 )
 
 # Findings about why a node is not reached.
-_OF_LOST = ("host-key",)
+_OF_LOST = ("host-key", "node-lost")
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 
 

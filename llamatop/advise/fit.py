@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from llamatop.advise import memory, shapes
 from llamatop.advise.memory import Demand, Needs, Part, Split
@@ -18,6 +19,8 @@ MARGIN_BYTES = 2**30
 _MOST_SLOTS = 256
 _PAGE = 256
 _MOST_PAGES = 4096
+# so that what is reckoned once holds while a card's memory moves a little
+_GRAIN_BYTES = 2**24
 _BUILD = re.compile(r"b?(\d+)\b")
 # builds before it keep logits of a whole batch; numbers this low are a packager's own
 _FEW_OUTPUTS_BUILD = 9500
@@ -67,30 +70,33 @@ class Fit:
         if self.demand is None:
             return None
         asked = replace(self.demand, unified=False)
-        return self._most(lambda slots: replace(asked, slots=slots), _MOST_SLOTS)
+        return self._most(asked, "slots", 1, _MOST_SLOTS)
 
     def context_fits(self) -> int | None:
         """How many tokens each of the present slots could have on one card."""
         if self.demand is None:
             return None
-        asked = self.demand
-        pages = self._most(lambda pages: replace(asked, context_tokens=_PAGE * pages), _MOST_PAGES)
-        return None if pages is None else _PAGE * pages
+        return self._most(self.demand, "context_tokens", _PAGE, _MOST_PAGES)
 
-    def _most(self, demand: Callable[[int], Demand], most: int) -> int | None:
-        """The largest number up to `most` with which it fits, 0 where not even 1 does."""
+    def _most(self, demand: Demand, field: str, step: int, most: int) -> int | None:
         if self.shape is None or self.room_bytes is None:
             return None
         room = self.room_bytes - self.spare_bytes
-        low, high = 0, most
-        while low < high:
-            middle = (low + high + 1) // 2
-            asked = demand(middle)
-            if asked.outputs is not None:
-                asked = replace(asked, outputs=asked.slots)
-            fits = memory.needs(self.shape, asked).cards[0].total <= room
-            low, high = (middle, high) if fits else (low, middle - 1)
-        return low
+        return _largest(self.shape, demand, field, step, most, room // _GRAIN_BYTES * _GRAIN_BYTES)
+
+
+@lru_cache(maxsize=1024)
+def _largest(shape: Shape, demand: Demand, field: str, step: int, most: int, room: int) -> int:
+    """The largest multiple of `step`, up to `most` of them, with which it fits; else 0."""
+    low, high = 0, most
+    while low < high:
+        middle = (low + high + 1) // 2
+        asked = replace(demand, **{field: step * middle})  # type: ignore[arg-type]
+        if asked.outputs is not None:
+            asked = replace(asked, outputs=asked.slots)
+        fits = memory.needs.__wrapped__(shape, asked).cards[0].total <= room
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return step * low
 
 
 def fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> Fit | None:
@@ -128,7 +134,9 @@ def _judge(
         if own is not None and part.total
     ]
     if overheads and min(overheads) < -0.05 * needs.on_cards.total / len(needs.cards):
-        return Fit(missing=("what else lies on its cards: it takes less there than its parts",))
+        return Fit(
+            missing=("how much of it lies on its cards: it takes less there than all of it",)
+        )
     overhead = max(0, *overheads) if overheads else None
     alone = memory.needs(shape, demand).cards[0]
     rooms = [_room(card, own, part) for card, own, part in zip(on, taken, needs.cards, strict=True)]

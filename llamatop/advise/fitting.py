@@ -56,8 +56,13 @@ def summed(found: Fit) -> str:
         ("overhead", found.overhead_bytes or 0),
     ]
     listed = " + ".join(f"{name} {bytes_short(size)}" for name, size in terms if size)
-    whole = bytes_short(sum(size for _, size in terms))
-    return f"{listed} = {whole} of {bytes_short(found.room_bytes)}"
+    return f"{listed} = {whole(found)}"
+
+
+def whole(found: Fit) -> str:
+    """`6.6G of 24.0G`, the overhead among it where it is known."""
+    taken = (found.alone or Part()).total + (found.overhead_bytes or 0)
+    return f"{bytes_short(taken)} of {bytes_short(found.room_bytes)}"
 
 
 RULES: tuple[Rule, ...] = (split,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import accumulate
 
 from llamatop.advise.shapes import Shape
@@ -123,6 +124,7 @@ CPU = Split((), 0)
 ONE_CARD = Split()
 
 
+@lru_cache(maxsize=512)
 def needs(shape: Shape, demand: Demand, split: Split = ONE_CARD) -> Needs:
     """The buffers of a llama-server that is started so."""
     count = len(shape.layers)

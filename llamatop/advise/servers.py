@@ -14,6 +14,7 @@ from llamatop.model.observed import GpuSample
 from .finding import Finding, Rule
 
 QUEUE_SECONDS = 30.0
+STUCK_SECONDS = 60.0
 # Of a card: what a driver and other programs may want besides.
 _MARGIN = 0.1
 
@@ -66,6 +67,24 @@ def context(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 f"{asked}, but a slot has {slot} tokens",
                 "longer prompts than that are refused, though the command line promises them",
                 "look in its log (l) for why: the model was trained for less, or memory is short",
+            )
+
+
+def stuck(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """Its HTTP side answers, its engine has not for long: decodes of some builds take seconds."""
+    late = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+    for worker in _llama_servers(snapshot):
+        age = worker.age_seconds
+        if worker.sample.health != "busy" or age is None or worker.node in late:
+            continue
+        if age >= STUCK_SECONDS:
+            yield Finding(
+                "llama-server-stuck",
+                "warning",
+                worker.name,
+                f"/health answers, /slots has not for {age:.0f} s",
+                "its engine hangs: requests there wait for ever, and nothing reports a fault",
+                f"read its log (l); llamatop restart {worker.name} --now (r), which cuts them",
             )
 
 
@@ -202,4 +221,4 @@ def _spare(card: GpuSample | None, worker: WorkerView, slots: int) -> str | None
     return bytes_short(free)
 
 
-RULES: tuple[Rule, ...] = (keyless, metrics, context, queue, more_slots, alike)
+RULES: tuple[Rule, ...] = (keyless, metrics, context, stuck, queue, more_slots, alike)

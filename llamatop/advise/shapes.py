@@ -46,9 +46,9 @@ class Layer:
     state: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Shape:
-    """A model as its memory needs see it; widths are elements a token.
+    """A model as its memory needs see it; widths are elements a token. One object a file.
 
     `query` is the width of all heads, `feed` of the widest feed-forward part, of all `experts` that
     a token uses, `inner` of the recurrent part; `tied` where the embedding is the output layer too.

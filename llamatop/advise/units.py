@@ -31,11 +31,17 @@ def no_restart(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def restarts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """A unit that dies and comes back again and again."""
+    """A unit that dies and comes back again and again.
+
+    Where nginx sends requests to it while it is dead, that is the finding.
+    """
     now = snapshot.taken_at.timestamp()
+    served = {worker.name for worker in snapshot.workers if worker.membership in ("in", "mixed")}
     for name, unit in _units(snapshot):
         count, since = unit.restarts, unit.since
         if count is None or count < MOST_RESTARTS:
+            continue
+        if unit.sub_state == "auto-restart" and name in served:
             continue
         if unit.sub_state == "auto-restart":
             up = "SubState=auto-restart"

@@ -185,7 +185,7 @@ async def _bring_operator(
     service = await asyncio.to_thread(_load, "llamatop.operate.service")
     app.operator = operator = service.ClusterOperator(collector, machines)
     if drains:
-        from llamatop.cli.autodrain import draining
+        from llamatop.cli.beside import draining
 
         def busy() -> bool:
             return app.plan_run is not None and app.plan_run.active

@@ -51,7 +51,7 @@ EXAMPLES = {
     ),
     "watch": (
         "llamatop watch --json --count 60 | jq .totals",
-        "llamatop watch --auto-drain    as a service: dead members go out, and come back",
+        "llamatop watch --auto-drain   a service: dead members go out, and come back",
     ),
     "doctor": (
         "llamatop doctor                   silent where all is well",

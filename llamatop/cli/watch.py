@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 async def _watch(
     cluster: Cluster, record: Recorder | None, *, as_json: bool, count: int | None, drains: bool
 ) -> int:
-    from llamatop.cli.autodrain import draining
+    from llamatop.cli.beside import alerting, draining
     from llamatop.cli.execution import say
     from llamatop.cli.reading import opened, ticks
     from llamatop.cli.render_json import to_line
@@ -53,12 +53,13 @@ async def _watch(
 
     def tell(event: Event) -> None:
         # the JSON has its events
-        if drains and not as_json:
-            say(f"{event.node or 'llamatop'}: {event.text}", to_person=True, must_arrive=False)
+        if (drains or cluster.alerts is not None) and not as_json:
+            where = event.worker or event.node or "llamatop"
+            say(f"{where}: {event.text}", to_person=True, must_arrive=False)
 
     async with opened(cluster, tell, record) as (collector, machines):
         operator = ClusterOperator(collector, machines) if drains else None
-        async with draining(collector, operator):
+        async with draining(collector, operator), alerting(collector, cluster):
             async for snapshot in ticks(collector):
                 print(line(snapshot), flush=True)
                 reached = reached or any(node.reachable for node in snapshot.nodes)

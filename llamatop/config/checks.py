@@ -98,6 +98,20 @@ def url_fault(value: str) -> str | None:
     return port_fault(str(port)) if port is not None else None
 
 
+def webhook_fault(value: str) -> str | None:
+    """An http or https address to POST to; it may hold a secret, so it is never repeated."""
+    if not value.isprintable() or re.search(r"\s", value):
+        return "holds a space or a control character"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        return "is no address: write https://host/path"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "is no address: write https://host/path"
+    return port_fault(str(port)) if port is not None else None
+
+
 def member_fault(value: str) -> str | None:
     """The address in a server line of nginx: host:port, host or unix:path."""
     fault = text_fault(value)

@@ -12,7 +12,7 @@ from typing import Final
 import platformdirs
 
 from llamatop.errors import ConfigError, Problem
-from llamatop.model.declared import Balancer, Cluster, Node, Silence, Worker
+from llamatop.model.declared import Alerts, Balancer, Cluster, Node, Silence, Worker
 from llamatop.model.rules import IDS
 
 from . import checks
@@ -28,11 +28,13 @@ CLUSTER_KEYS: Final = (
     "node",
     "balancer",
     "silence",
+    "alerts",
 )
 NODE_KEYS: Final = ("name", "ssh", "url", "units", "worker")
 WORKER_KEYS: Final = ("unit", "url", "member", "api_key_env")
 BALANCER_KEYS: Final = ("node", "kind", "upstream", "test", "reload")
 SILENCE_KEYS: Final = ("rule", "place", "reason")
+ALERTS_KEYS: Final = ("command", "webhook")
 
 
 def own_path() -> Path:
@@ -136,6 +138,7 @@ def _cluster(document: Mapping[str, object], path: Path, notes: Notes) -> Cluste
         known_hosts=_file(top, "known_hosts", path, must_exist=False),
         path=path,
         silences=tuple(_silences(top)),
+        alerts=_alerts(top),
     )
 
 
@@ -195,6 +198,13 @@ def _balancer(top: Table, nodes: Mapping[str, Node], all_named: bool) -> Balance
     if node is None or upstream is None:
         return None
     return Balancer(node, upstream, kind or "nginx", test=test, reload=reload)
+
+
+def _alerts(top: Table) -> Alerts | None:
+    table = top.table("alerts", ALERTS_KEYS)
+    if table is None:
+        return None
+    return Alerts(_argv(table, "command"), table.text("webhook", checks.webhook_fault))
 
 
 def _silences(top: Table) -> Iterator[Silence]:

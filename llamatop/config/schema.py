@@ -12,7 +12,7 @@ from typing import Final
 from llamatop.model.rules import IDS
 
 from . import checks
-from .file import BALANCER_KEYS, CLUSTER_KEYS, NODE_KEYS, SILENCE_KEYS, WORKER_KEYS
+from .file import ALERTS_KEYS, BALANCER_KEYS, CLUSTER_KEYS, NODE_KEYS, SILENCE_KEYS, WORKER_KEYS
 
 FILE: Final = "cluster.schema.json"
 
@@ -24,6 +24,7 @@ _NAME: Final[Schema] = {"type": "string", "pattern": r"^[^\s/*?\[\]-]([^/*?\[\]]
 _SSH: Final[Schema] = {"type": "string", "pattern": r"^([^\s-]|-.*@)\S*$"}
 _URL: Final[Schema] = {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@]+[?#]?$"}
 _UNIT: Final[Schema] = {"type": "string", "pattern": r"^[^\s/*?]+$"}
+_HOOK: Final[Schema] = {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://\S+$"}
 _VARIABLE: Final[Schema] = {"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]{0,99}$"}
 _ADDRESS: Final[Schema] = {"type": "string", "pattern": r"^[^\s;{}'\"#]+$"}
 _WORDS: Final[Schema] = {"type": "array", "items": _TEXT, "minItems": 1}
@@ -45,7 +46,9 @@ def schema() -> Schema:
         _table(SILENCE_KEYS, _SILENCE, ["rule"]),
         "A finding of llamatop doctor that is not to be told.",
     )
-    tables = {"node": nodes, "balancer": balancer, "silence": silences}
+    alerts = _table(ALERTS_KEYS, _ALERTS, [])
+    alerts["description"] = "Who hears of findings that come and go while llamatop runs."
+    tables = {"node": nodes, "balancer": balancer, "silence": silences, "alerts": alerts}
     cluster = _table(CLUSTER_KEYS, {**_CLUSTER, **tables}, ["node"])
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
@@ -149,4 +152,17 @@ _SILENCE: Final[Mapping[str, Schema]] = {
         examples=["node1", "node1/*", "node1:GPU0"],
     ),
     "reason": _said(_TEXT, "Why, for whoever reads this file."),
+}
+
+_ALERTS: Final[Mapping[str, Schema]] = {
+    "command": _said(
+        _WORDS,
+        "A command, as a list of words: each finding is JSON on its standard input.",
+        examples=[["/usr/local/bin/page-me"]],
+    ),
+    "webhook": _said(
+        _HOOK,
+        "An address that each finding is POSTed to as JSON; it is never shown.",
+        examples=["https://example.org/hook"],
+    ),
 }

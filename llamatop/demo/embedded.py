@@ -165,6 +165,7 @@ class EmbeddedCluster:
             "LLAMATOP_LOG_SOCKET": str(machine.root / "run" / "log"),
             "HOST_PROC": str(machine.root / "proc"),
             "HOST_SYS": str(machine.root / "sys"),
+            "HOST_ROOT": str(machine.root),
             "HOST_KMSG": str(machine.root / "kmsg"),
             "LD_LIBRARY_PATH": str(machine.root / "lib"),
             "HOME": str(machine.root / "home"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from . import board
+from . import board, headers
 from .balancer import Nginx
 from .card import Card, kind_of
 from .journal import Journal
@@ -47,6 +47,9 @@ class Machine:
         self.cards = [Card.make(index, random, kind_of(shape.name)) for index in range(shape.cards)]
         self.table.memory_nodes = board.memory_nodes(shape.cards)
         board.write(root, self.cards, self.table.cpu_count)
+        for worker in shape.workers:
+            if worker.engine == "llama-server":
+                headers.write(root, worker.model)
         # What its driver wrote into the kernel's log: (seconds since boot, PCI bus, XID).
         self.xids: list[tuple[float, str, int]] = []
         self.units: dict[str, Unit] = {}

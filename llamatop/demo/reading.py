@@ -19,7 +19,7 @@ from llamatop.probe import keepalive, launch, nvml, wire
 from llamatop.probe.conversation import address
 from llamatop.probe.workers import YOUNG_SECONDS
 
-from . import board
+from . import board, headers
 from .asking import Asking
 from .card import DRIVER, Card
 from .other_engines import Ollama
@@ -114,6 +114,7 @@ class Reading:
                 "gpus": {card.uuid: gpu(card, machine.cards) for card in machine.cards},
                 "units": units,
                 "workers": workers,
+                "models": self._models(workers),
                 "tunnels": {},
             }
         )
@@ -174,6 +175,12 @@ class Reading:
             "user": "root" if unit.kind == "nginx" else "llama",
             **(keepalive.of_unit(list(unit.argv), {}, "llama") if unit.kind == "tunnel" else {}),
         }
+
+    def _models(self, workers: Document) -> Document:
+        """Of the llama-servers' models, the headers."""
+        wanted = {worker["launch"].get("model") for worker in workers.values()}
+        known = {shape.model.path: shape.model for shape in self.machine.shape.workers}
+        return {path: headers.summary(known[path]) for path in sorted(wanted & known.keys())}
 
     # --- the workers -----------------------------------------------------------------------
 

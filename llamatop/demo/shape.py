@@ -17,7 +17,7 @@ FEW_NODES = 8
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model file: its size in bytes, layers, parameters, and what a token of context takes."""
+    """A model file: its size in bytes, its shape, and what a token of context takes."""
 
     name: str
     size_bytes: int
@@ -26,6 +26,11 @@ class Model:
     trained_context: int
     cache_bytes_per_token: int
     embedding: int
+    architecture: str = "qwen2"
+    heads: int = 28
+    heads_kv: int = 4
+    feed_forward: int = 18944
+    vocabulary: int = 152064
 
     @property
     def path(self) -> str:
@@ -35,10 +40,18 @@ class Model:
 
 SMALL = Model("qwen2.5-7b-instruct-q4_k_m", 4_683_073_536, 28, 7_615_616_512, 32768, 57_344, 3584)
 LARGE = Model(
-    "qwen2.5-32b-instruct-q4_k_m", 19_851_336_256, 64, 32_763_876_352, 32768, 262_144, 5120
+    *("qwen2.5-32b-instruct-q4_k_m", 19_851_336_256, 64, 32_763_876_352, 32768, 262_144, 5120),
+    heads=40,
+    heads_kv=8,
+    feed_forward=27648,
 )
 OTHER = Model(
-    "llama-3.1-8b-instruct-q4_k_m", 4_920_734_272, 32, 8_030_261_248, 131072, 131_072, 4096
+    *("llama-3.1-8b-instruct-q4_k_m", 4_920_734_272, 32, 8_030_261_248, 131072, 131_072, 4096),
+    architecture="llama",
+    heads=32,
+    heads_kv=8,
+    feed_forward=14336,
+    vocabulary=128256,
 )
 
 

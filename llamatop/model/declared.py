@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -63,6 +63,18 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class Alerts:
+    """Who hears of findings that come and go, besides the events and the bell.
+
+    `command` gets each as JSON on its standard input; `webhook` as the body of a POST: its address
+    may be a secret.
+    """
+
+    command: tuple[str, ...] = ()
+    webhook: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """Everything the operator declared; `path` is the file it came from, None without one."""
 
@@ -74,6 +86,7 @@ class Cluster:
     known_hosts: Path | None = None
     path: Path | None = None
     silences: tuple[Silence, ...] = ()
+    alerts: Alerts | None = None
 
     def node(self, name: str) -> Node:
         """The node called `name`; raises KeyError where there is none."""

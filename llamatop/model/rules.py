@@ -4,6 +4,8 @@ from __future__ import annotations
 
 IDS: tuple[str, ...] = (
     "worker-dead-in-upstream",
+    "node-lost",
+    "nginx-down",
     "gpu-driver-differs",
     "gpu-persistence-off",
     "gpu-power-limit-differs",
@@ -50,6 +52,7 @@ IDS: tuple[str, ...] = (
     "llama-server-open",
     "llama-server-no-metrics",
     "llama-server-context",
+    "llama-server-stuck",
     "llama-server-queue",
     "llama-server-more-slots",
     "llama-server-models-differ",

@@ -62,7 +62,9 @@ def seconds(written: str) -> float | None:
 
 
 def _upstream(block: Block) -> UpstreamBlock:
-    method = next((line for line in block.lines if line.words[0] in _METHODS), None)
+    # `sticky` stands beside the method that picks the first one
+    methods = [line for line in block.lines if line.words[0] in _METHODS]
+    method = min(methods, key=lambda line: _METHODS.index(line.words[0]), default=None)
     keepalive = block.first("keepalive")
     count = keepalive.words[1] if keepalive is not None and len(keepalive.words) > 1 else ""
     return UpstreamBlock(

@@ -16,7 +16,10 @@ _MOST_FILES = 200
 _MOST_BYTES = 512 * 1024
 _MOST_TOTAL_BYTES = 2 * 2**20
 # what says where requests go, how, and who may send them
-_TELLING = re.compile(rb"upstream|server|proxy_|listen|auth_|allow|deny|ssl_verify|return")
+_TELLING = re.compile(
+    rb"upstream|server|proxy_|listen|auth_|allow|deny|ssl_verify|return|internal|_by_lua|js_access"
+    rb"|keepalive|least_|hash|random|sticky"
+)
 
 
 class Files:

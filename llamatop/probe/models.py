@@ -37,11 +37,11 @@ class Models:
         """The models of all workers, each with a process that a relative path is relative to."""
         wanted = {}
         for path, pid in paths.items():
-            place = path
+            place: str | None = path
             if path[:1] != "/":
                 directory = None if pid is None else _directory(pid)
-                place = "" if directory is None else os.path.join(directory, path)
-            wanted[path] = place
+                place = None if directory is None else os.path.join(directory, path)
+            wanted[path] = "" if place is None else procfs.FILES + place
         if wanted == self._wanted:
             return
         self._wanted = wanted

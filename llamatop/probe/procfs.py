@@ -1,4 +1,4 @@
-"""Files of /proc and /sys, or of the trees that HOST_PROC and HOST_SYS name.
+"""Files of /proc and /sys, or of the trees that HOST_PROC, HOST_SYS and HOST_ROOT name.
 
 A process may be gone at any moment.
 """
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 ROOT = os.environ.get("HOST_PROC") or "/proc"
 SYS = os.environ.get("HOST_SYS") or "/sys"
+# before the absolute path of a file that a process was started with
+FILES = os.environ.get("HOST_ROOT") or ""
 _MOST_BYTES = 2**20
 
 

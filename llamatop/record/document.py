@@ -30,13 +30,13 @@ Redact = Callable[[str], str]
 # What stands elsewhere in the document, what no screen shows (clocks, processes, the counts that
 # rates are made of), and commands and paths of the operator's own machine.
 LEFT_OUT: Mapping[type, frozenset[str]] = {
-    Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes"}),
+    Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes", "alerts"}),
     Node: frozenset({"name", "units", "workers"}),
     Balancer: frozenset({"test", "reload"}),
     NodeView: frozenset({"name", "snapshot"}),
     NodeSnapshot: frozenset(
         {"name", "reachable", "received_at", "tick", "host", "gpus", "units", "workers"}
-        | {"balancer"}
+        | {"balancer", "models"}
     ),
     HostSample: frozenset({"uptime_seconds", "boot_id"}),
     UnitState: frozenset({"name", "memory_bytes"}),
@@ -114,6 +114,11 @@ class Encoder:
                     for name, unit in seen.units.items()
                 },
             }
+            if seen.models:
+                document["nodes"][text(node.name)]["models"] = {
+                    text(path): same(f"model {node.name}", path, file)
+                    for path, file in seen.models.items()
+                }
         for gpu in snapshot.gpus:
             card = same(f"gpu {gpu.node}", gpu.sample.uuid, gpu, self._gpu)
             document["gpus"].setdefault(text(gpu.node), {})[text(gpu.sample.uuid)] = card

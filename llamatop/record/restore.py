@@ -19,6 +19,7 @@ from llamatop.model.cluster import (
     WorkerView,
 )
 from llamatop.model.declared import Balancer, Cluster, Node
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     BalancerSample,
     GpuSample,
@@ -115,10 +116,11 @@ class Decoder:
     def _node(self, name: str, entry: object, gpus: object) -> NodeView | None:
         given = table(entry)
         own = {"age_seconds": None, **given, "name": name}
-        view = read(NodeView, {**own, "snapshot": {**given, "name": name}})
+        rest = {key: item for key, item in given.items() if key != "models"}
+        view = read(NodeView, {**own, "snapshot": {**rest, "name": name}})
         if view is None:
             return None
-        units, cards = {}, {}
+        units, cards, models = {}, {}, {}
         for unit, value in pairs(given.get("units")):
             state = self._same(f"unit {name}", unit, value, UnitState)
             if state is not None:
@@ -127,8 +129,12 @@ class Decoder:
             card = self._same(f"gpu {name}", uuid, value, GpuSample)
             if card is not None:
                 cards[uuid] = card
+        for path, value in pairs(given.get("models")):
+            file = self._same(f"model {name}", path, value, ModelFile)
+            if file is not None:
+                models[path] = file
         host = self._same("host", name, given.get("host"), HostSample) or HostSample()
-        seen = replace(view.snapshot, host=host, units=units, gpus=cards, workers={})
+        seen = replace(view.snapshot, host=host, units=units, gpus=cards, workers={}, models=models)
         return replace(view, snapshot=seen)
 
     def _worker(

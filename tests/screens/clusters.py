@@ -230,6 +230,7 @@ def well(tick: int = 40) -> ClusterSnapshot:
             model="llama-3.3-70b-instruct-q4_k_m.gguf",
             busy=1,
             total=4,
+            members=(("llama_70b", "127.0.0.1:37083"),),
         ),
     )
     gpus = (
@@ -451,6 +452,7 @@ def fleet(nodes: int, cards: int, tick: int = 40, slots: int = 4) -> ClusterSnap
                 busy=busy,
                 total=slots,
                 model=MODELS[(place // 3) % 3],
+                members=((f"llama_{(place // 3) % 3}", f"127.0.0.1:3708{index}"),),
             )
             workers.append(view)
             sample = card(name, index, tick + place, (max(0, load - 12), min(100, load)))

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.text import Text
-
 from llamatop.advise.fit import Fit, fit
-from llamatop.advise.fitting import summed
-from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit as cut
-from llamatop.model.cluster import GpuView, WorkerView
+from llamatop.advise.fitting import summed, whole
+from llamatop.app.rows import cards_by_node
+from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.figures import UNKNOWN, bytes_short, count
 from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
@@ -31,26 +28,26 @@ def facts(
     return listed
 
 
-def line(
-    worker: WorkerView,
-    file: ModelFile | None,
-    cards: Sequence[GpuView],
-    width: int,
-    palette: Palette,
-) -> Text | None:
-    """One line for a worker whose model is split; None where it is not or nothing is known."""
-    if len(worker.gpus or ()) < 2 or file is None:
-        return None
-    found = fit(worker, file, cards)
+def notes(snapshot: ClusterSnapshot) -> dict[str, str]:
+    """One line for each worker whose model is split over cards, by name; the known ones alone."""
+    cards = cards_by_node(snapshot)
+    files = {node.name: node.snapshot.models for node in snapshot.nodes}
+    found = {}
+    for worker in snapshot.workers:
+        if len(worker.gpus or ()) > 1:
+            file = files.get(worker.node, {}).get(worker.sample.launch.model or "")
+            said = note(worker, file, cards.get(worker.node, ()))
+            if said is not None:
+                found[worker.name] = said
+    return found
+
+
+def note(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> str | None:
+    """Whether one card would do, and what it would take there; None where that is not known."""
+    found = fit(worker, file, cards) if file is not None else None
     if found is None or found.missing:
         return None
-    verdict = _verdict(found)
-    text = Text(no_wrap=True)
-    text.append(cut(verdict, min(width, len(verdict))), palette[_role(found)])
-    rest = f" · {summed(found)}"
-    if len(verdict) + len(rest) <= width:
-        text.append(rest, palette["dim"])
-    return text
+    return f"{_verdict(found)} · {whole(found)}"
 
 
 def _verdict(found: Fit) -> str:
@@ -59,7 +56,8 @@ def _verdict(found: Fit) -> str:
         return f"{UNKNOWN}, the memory of its cards is not known"
     demand = found.demand
     slots, context = found.slots_fit(), found.context_fits()
-    said = "fits on one card" if found.fits else "does not fit on one card"
+    card = "one card" if found.cards > 1 else "its card"
+    said = f"fits on {card}" if found.fits else f"does not fit on {card}"
     if demand is None or slots is None:
         return said
     if slots:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from llamatop.app.render.board import Board
 from llamatop.app.render.boardcards import Scene
+from llamatop.app.render.fit import notes
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.topology import Block
 from llamatop.app.render.words import fit, piece
@@ -24,7 +25,7 @@ _MOST_ROWS = 3
 
 
 class TopologyView(Lines, can_focus=True):
-    """The nodes of a snapshot; `notes` are lines below workers, by name."""
+    """The nodes of a snapshot; below a split worker, whether one card would hold its model."""
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
@@ -43,6 +44,7 @@ class TopologyView(Lines, can_focus=True):
     def show(self, snapshot: ClusterSnapshot, history: History | None) -> None:
         """Take a snapshot."""
         self._snapshot, self._history = snapshot, history
+        self.notes = notes(snapshot)
         cards = cards_by_node(snapshot)
         workers: dict[str, list[WorkerView]] = {}
         for worker in snapshot.workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -276,3 +277,12 @@ def test_the_fault_of_a_server_block_is_told_once_for_all_its_locations() -> Non
     )
     places = [one.place for one in found(snapshot(text)) if one.id == "nginx-buffering"]
     assert places == [f"n:{FILE}:10"]
+
+
+def test_the_example_of_the_readme_gives_no_finding() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    _, _, rest = readme.partition("```nginx\n")
+    example, _, _ = rest.partition("```")
+    text = "events {} http { " + example.replace("llama_cluster", "u") + "}"
+    assert "upstream u {" in text
+    assert found(snapshot(text)) == []

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from llamatop.advise.dead import RULES
+from llamatop.advise.dead import HEALTH, RULES
+from llamatop.advise.doctor import judge
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
-from llamatop.model.observed import UnitState
+from llamatop.model.observed import BalancerSample, UnitState
 from tests.screens.clusters import well
 
 
@@ -74,3 +75,25 @@ def test_a_lost_card_tells_why_its_worker_errs() -> None:
     assert found(erring, lost) == [(worker.name, "GPU 0: GPU is lost")]
     # a card that only withholds a figure takes nobody out
     assert found(worker, lost) == []
+
+
+def health(base: ClusterSnapshot) -> list[tuple[str, str]]:
+    return [(one.id, one.place) for one in judge(base, HEALTH).findings]
+
+
+def test_a_node_that_is_lost() -> None:
+    base = well()
+    assert health(base) == []
+    lost = replace(base.nodes[1], reachable=False, fault="no answer")
+    assert health(replace(base, nodes=(base.nodes[0], lost))) == [("node-lost", "node2")]
+    # it has not been tried yet
+    young = replace(base.nodes[1], reachable=False, fault=None)
+    assert health(replace(base, nodes=(base.nodes[0], young))) == []
+
+
+def test_nginx_that_is_down_or_would_be() -> None:
+    base = well()
+    for sample in (BalancerSample(running=False), BalancerSample(config_valid=False)):
+        assert health(replace(base, balancer=sample)) == [("nginx-down", "node1")]
+    for sample in (BalancerSample(), BalancerSample(running=True, config_valid=True)):
+        assert health(replace(base, balancer=sample)) == []

@@ -132,6 +132,13 @@ def test_the_context_of_a_slot(
     assert all(f"{asked}" in one.evidence and f"{slot}" in one.evidence for one in findings)
 
 
+def test_an_engine_that_hangs_behind_a_server_that_answers() -> None:
+    hung = sampled(worker(age_seconds=61.0), health="busy")
+    assert ids(hung) == ["llama-server-stuck"]
+    assert ids(replace(hung, age_seconds=59.0)) == []
+    assert ids(sampled(hung, health="ok")) == []
+
+
 def test_a_queue_that_stays() -> None:
     assert ids(worker(queued_seconds=31.0)) == ["llama-server-queue"]
     assert ids(worker(queued_seconds=29.0)) == []

@@ -9,17 +9,17 @@ import pytest
 
 from llamatop.advise import units
 from llamatop.advise.finding import Finding, Mend, Rule
-from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.cluster import ClusterSnapshot, Membership
 from tests.screens.clusters import NOW, node, unit, well, with_units
 
 WORKER = "node1/gpu0"
 
 
-def with_unit(**changes: Any) -> ClusterSnapshot:
+def with_unit(membership: Membership = "in", **changes: Any) -> ClusterSnapshot:
     """A cluster that is well but for the unit of its first worker."""
     base = well()
     first, *others = base.workers
-    changed = replace(first, unit=replace(first.unit, **changes))
+    changed = replace(first, unit=replace(first.unit, **changes), membership=membership)
     return replace(base, workers=(changed, *others))
 
 
@@ -49,7 +49,12 @@ FIRING: list[tuple[Rule, dict[str, Any], str]] = [
     (units.restarts, {"restarts": 3, "since": ago(120)}, "NRestarts=3, up for 120 s"),
     (
         units.restarts,
-        {"restarts": 17, "active_state": "activating", "sub_state": "auto-restart"},
+        {
+            "restarts": 17,
+            "active_state": "activating",
+            "sub_state": "auto-restart",
+            "membership": "down",
+        },
         "NRestarts=17, SubState=auto-restart",
     ),
     (units.not_enabled, {"unit_file_state": "disabled"}, "UnitFileState=disabled"),
@@ -71,6 +76,11 @@ SILENT: list[tuple[Rule, dict[str, Any]]] = [
     (units.restarts, {"restarts": 9, "since": ago(7200)}),
     (units.restarts, {"restarts": 9, "since": None}),
     (units.restarts, {"restarts": None}),
+    # That nginx sends to it is another rule's, and worse.
+    (
+        units.restarts,
+        {"restarts": 17, "active_state": "activating", "sub_state": "auto-restart"},
+    ),
     (units.not_enabled, {"unit_file_state": "static"}),
     (units.not_enabled, {"unit_file_state": None}),
     (units.not_enabled, {"unit_file_state": "disabled", "active_state": "inactive"}),
@@ -96,7 +106,7 @@ def test_it_does_not(rule: Rule, changes: dict[str, Any]) -> None:
 
 
 def test_a_crash_loop_is_an_error_and_a_unit_that_came_back_a_warning() -> None:
-    loop = with_unit(restarts=17, active_state="activating", sub_state="auto-restart")
+    loop = with_unit("down", restarts=17, active_state="activating", sub_state="auto-restart")
     back = with_unit(restarts=17, since=ago(30))
     assert [one.severity for one in found(units.restarts, loop)] == ["error"]
     assert [one.severity for one in found(units.restarts, back)] == ["warning"]

@@ -502,3 +502,31 @@ def test_a_finding_that_does_not_exist_cannot_be_silenced(tmp_path: Path) -> Non
     (problem,) = caught.value.problems
     assert (problem.line, problem.key) == (5, "silence[1].rule")
     assert problem.nearest == "unit-not-enabled"
+
+
+def test_alerts_go_to_a_command_and_a_webhook(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    node = '[[node]]\nname = "n"\nssh = "h"\n'
+    path.write_text(node)
+    assert config.load(path).alerts is None
+    path.write_text(
+        node + '[alerts]\ncommand = ["page", "me"]\nwebhook = "https://h.example/x?token=1"\n'
+    )
+    alerts = config.load(path).alerts
+    assert alerts is not None
+    assert (alerts.command, alerts.webhook) == (("page", "me"), "https://h.example/x?token=1")
+    path.write_text(node + "[alerts]\n")
+    assert config.load(path).alerts is not None
+
+
+def test_a_wrong_webhook_is_not_repeated(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.toml"
+    path.write_text(
+        '[[node]]\nname = "n"\nssh = "h"\n[alerts]\ncommand = []\nwebhook = "hook/s3cret"\n'
+    )
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    told = str(caught.value)
+    assert "is no address: write https://host/path" in told
+    assert "is empty: write the command as a list" in told
+    assert "s3cret" not in told

@@ -40,6 +40,7 @@ def test_it_has_the_keys_that_config_knows_and_no_others() -> None:
     assert properties("node", "worker") == list(file.WORKER_KEYS)
     assert properties("balancer") == list(file.BALANCER_KEYS)
     assert properties("silence") == list(file.SILENCE_KEYS)
+    assert properties("alerts") == list(file.ALERTS_KEYS)
 
 
 def test_every_key_is_explained() -> None:

@@ -65,6 +65,50 @@ def test_all_that_flags_say() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("command", "field", "value"),
+    [
+        ("-ctk q8_0", "cache_type_k", "q8_0"),
+        ("--cache-type-v=q4_0", "cache_type_v", "q4_0"),
+        ("-b 512", "batch_tokens", 512),
+        ("--ubatch-size 256", "ubatch_tokens", 256),
+        ("-fa on", "flash_attention", "on"),
+        ("-fa -np 2", "flash_attention", "on"),
+        ("-np 2 -fa", "flash_attention", "on"),
+        ("--flash-attn=0", "flash_attention", "off"),
+        ("-fa auto", "flash_attention", "auto"),
+        ("-np 2", "flash_attention", None),
+        ("-kvu", "kv_unified", True),
+        ("--kv-unified --no-kv-unified", "kv_unified", False),
+        ("-np 2", "kv_unified", None),
+        ("-nkvo", "kv_offload", False),
+        ("--swa-full", "window_full", True),
+        ("-md /d.gguf --cpu-moe", "extras", ["--model-draft", "--cpu-moe"]),
+        ("-ot exps=CPU", "extras", ["--override-tensor"]),
+        ("-np 2", "extras", None),
+    ],
+)
+def test_what_decides_about_memory(command: str, field: str, value: object) -> None:
+    assert told("llama-server -m /m.gguf " + command).get(field) == value
+
+
+def test_what_decides_about_memory_may_stand_in_the_environment() -> None:
+    variables = {
+        "LLAMA_ARG_CACHE_TYPE_K": "q8_0",
+        "LLAMA_ARG_UBATCH": "1024",
+        "LLAMA_ARG_FLASH_ATTN": "off",
+        "LLAMA_ARG_KV_UNIFIED": "1",
+        "LLAMA_ARG_SWA_FULL": "true",
+        "LLAMA_ARG_NO_KV_OFFLOAD": "1",
+        "LLAMA_ARG_N_CPU_MOE": "4",
+    }
+    found = told("llama-server -m /m.gguf --no-kv-unified -fa on", **variables)
+    assert (found["cache_type_k"], found["ubatch_tokens"]) == ("q8_0", 1024)
+    assert (found["flash_attention"], found["kv_unified"]) == ("on", False)
+    assert (found["window_full"], found["kv_offload"]) == (True, False)
+    assert found["extras"] == ["--n-cpu-moe"]
+
+
 def test_a_flag_wins_over_its_variable() -> None:
     environment = {
         "LLAMA_ARG_PORT": "1",

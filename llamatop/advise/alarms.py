@@ -1,0 +1,60 @@
+"""Findings as news: told when one has stayed for a while, and when it has been gone for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from .finding import Finding
+
+APPEAR_LOOKS = 3
+CLEAR_LOOKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A finding that has come (`raised`) or gone."""
+
+    raised: bool
+    finding: Finding
+
+
+@dataclass(slots=True)
+class _Known:
+    finding: Finding
+    seen: int = 0
+    missed: int = 0
+    raised: bool = False
+
+
+class Alarms:
+    """Remembers the findings of the last looks by id and place; remarks (info) are no news."""
+
+    def __init__(self, appear: int = APPEAR_LOOKS, clear: int = CLEAR_LOOKS) -> None:
+        self._appear = appear
+        self._clear = clear
+        self._known: dict[tuple[str, str], _Known] = {}
+
+    def look(
+        self, findings: Iterable[Finding], unknown: Callable[[str], bool] = lambda place: False
+    ) -> tuple[Alarm, ...]:
+        """What is news by these findings; nothing is over at a place that is `unknown` now."""
+        news = []
+        now = {(one.id, one.place): one for one in findings if one.severity != "info"}
+        for key, finding in now.items():
+            known = self._known.setdefault(key, _Known(finding))
+            known.finding, known.seen, known.missed = finding, known.seen + 1, 0
+            if known.seen >= self._appear and not known.raised:
+                known.raised = True
+                news.append(Alarm(True, finding))
+        for key in [key for key in self._known if key not in now]:
+            known = self._known[key]
+            if unknown(known.finding.place):
+                continue
+            known.seen, known.missed = 0, known.missed + 1
+            if not known.raised:
+                del self._known[key]
+            elif known.missed >= self._clear:
+                del self._known[key]
+                news.append(Alarm(False, known.finding))
+        return tuple(news)

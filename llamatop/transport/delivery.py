@@ -1,0 +1,54 @@
+"""Where alerts go: a command's standard input, or a webhook. Bounded, and never with a shell."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+
+DELIVERY_SECONDS = 10.0
+
+
+async def to_command(argv: Sequence[str], body: bytes) -> str | None:
+    """Run the command with `body` on its standard input; why that failed, None where it did not."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            # the terminal's interrupt is llamatop's
+            start_new_session=True,
+        )
+    except OSError as error:
+        return f"{argv[0]}: {(error.strerror or 'it cannot be run').lower()}"
+    try:
+        async with asyncio.timeout(DELIVERY_SECONDS):
+            await process.communicate(body)
+    except TimeoutError:
+        return f"{argv[0]} did not end within {DELIVERY_SECONDS:g} s"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    return None if process.returncode == 0 else f"{argv[0]} ended with {process.returncode}"
+
+
+async def to_webhook(url: str, body: bytes) -> str | None:
+    """POST `body` as JSON; why that failed, None where it did not. The URL may be a secret."""
+    import httpx
+
+    headers = {"Content-Type": "application/json"}
+    try:
+        async with (
+            asyncio.timeout(DELIVERY_SECONDS),
+            httpx.AsyncClient(timeout=DELIVERY_SECONDS) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            status = answer.status_code
+    except TimeoutError:
+        return f"the webhook did not answer within {DELIVERY_SECONDS:g} s"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        return f"the webhook cannot be reached ({type(error).__name__})"
+    return None if status < 300 else f"the webhook answered with HTTP {status}"

@@ -1,0 +1,71 @@
+"""--auto-drain on real nodes: a hung and a crash-looping worker go out, and come back once well."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from tests.nodes.cluster import GPU0, GPU1, Cluster
+from tests.nodes.watch import Sample, Watch
+
+HUNG, LOOPING = "node2/gpu1", "node2/gpu0"
+DROP_IN = f"/etc/systemd/system/{GPU0.unit}.d/broken.conf"
+BROKEN = "[Service]\nExecStart=\nExecStart=/opt/llama/llama-server --model /none --port 37081\n"
+SEEN_SECONDS = 3.0
+# What a machine that does much else may add.
+NOISE_SECONDS = 3.0
+
+
+def membership(sample: Sample) -> dict[str, str]:
+    return {name: sample.worker(name)["membership"] for name in (HUNG, LOOPING)}
+
+
+def told_of(sample: Sample, worker: str) -> bool:
+    events = [event for event in sample.json["events"] if event["worker"] == worker]
+    loud = any(event["severity"] in ("warning", "error") for event in events)
+    return loud and bool(sample.worker(worker)["fault"])
+
+
+def test_a_hung_and_a_crash_looping_worker_leave_and_come_back(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    node, file = cluster["node2"], cluster.write_files(tmp_path)
+    environment = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    with Watch(file, "--auto-drain", environment=environment) as watch:
+        watch.wait("a healthy cluster", lambda s: s.json["healthy"] is True)
+        try:
+            begun = time.monotonic()
+            node.freeze(GPU1.unit)
+            node.write(DROP_IN, BROKEN)
+            node.systemctl("daemon-reload")
+            node.systemctl("restart", "--no-block", GPU0.unit)
+            broken = time.monotonic()
+            seen = {
+                worker: watch.wait(worker, lambda s, w=worker: told_of(s, w)).at - since  # type: ignore[misc]
+                for worker, since in ((HUNG, begun), (LOOPING, broken))
+            }
+            out = watch.wait("both out", lambda s: set(membership(s).values()) == {"down"}, 120)
+            print(f"seen after {seen}, both out {out.at - begun:.1f} s after the first broke")
+            assert max(seen.values()) < SEEN_SECONDS + NOISE_SECONDS
+            assert out.worker("node1/gpu0")["membership"] == "in"
+        finally:
+            node.run(["rm", "-f", DROP_IN])
+            node.systemctl("daemon-reload")
+            node.systemctl("restart", "--no-block", GPU0.unit)
+            node.thaw(GPU1.unit)
+        well = time.monotonic()
+        back = watch.wait("both in", lambda s: set(membership(s).values()) == {"in"}, 120)
+        print(f"both in {back.at - well:.1f} s after the mend")
+        assert back.json["healthy"] is True
+    audit = [
+        json.loads(line)
+        for line in (tmp_path / "state/llamatop/audit.jsonl").read_text().splitlines()
+    ]
+    plans = [entry["plan"] for entry in audit if entry["event"] == "plan"]
+    made = [(plan["action"], *plan["targets"]) for plan in plans]
+    assert sorted(made) == [
+        (action, worker) for action in ("drain", "undrain") for worker in (LOOPING, HUNG)
+    ]
+    assert all(plan["reason"].startswith("auto-drain: ") for plan in plans)
+    assert [entry["ok"] for entry in audit if entry["event"] == "end"] == [True] * 4
