@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.figures import bytes_short
 
-from .finding import Finding, Rule
+from .finding import Finding, Mend, Rule
 from .fit import Fit, fit
 from .memory import Part
 
@@ -33,7 +33,8 @@ def split(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             worker.name,
             f"split over GPU {on}; on one, with its {slots}: {summed(found)}",
             f"its cards {_wait(found)}; a worker on each would compute at the same time",
-            "one worker a card, each with its own CUDA_VISIBLE_DEVICES and port, both upstream",
+            f"one worker a card, all upstream: llamatop unsplit {worker.name}",
+            Mend("unsplit", (worker.name,)),
         )
 
 

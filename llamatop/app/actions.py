@@ -125,6 +125,15 @@ KEYS: tuple[Key, ...] = (
         True,
     ),
     Key(
+        "S,shift+s",
+        "S",
+        "app.reshape",
+        "one process per GPU for a split; for marked ones one over all",
+        "change",
+        "",
+        True,
+    ),
+    Key(
         "z",
         "z",
         "app.change('undo')",

@@ -29,6 +29,7 @@ class ChangingApp(App[None]):
     operator: Operator | None = None
     read_only = False
     plan_run: PlanRun | None = None
+    snapshot: ClusterSnapshot
     palette: Palette
     frame = 0
     clock: Callable[[], float]
@@ -64,6 +65,20 @@ class ChangingApp(App[None]):
         if screen is None or not self._may_change():
             return
         self._plan("roll", [f"{node}/*"] if node is not None else screen.chosen())
+
+    def action_reshape(self) -> None:
+        """One process per GPU for a worker split over several, else one over all marked."""
+        screen = self.current()
+        if screen is None or not self._may_change():
+            return
+        targets = screen.targets()
+        cards = [len(w.gpus or ()) for w in self.snapshot.workers if w.name in targets]
+        if len(targets) == 1 and cards == [1]:
+            self.say("one GPU: mark (space) the workers of one node to join, then S", "warning")
+        elif targets:
+            self._plan("unsplit" if max(cards, default=0) > 1 else "split", targets)
+        else:
+            self.say("select a worker first", "warning")
 
     def mend(self, action: Action, targets: list[str]) -> None:
         """Make the plan that a finding names, and show it."""
@@ -106,7 +121,7 @@ class ChangingApp(App[None]):
         from llamatop.app.screens.plan import PlanDialog
 
         if self.plan_run is None:
-            self.say("no plan yet: s x r d u R z v make one")
+            self.say("no plan yet: s x r d u R S z v make one")
         elif not isinstance(self.screen, PlanDialog):
             self._plan_hidden = False
             self.push_screen(PlanDialog(self.plan_run))
@@ -165,7 +180,7 @@ class ChangingApp(App[None]):
             self.copy_to_clipboard(text)
             self.say("copied the plan")
         else:
-            self.say("no plan to copy yet: s x r d u R z v make one")
+            self.say("no plan to copy yet: s x r d u R S z v make one")
 
     def action_leave(self) -> None:
         """Quit; with a plan running, ask."""

@@ -24,7 +24,7 @@ KEYS = (
     ("less_than_sign", "<", "skip(-60)", "a minute back"),
     ("right_square_bracket", "]", "faster(1)", "faster"),
     ("left_square_bracket", "[", "faster(-1)", "slower"),
-    ("t", "t", "seek", "go to a time"),
+    ("T,shift+t", "T", "seek", "go to a time"),
     ("0,1,2,3,4,5,6,7,8,9", "0 … 9", "", "go to the beginning, to a tenth of it, …"),
 )
 

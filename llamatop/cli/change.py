@@ -1,4 +1,4 @@
-"""`llamatop start|stop|restart|enable|disable|drain|undrain`: a plan, a question, its execution."""
+"""`llamatop start|stop|restart|…|split|unsplit`: a plan, a question, its execution."""
 
 from __future__ import annotations
 
@@ -22,18 +22,31 @@ ACTIONS: dict[Action, str] = {
     "disable": "have units not start at boot",
     "drain": "mark members down and wait until nothing runs on them",
     "undrain": "put members back in once they answer",
+    "split": "run workers of one node as one llama-server over their GPUs",
+    "unsplit": "run a worker split over GPUs as one llama-server per GPU",
+}
+_MORE = {
+    "split": " New unit files are made from the first one's text and nginx's file gets a line for"
+    " the new worker; the old units stay, stopped and disabled, their server lines down. Units that"
+    " an unsplit left so are used again. Undone where the new worker does not come up.",
+    "unsplit": " New unit files are made from the running one's text (own CUDA_VISIBLE_DEVICES and"
+    " port), nginx's file gets their server lines; the old unit stays, stopped and disabled, its"
+    " line down. Where the cards have room for both the new ones serve before the old one leaves."
+    " Undone where a new worker does not come up. Needs the rights of `sudoers --write-units`.",
 }
 _PATIENCE_SECONDS = 10.0
 _LOOKS = 3
-_DRAINING = ("stop", "restart", "roll", "drain", "undo")
+_DRAINING = ("stop", "restart", "roll", "drain", "undo", "split", "unsplit")
 _MOVING = (*_DRAINING, "undrain", "recover")
 _WAITING = (*_MOVING, "start")
 
 
 def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Register the seven actions."""
+    """Register the actions on workers that are named."""
     for action, text in ACTIONS.items():
-        parser = subparsers.add_parser(action, help=text, description=f"{text.capitalize()}.")
+        parser = subparsers.add_parser(
+            action, help=text, description=f"{text[0].upper()}{text[1:]}.{_MORE.get(action, '')}"
+        )
         parser.add_argument(
             "workers",
             metavar="WORKER",

@@ -23,6 +23,8 @@ GROUPS = (
             "roll",
             "undo",
             "recover",
+            "split",
+            "unsplit",
         ),
     ),
     ("set up", ("demo", "discover", "schema", "sudoers", "completion")),
@@ -76,6 +78,11 @@ EXAMPLES = {
         "llamatop roll 'node1/*' --at-once 2 --keep 2",
     ),
     "undo": ("llamatop undo --dry-run",),
+    "split": ("llamatop split node1/gpu0 node1/gpu1     one process over both GPUs",),
+    "unsplit": (
+        "llamatop unsplit node1/big --dry-run     the new unit files, and nginx's diff",
+        "llamatop unsplit node1/big",
+    ),
     "recover": ("llamatop recover --yes",),
     "replay": (
         "llamatop --record night.rec               any command that reads makes one",
@@ -93,7 +100,10 @@ EXAMPLES = {
         "llamatop discover node1 node2 -o cluster.toml",
     ),
     "schema": ("llamatop schema > cluster.schema.json",),
-    "sudoers": ("llamatop sudoers --user ops --node node1 > llamatop.sudoers",),
+    "sudoers": (
+        "llamatop sudoers --user ops --node node1 > llamatop.sudoers",
+        "llamatop sudoers --user ops --write-units    for split and unsplit, too",
+    ),
     "completion": (
         "bash   llamatop completion bash > \\",
         "         ~/.local/share/bash-completion/completions/llamatop",

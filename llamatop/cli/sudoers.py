@@ -19,6 +19,11 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     parser.add_argument(
         "--node", metavar="NODE", help="that node's alone; default: one after another"
     )
+    parser.add_argument(
+        "--write-units",
+        action="store_true",
+        help="also what split and unsplit need: to write unit files, which is as good as root",
+    )
     parser.set_defaults(run=run)
 
 
@@ -46,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
                 view = snapshot.node(name)
                 if not view.reachable:
                     raise NodeError(name, view.fault or "it does not answer")
-                needed = await sudoers.needs(snapshot, machines, name)
+                needed = await sudoers.needs(snapshot, machines, name, write_units=args.write_units)
                 texts.append(await sudoers.fragment(machines, needed, args.user))
             return texts
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from llamatop.collect.readers import Complaints, again, decode, read_tunnels, shown
+from llamatop.collect.contexts import CONTEXT_IS_OF, with_whole_context
+from llamatop.collect.readers import decode, read_tunnels
+from llamatop.collect.renewing import again, changes
+from llamatop.collect.scalars import Complaints, shown
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import (
     BalancerSample,
@@ -17,6 +20,10 @@ from llamatop.model.observed import (
     WorkerSample,
 )
 
+_NONE: frozenset[str] = frozenset()
+# Fields that others are worked out from: where one of these changed, all is read.
+_WHOLE: dict[type, frozenset[str]] = {WorkerSample: CONTEXT_IS_OF}
+
 
 class _Read(typing.NamedTuple):
     """A piece of a document, what it was read as, and what was wrong with it."""
@@ -26,19 +33,30 @@ class _Read(typing.NamedTuple):
     complaints: Complaints
 
 
+@dataclass(slots=True)
+class _Part:
+    """A part of a document that holds many of a kind: all that could be read, and complaints."""
+
+    value: object = None
+    found: dict[str, typing.Any] = field(default_factory=dict)
+    wrong: dict[str, Complaints] = field(default_factory=dict)
+
+
 class Decoder:
     """Decodes one node's successive documents; what did not change is not decoded again."""
 
     def __init__(self, node: str) -> None:
         self._node = node
-        self._parts: dict[str, tuple[object, dict[str, _Read]]] = {}
+        self._alone: dict[str, _Read] = {}
+        self._many: dict[str, _Part] = {}
         self._tunnels = _Read(None, (), [])
 
-    def snapshot(self, document: object, received_at: float) -> NodeSnapshot:
+    def snapshot(self, document: object, received_at: float, patch: object = None) -> NodeSnapshot:
         """The document as a snapshot; never raises, a wrong part is told in `faults`.
 
-        `received_at` is this side's monotonic clock in seconds. `balancer.members` stays None:
-        they are read from the files the document carries.
+        `received_at` is this side's monotonic clock in seconds. `patch` is what made this document
+        of the one given before, where that is known: what it does not touch is not looked at.
+        `balancer.members` stays None: they are read from the files the document carries.
         """
         source = document if isinstance(document, dict) else {}
         faults: dict[str, str] = {}
@@ -50,12 +68,13 @@ class Decoder:
             for part, age in _pairs(source.get("ages"))
             if isinstance(age, int | float) and not isinstance(age, bool) and 0 <= age < 1e12
         }
-        host = self._one("host", source, HostSample, faults)
-        balancer = self._one("balancer", source, BalancerSample, faults)
-        workers = self._many("workers", source, WorkerSample, faults)
-        gpus = self._many("gpus", source, GpuSample, faults)
-        units = self._many("units", source, UnitState, faults)
-        models = self._many("models", source, ModelFile, faults)
+        touched = patch if isinstance(patch, dict) else {}
+        host = self._one("host", source, HostSample, touched, faults)
+        balancer = self._one("balancer", source, BalancerSample, touched, faults)
+        workers = self._all("workers", source, WorkerSample, touched, faults)
+        gpus = self._all("gpus", source, GpuSample, touched, faults)
+        units = self._all("units", source, UnitState, touched, faults)
+        models = self._all("models", source, ModelFile, touched, faults)
         tick = source.get("tick")
         return NodeSnapshot(
             name=self._node,
@@ -74,35 +93,48 @@ class Decoder:
         )
 
     def _one(
-        self, part: str, source: dict[str, object], kind: type, faults: dict[str, str]
+        self,
+        part: str,
+        source: dict[str, object],
+        kind: type,
+        touched: dict[str, object],
+        faults: dict[str, str],
     ) -> object:
         if part not in source:
-            self._parts.pop(part, None)
+            self._alone.pop(part, None)
             return None
-        known = self._parts.get(part, (None, {}))[1].get("")
-        read = _read(kind, "", source[part], known)
-        self._parts[part] = (source[part], {"": read})
+        value, known, read = source[part], self._alone.get(part), None
+        if known is not None and known.value is value:
+            read = known
+        elif known is not None and known.found is not None and not known.complaints:
+            found = again(kind, known.value, known.found, value, touched.get(part))
+            read = _Read(value, found, known.complaints) if found is not None else None
+        if read is None:
+            read = _read(kind, "", value)
+        self._alone[part] = read
         if read.complaints:
             faults.setdefault(part, "; ".join(read.complaints[:3]))
         return read.found
 
-    def _many(
-        self, part: str, source: dict[str, object], kind: type, faults: dict[str, str]
+    def _all(
+        self,
+        part: str,
+        source: dict[str, object],
+        kind: type,
+        touched: dict[str, object],
+        faults: dict[str, str],
     ) -> dict[str, typing.Any]:
         value = source.get(part)
         if value is not None and not isinstance(value, dict):
             faults.setdefault(part, f"{part}: expected an object, got {shown(value)}")
-        before, known = self._parts.get(part, (None, {}))
-        if before is not value or value is None:
-            known = {key: _read(kind, key, item, known.get(key)) for key, item in _pairs(value)}
-            self._parts[part] = (value, known)
-        found = {}
-        for key, read in known.items():
-            if read.complaints:
-                faults.setdefault(f"{part}/{key}", "; ".join(read.complaints[:3]))
-            if read.found is not None:
-                found[key] = read.found
-        return found
+        known = self._many.get(part)
+        if known is None:
+            known = _Part()
+        if known.value is not value or value is None:
+            known = self._many[part] = _part(kind, value, known, touched.get(part))
+        for key, complaints in known.wrong.items():
+            faults.setdefault(f"{part}/{key}", "; ".join(complaints[:3]))
+        return known.found
 
     def _read_tunnels(self, value: object, faults: dict[str, str]) -> tuple[Tunnel, ...]:
         if self._tunnels.value is not value:
@@ -114,27 +146,52 @@ class Decoder:
         return found
 
 
-def _read(kind: type, key: str, value: object, known: _Read | None) -> _Read:
-    if known is not None:
-        if known.value is value:
-            return known
-        if known.found is not None and not known.complaints:
-            found = again(kind, known.value, known.found, value)
-            if found is not None:
-                return _Read(value, found, [])
+def _part(kind: type, value: object, known: _Part, touched: object) -> _Part:
+    before = known.value if isinstance(known.value, dict) else {}
+    after = value if isinstance(value, dict) else {}
+    found, wrong = known.found.copy(), known.wrong.copy()
+    whole = _WHOLE.get(kind, _NONE)
+    patch = touched if isinstance(touched, dict) else changes(before, after)
+    for key, change in patch.items():
+        item = after.get(key)
+        was = found.get(key) if key not in wrong else None
+        if change is not None and was is not None:
+            inner = change if patch is touched else None
+            renewed = again(kind, before[key], was, item, inner, whole)
+            if renewed is not None:
+                found[key] = renewed
+                continue
+        found.pop(key, None)
+        wrong.pop(key, None)
+        if change is not None:
+            read = _read(kind, key, item)
+            if read.found is not None:
+                found[key] = read.found
+            if read.complaints:
+                wrong[key] = read.complaints
+    return _Part(value, found, wrong)
+
+
+def _read(kind: type, key: str, value: object) -> _Read:
     complaints: Complaints = []
-    return _Read(value, decode(kind, value, complaints, key=key or None), complaints)
+    found = decode(kind, value, complaints, key=key or None)
+    if isinstance(found, WorkerSample):
+        found = with_whole_context(found)
+    return _Read(value, found, complaints)
 
 
 def _with_faults(
     part: str, found: dict[str, typing.Any], faults: dict[str, str]
 ) -> dict[str, typing.Any]:
     """What has no fault of its own gets what is wrong with it here."""
-    if faults:
-        for key, one in found.items():
-            if one.fault is None and f"{part}/{key}" in faults:
-                found[key] = replace(one, fault=faults[f"{part}/{key}"])
-    return found
+    if not faults:
+        return found
+    return {
+        key: replace(one, fault=faults[f"{part}/{key}"])
+        if one.fault is None and f"{part}/{key}" in faults
+        else one
+        for key, one in found.items()
+    }
 
 
 def _pairs(value: object) -> list[tuple[str, object]]:

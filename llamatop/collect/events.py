@@ -24,7 +24,7 @@ REPEAT_SECONDS = 30.0
 CRASH_LOOP_RESTARTS = 3
 # A crash loop is the same news however often it went round.
 _ROUNDS = re.compile(r"\d+ times so far(, last result [\w-]+)?")
-_HEAT = ("hardware_slowdown", "hardware_thermal", "software_thermal", "hardware_thermal_slowdown")
+_HEAT = ("hardware_slowdown", "hardware_thermal_slowdown", "software_thermal_slowdown")
 _HEALTH_SEVERITY: dict[str, Severity] = {
     "unreachable": "error",
     "error": "error",

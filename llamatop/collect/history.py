@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,35 @@ class Past(Sequence[float | None]):
         return None if value != value else value
 
 
-class Ring:
+class ByKey(ABC):
+    """`History` for who keeps each figure under a key: `("generation", worker)` and the like."""
+
+    @abstractmethod
+    def past(self, key: Key) -> Sequence[float | None]:
+        """The figure's values, one a tick, oldest first, None where it was unknown."""
+
+    def generation(self, worker: str) -> Sequence[float | None]:
+        """Generation tokens per second of a worker (`node/short`)."""
+        return self.past(("generation", worker))
+
+    def prompt(self, worker: str) -> Sequence[float | None]:
+        """Prompt tokens per second of a worker."""
+        return self.past(("prompt", worker))
+
+    def slots_busy(self, worker: str) -> Sequence[float | None]:
+        """Busy slots of a worker."""
+        return self.past(("slots", worker))
+
+    def gpu_utilization(self, node: str, uuid: str) -> Sequence[float | None]:
+        """Utilization in percent of one card."""
+        return self.past(("gpu", node, uuid))
+
+    def total_generation(self) -> Sequence[float | None]:
+        """Generation tokens per second of the whole cluster."""
+        return self.past(("total",))
+
+
+class Ring(ByKey):
     """Ring buffers of one value a tick, all at the same place; each takes its room at once."""
 
     def __init__(self, interval_seconds: float = 1.0) -> None:
@@ -93,26 +122,7 @@ class Ring:
         series.values[self._ticks % self._length] = _UNKNOWN if value is None else value
         series.seen = self._ticks
 
-    def generation(self, worker: str) -> Sequence[float | None]:
-        """Generation tokens per second of a worker (`node/short`)."""
-        return self._get("generation", worker)
-
-    def prompt(self, worker: str) -> Sequence[float | None]:
-        """Prompt tokens per second of a worker."""
-        return self._get("prompt", worker)
-
-    def slots_busy(self, worker: str) -> Sequence[float | None]:
-        """Busy slots of a worker."""
-        return self._get("slots", worker)
-
-    def gpu_utilization(self, node: str, uuid: str) -> Sequence[float | None]:
-        """Utilization in percent of one card."""
-        return self._get("gpu", node, uuid)
-
-    def total_generation(self) -> Sequence[float | None]:
-        """Generation tokens per second of the whole cluster."""
-        return self._get("total")
-
-    def _get(self, *key: str) -> Sequence[float | None]:
+    def past(self, key: Key) -> Sequence[float | None]:
+        """What was put under the key."""
         series = self._series.get(key)
         return () if series is None else Past(series.values, series.began, self._ticks)

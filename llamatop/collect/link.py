@@ -165,7 +165,7 @@ class NodeLink:
         self._asked = ()
         with contextlib.suppress(Unreachable):
             while True:
-                await asyncio.sleep(BEAT_SECONDS)
+                await asyncio.sleep(BEAT_SECONDS - asyncio.get_running_loop().time() % BEAT_SECONDS)
                 number += 1
                 asked, self._asked = self._asked, self._members
                 line = bundle.beat(number)
@@ -207,7 +207,8 @@ class NodeLink:
                 raise NodeError(self.node.name, str(patch["fault"]))
             heard = True
             document = merge.apply(document, patch)
-            snapshot = upstreams.complete(decoder.snapshot(document, self._clock()), document)
+            snapshot = decoder.snapshot(document, self._clock(), patch)
+            snapshot = upstreams.complete(snapshot, document)
             waiting = document.get("pending") if isinstance(document, dict) else None
             self.pending = tuple(waiting) if isinstance(waiting, list) else ()
             if snapshot.tunnels != self.snapshot.tunnels:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 from llamatop.collect.addresses import of_url
 from llamatop.collect.membership import Endpoint
@@ -13,6 +14,9 @@ from llamatop.collect.rates import RateMeter, Rates
 from llamatop.model.cluster import NodeView
 from llamatop.model.declared import Node, Worker
 from llamatop.model.observed import NodeSnapshot, WorkerSample
+
+_card = attrgetter("index", "uuid", "processes")
+_standing = attrgetter("health", "pids", "launch", "url", "identity", "loaded")
 
 
 class NodeState:
@@ -29,7 +33,7 @@ class NodeState:
         self._meters: dict[str, RateMeter] = {}
         self._rates: dict[str, Rates] = {}
         self._placements: dict[str, Placement] = {}
-        self._placed_by: object = None
+        self._settled_by: object = None
         self._identities: dict[str, tuple[str | None, float]] = {}
         self._ports: dict[str, tuple[str, int | None]] = {}
         self._queued_since: dict[str, float] = {}
@@ -63,27 +67,25 @@ class NodeState:
                 self._queued_since.setdefault(unit, snapshot.received_at or 0.0)
             else:
                 self._queued_since.pop(unit, None)
-        self._place(snapshot)
+        self._settle(snapshot)
+
+    def _settle(self, snapshot: NodeSnapshot) -> None:
+        """Where the workers run and what they are met at, again where what tells it has changed.
+
+        What a line did not touch is the same object, so that this compares quickly.
+        """
+        cards = [_card(gpu) for gpu in snapshot.gpus.values()]
+        workers = [_standing(worker) for worker in snapshot.workers.values()]
+        told = (list(snapshot.workers), workers, cards, "gpus" in snapshot.faults)
+        if told == self._settled_by:
+            return
+        self._settled_by = told
+        self._placements = place(snapshot)
         endpoints = tuple(
             [self._endpoint(unit, worker) for unit, worker in snapshot.workers.items()]
         )
-        # The same object as long as it says the same, which is quick to see.
         if endpoints != self.endpoints:
             self.endpoints = endpoints
-
-    def _place(self, snapshot: NodeSnapshot) -> None:
-        """Where the workers run, which is worked out again where what tells it has changed."""
-        told = (
-            [(gpu.index, gpu.uuid, gpu.processes) for gpu in snapshot.gpus.values()],
-            [
-                (unit, worker.pids, worker.launch, worker.health == "ok")
-                for unit, worker in snapshot.workers.items()
-            ],
-            "gpus" in snapshot.faults,
-        )
-        if told != self._placed_by:
-            self._placed_by = told
-            self._placements = place(snapshot)
 
     def _with_declared(self, snapshot: NodeSnapshot) -> NodeSnapshot:
         """A declared worker that the node does not have is shown with what is wrong."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, field, replace
 
+from llamatop.collect.making import maker
 from llamatop.collect.placement import Placement
 from llamatop.collect.rates import Rates
 from llamatop.model.cluster import (
@@ -20,9 +20,8 @@ from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
-_FIGURES = tuple(one.name for one in fields(WorkerSample))
-_figures = attrgetter(*_FIGURES)
-_CONTEXT = _FIGURES.index("context_tokens")
+_worker_view = maker(WorkerView)
+_gpu_view = maker(GpuView)
 _NO_RATES = Rates()
 _NO_PLACEMENT = Placement()
 
@@ -124,18 +123,18 @@ class NodeViews:
         placement: Placement,
         queued_since: float | None,
     ) -> WorkerView:
-        age = _aged(view, "workers", unit)
+        age = view.age_of("workers", unit)
         if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
             rates = _NO_RATES
         busy = total = context = None
         if not view.stale and worker.health not in (None, "unreachable"):
             busy, total, context = _slots(worker)
         standing = self.standings.get(name, NOWHERE)
-        return WorkerView(
-            name,
-            self.node.name,
-            view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
-            _with_whole_context(worker),
+        return _worker_view(
+            name=name,
+            node=self.node.name,
+            unit=view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
+            sample=worker,
             gpus=placement.gpus,
             gpus_source=placement.source,
             topology=placement.topology,
@@ -149,6 +148,8 @@ class NodeViews:
             slots_total=worker.slots_total if total is None else total,
             context_used_tokens=context,
             age_seconds=age,
+            hints=(),
+            spilled_percent=None,
             queued_seconds=_waited(view, queued_since),
         )
 
@@ -168,7 +169,7 @@ class NodeViews:
             here = on.get(gpu.index, []) if gpu.index is not None else []
             names = tuple([worker.name for worker in here])
             mark = _mark([worker.topology for worker in here])
-            age = _aged(view, "gpus", gpu.uuid)
+            age = view.age_of("gpus", gpu.uuid)
             was = before.get(gpu.uuid)
             if (
                 was is not None
@@ -181,22 +182,13 @@ class NodeViews:
             ):
                 views.append(was)
             else:
-                views.append(GpuView(self.node.name, gpu, names, mark, age))
+                views.append(_gpu_view(self.node.name, gpu, names, mark, age))
         return views
 
 
 def _waited(view: NodeView, since: float | None) -> float | None:
     at = view.snapshot.received_at
     return None if since is None or at is None or view.stale else round(at - since, 1)
-
-
-def _aged(view: NodeView, part: str, key: str) -> float | None:
-    if view.age_seconds is None:
-        return None
-    ages = view.snapshot.ages
-    if not ages:
-        return view.age_seconds
-    return view.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
 
 
 def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
@@ -216,27 +208,6 @@ def _slots(worker: WorkerSample) -> tuple[int | None, int | None, int | None]:
                 used += slot.prompt_tokens
     total = worker.slots_total if worker.slots_total is not None else len(worker.slots)
     return busy, total, used if known or not busy else None
-
-
-def _with_whole_context(worker: WorkerSample) -> WorkerSample:
-    """The worker with its whole context: a llama-server's own figure is that of one slot.
-
-    Without --parallel the slots share one cache, and each reports the whole of it.
-    """
-    if worker.engine != "llama-server":
-        return worker
-    whole = worker.launch.context_tokens
-    if not whole:
-        if worker.context_tokens is None or worker.launch.source is None:
-            return worker
-        slots = worker.slots_total or 1
-        whole = worker.context_tokens * (slots if worker.launch.parallel else 1)
-    if whole == worker.context_tokens:
-        return worker
-    # dataclasses.replace takes three times as long, and this is done for every worker each tick.
-    figures = list(_figures(worker))
-    figures[_CONTEXT] = whole
-    return WorkerSample(*figures)
 
 
 def _unknown_unit(node: Node, unit: str) -> UnitState:

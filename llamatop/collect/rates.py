@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
+from llamatop.collect.making import maker
 from llamatop.collect.rates_counter import CountedTotal, SeenTotal
 from llamatop.collect.rates_slots import SlotLedger
 from llamatop.model.observed import Slot, WorkerSample
@@ -37,6 +38,9 @@ class Rates:
     generation_tokens_total: int | None = None
 
 
+_rates = maker(Rates)
+
+
 class RateMeter:
     """Turns the samples of one worker into rates; feed every sample, in order, good or not.
 
@@ -50,7 +54,7 @@ class RateMeter:
     def _forget(self) -> None:
         self._at: float | None = None
         self._identity: str | None = None
-        self._task_ids: dict[int, int] = {}
+        self._slots: tuple[Slot, ...] = ()
         self._ledger: SlotLedger | None = None
         self._generation: CountedTotal | None = None
         self._prompt: SeenTotal | None = None
@@ -83,8 +87,7 @@ class RateMeter:
 
     def _from_slots(self, sample: WorkerSample, slots: tuple[Slot, ...], at: float) -> Rates:
         counters = sample.counters
-        ids = {slot.id: slot.task_id for slot in slots if slot.task_id is not None}
-        self._task_ids = ids
+        self._slots = slots
         if self._ledger is None or self._at is None:
             self._ledger = SlotLedger(slots)
             self._generation = CountedTotal()
@@ -121,10 +124,8 @@ class RateMeter:
         prompt = self._prompt.advance(
             progress.prompt, counters.prompt_tokens_total, counters.prompt_tokens_step
         )
-        return Rates(
-            _hundredths(generated / seconds),
-            _hundredths(prompt / seconds),
-            self._generation.total,
+        return _rates(
+            round(generated / seconds, 2), round(prompt / seconds, 2), self._generation.total
         )
 
     def _from_counters(self, sample: WorkerSample, at: float) -> Rates:
@@ -173,19 +174,22 @@ class RateMeter:
             plain = self._plain.get("generation")
             if plain is not None and plain.went_down(counted):
                 return True
-        if sample.slots is not None and self._task_ids:
-            return self._ids_went_down(sample.slots)
-        return False
+        return sample.slots is not None and self._ids_went_down(sample.slots)
 
     def _ids_went_down(self, slots: tuple[Slot, ...]) -> bool:
         """Task ids only grow in one process, and a slot keeps showing its last one."""
+        for was, slot in zip(self._slots, slots, strict=False):
+            # Nearly always it is the first that tells.
+            if slot.task_id is not None and was.task_id == slot.task_id and was.id == slot.id:
+                return False
+        known = {slot.id: slot.task_id for slot in self._slots if slot.task_id is not None}
         last = -1
         for slot in slots:
             if slot.task_id is not None:
-                if self._task_ids.get(slot.id) == slot.task_id:
+                if known.get(slot.id) == slot.task_id:
                     return False
                 last = max(last, slot.task_id)
-        return last < max(self._task_ids.values())
+        return last < max(known.values(), default=-1)
 
 
 class _PlainCounter:

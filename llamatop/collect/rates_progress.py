@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from llamatop.model.observed import Slot
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -29,3 +31,19 @@ class Progress:
             spread=self.spread + later.spread,
             prompt=self.prompt + later.prompt,
         )
+
+
+def prompt_gain(before: Slot | None, now: Slot) -> int:
+    """Prompt tokens that one slot processed between two reads, as far as they show."""
+    # a released slot shows what it processed, or 0 in newer builds
+    done = now.prompt_tokens_processed
+    if done is None or done <= 0:
+        return 0
+    if before is None:
+        return done if now.busy else 0
+    if before.task_id is None or before.task_id != now.task_id:
+        return done
+    known = before.prompt_tokens_processed
+    if known is not None and known > 0:
+        done -= known
+    return done if done > 0 else 0

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
+from llamatop.collect.making import maker
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
-from llamatop.collect.rates_progress import Progress
+from llamatop.collect.rates_lengths import Lengths
+from llamatop.collect.rates_progress import Progress, prompt_gain
 from llamatop.model.observed import Slot
 
 _MEMORY = 0.95
@@ -21,12 +23,13 @@ _PACE_MEMORY = 0.7
 _FASTER = 1.5
 _FEW_STARTS, _SHORT_REST = 0.5, 10.0
 _SHORTER = 0.5
-_FORGET_SHORTEST = 1.005
 _IDS_BESIDE_STEPS = 12
 
 # A slot at the read before (None where it is new) and now, its tokens then and now, and whether
-# it is at the same task.
-Pair = tuple[Slot | None, Slot, int, int, bool]
+# it is at the same task. None stands for one that rests: idle, and the very same as before.
+Pair = tuple[Slot | None, Slot, int, int, bool] | None
+
+_progress = maker(Progress)
 
 
 class SlotLedger:
@@ -36,14 +39,14 @@ class SlotLedger:
         self._shown = {slot.id: slot for slot in slots}
         slots = [cleared(slot) if holds_leftovers(None, slot, None) else slot for slot in slots]
         self._before = {slot.id: slot for slot in slots}
-        self._counts = {slot.id: _generated(slot) for slot in slots}
+        self._counts = {slot.id: _generated(slot) for slot in slots if slot.busy}
         self._finals: dict[int, int] = {}
         self._clock: float | None = _clock(slots)
         self._pace: float | None = None
         self._saturated = all(slot.busy for slot in slots)
         self._queueing = False
         self._witnessed = False
-        self._lengths = _Lengths()
+        self._lengths = Lengths()
         self._starts, self._rest = _FEW_STARTS, _FEW_STARTS * _SHORT_REST
         self._early_ends = 0.0
         self._steps_at_risk = 0.0
@@ -51,20 +54,25 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
-        pairs = [self._pair(slot) for slot in slots]
-        saturated_before = all(slot.busy for slot in self._before.values())
-        self._saturated = all(slot.busy for slot in slots)
-        shown = _clock(slots)
+        pairs = self._pairs(slots)
+        saturated_before, self._saturated = self._saturated, all(slot.busy for slot in slots)
+        ids = [pair[1].task_id + pair[3] for pair in pairs if pair and pair[3] and pair[1].task_id]
+        shown = max(ids) if ids else None
         steps = self._steps(shown, pairs, seconds, reads)
         self._queueing = self._saturated and saturated_before
         self._clock = self._tick(shown, reads + (steps or 0.0))
         certain = prompt = 0
         lost = spread = longest = 0.0
-        for before, now, began, made, same in pairs:
+        for pair in pairs:
+            if pair is None:
+                self._rest += steps or 0.0
+                continue
+            before, now, began, made, same = pair
             gain = made - began if same else made
             if gain > 0:
                 certain += gain
-            prompt += _prompt_gain(before, now)
+            if now.prompt_tokens_processed:
+                prompt += prompt_gain(before, now)
             if before is None or same:
                 continue
             tail, doubt = self._between(before, now, steps)
@@ -76,40 +84,53 @@ class SlotLedger:
         self._early_ends *= _MEMORY
         self._starts *= _MEMORY
         self._rest *= _MEMORY
-        self._before = {slot.id: slot for slot in slots}
-        self._counts = {now.id: made for _, now, _, made, _ in pairs}
-        return Progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
+        # what is shown is what is, but for what an older task left
+        self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
+        self._counts = {pair[1].id: pair[3] for pair in pairs if pair}
+        return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
     def in_flight(self) -> int:
         """Generation tokens of the tasks that ran at the last read."""
         return sum(self._counts.values())
 
-    def _pair(self, now: Slot) -> Pair:
-        before = self._before.get(now.id)
-        made = _generated(now)
-        if before is None:
-            return None, now, 0, made, False
-        began = self._counts[now.id]
-        same = before.busy and now.busy
-        if same:
-            if before.task_id is None or now.task_id is None:
-                same = made >= began
-            else:
-                same = before.task_id == now.task_id
-        return before, now, began, made, same
+    def _pairs(self, slots: Sequence[Slot]) -> list[Pair]:
+        pairs: list[Pair] = []
+        known, counts = self._before, self._counts
+        for now in slots:
+            before = known.get(now.id)
+            if before is now and _rests(now):
+                pairs.append(None)
+                continue
+            made = _generated(now) if now.busy else 0
+            if before is None:
+                pairs.append((None, now, 0, made, False))
+                continue
+            began = counts.get(now.id, 0)
+            same = before.busy and now.busy
+            if same:
+                if before.task_id is None or now.task_id is None:
+                    same = made >= began
+                else:
+                    same = before.task_id == now.task_id
+            pairs.append((before, now, began, made, same))
+        return pairs
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
-        finals: dict[int, int] = {}
-        doubtful = [
-            slot for slot in slots if slot.busy and slot.generated_tokens and not self._grows(slot)
-        ]
-        steps = self._most_steps(slots) if doubtful else None
-        for slot in doubtful:
-            if holds_leftovers(self._before.get(slot.id), slot, steps):
-                finals[slot.id] = _generated(slot)
-        self._finals = finals
+        shown, before = self._shown, self._before
         self._shown = {slot.id: slot for slot in slots}
+        self._finals = finals = {}
+        doubtful = [
+            slot
+            for slot in slots
+            if slot.busy and slot.generated_tokens and not _grew(shown.get(slot.id), slot)
+        ]
+        if not doubtful:
+            return slots
+        steps = self._most_steps(slots)
+        for slot in doubtful:
+            if holds_leftovers(before.get(slot.id), slot, steps):
+                finals[slot.id] = _generated(slot)
         return [cleared(slot) if slot.id in finals else slot for slot in slots] if finals else slots
 
     def _most_steps(self, slots: Sequence[Slot]) -> int | None:
@@ -123,15 +144,6 @@ class SlotLedger:
             default=None,
         )
 
-    def _grows(self, slot: Slot) -> bool:
-        """Whether the counts moved under the same task: what an older task left stands still."""
-        shown = self._shown.get(slot.id)
-        return (
-            shown is not None
-            and shown.task_id == slot.task_id
-            and 0 < _generated(shown) < _generated(slot)
-        )
-
     def _steps(
         self,
         clock: float | None,
@@ -140,9 +152,11 @@ class SlotLedger:
         reads: int,
     ) -> float | None:
         """Tokens that a slot busy for the whole interval generated."""
-        kept = [made - began for _, _, began, made, same in pairs if same and 0 < began <= made]
+        kept = [pair[3] - pair[2] for pair in pairs if pair and pair[4] and 0 < pair[2] <= pair[3]]
         # a prompt that was being processed ends with a step that gives the first token
-        kept = kept or [made - began for _, _, began, made, same in pairs if same and made > began]
+        kept = kept or [
+            pair[3] - pair[2] for pair in pairs if pair and pair[4] and pair[3] > pair[2]
+        ]
         self._witnessed = bool(kept)
         if kept:
             steps: float = _median(kept)
@@ -163,11 +177,12 @@ class SlotLedger:
         seconds: float,
         reads: int,
     ) -> float | None:
-        seen = max([_seen_steps(*pair) for pair in pairs], default=0)
+        moved = [pair for pair in pairs if pair is not None]
+        seen = max([_seen_steps(*pair) for pair in moved], default=0)
         paced = None if self._pace is None else self._pace * seconds
         if clock is None or self._clock is None:
             return None if paced is None else max(paced, seen)
-        fresh = sum(before is None or before.task_id != now.task_id for before, now, *_ in pairs)
+        fresh = sum(before is None or before.task_id != now.task_id for before, now, *_ in moved)
         steps = max(clock - self._clock - fresh - reads, 0.0)
         if paced is not None:
             # ids of tasks that waited long say nothing of now
@@ -265,23 +280,21 @@ class SlotLedger:
         return min(self._early_ends / (self._steps_at_risk), 1.0)
 
 
-class _Lengths:
-    """How long tasks are; one longer than the interval is always seen, a shorter one by chance."""
+def _grew(before: Slot | None, now: Slot) -> bool:
+    """Whether the counts moved under the same task: what an older task left stands still."""
+    return (
+        before is not None
+        and before.task_id == now.task_id
+        and before.busy
+        and 0 < (before.generated_tokens or 0) < (now.generated_tokens or 0)
+    )
 
-    def __init__(self) -> None:
-        self.mean: float | None = None
-        self.shortest = 0.0
-        self._weight = 0.0
 
-    def add(self, length: float, steps: float | None) -> None:
-        if length <= 0:
-            return
-        weight = max((steps or 0.0) / length, 1.0)
-        self._weight = self._weight * _MEMORY + weight
-        if self.mean is None:
-            self.mean = self.shortest = length
-        self.mean += (length - self.mean) * weight / self._weight
-        self.shortest = min(self.shortest * _FORGET_SHORTEST, length)
+def _rests(slot: Slot) -> bool:
+    """Whether a slot that shows the same as before says nothing at all."""
+    if slot.busy or slot.generated_tokens:
+        return False
+    return slot.task_id is not None or not slot.prompt_tokens_processed
 
 
 def _generated(slot: Slot) -> int:
@@ -318,21 +331,6 @@ def _seen_steps(before: Slot | None, now: Slot, began: int, made: int, same: boo
     if before is not None and not now.busy:
         return _tail_in_context(before, now) or 0
     return made - began if same else made
-
-
-def _prompt_gain(before: Slot | None, now: Slot) -> int:
-    # a released slot shows what it processed, or 0 in newer builds
-    done = now.prompt_tokens_processed
-    if done is None or done <= 0:
-        return 0
-    if before is None:
-        return done if now.busy else 0
-    if before.task_id is None or before.task_id != now.task_id:
-        return done
-    known = before.prompt_tokens_processed
-    if known is not None and known > 0:
-        done -= known
-    return done if done > 0 else 0
 
 
 def _clock(slots: Sequence[Slot]) -> float | None:

@@ -9,12 +9,13 @@ from functools import partial
 from typing import TypeVar
 
 from llamatop.collect.addresses import is_loopback, of_url, ssh_host
-from llamatop.errors import Unreachable
 from llamatop.model.declared import Cluster, Node
 from llamatop.transport.threads import in_thread
 
 AT_ONCE = 4
 PATIENCE_SECONDS = 5.0
+# Whoever connects may wait for its turn, and then for ssh.
+SSH_PATIENCE_SECONDS = 15.0
 
 Found = TypeVar("Found")
 
@@ -41,7 +42,7 @@ async def addresses(cluster: Cluster) -> AsyncGenerator[tuple[str, frozenset[str
         async with limit:
             known = set(names(node))
             if node.ssh not in (None, "local"):
-                hostname = await _patiently(partial(_ssh_hostname, cluster, node), None)
+                hostname = await in_thread(partial(_ssh_hostname, cluster, node))
                 if hostname:
                     known.add(hostname.lower())
             for name in sorted(known):
@@ -67,15 +68,12 @@ async def _patiently(ask: Callable[[], Found], otherwise: Found) -> Found:
 
 
 def _ssh_hostname(cluster: Cluster, node: Node) -> str | None:
-    from llamatop.transport.ssh_config import SshOptions, resolve
+    """What whoever connects to the node has asked ssh already."""
+    from llamatop.transport.ssh_config import SshOptions, answered
 
-    try:
-        config = resolve(
-            node.name, node.ssh or "", SshOptions(cluster.ssh_config, cluster.known_hosts)
-        )
-    except Unreachable:
-        return None
-    return config.first("hostname") or None
+    options = SshOptions(cluster.ssh_config, cluster.known_hosts)
+    config = answered(node.ssh or "", options, SSH_PATIENCE_SECONDS)
+    return None if config is None else config.first("hostname") or None
 
 
 def _resolved(name: str) -> frozenset[str]:

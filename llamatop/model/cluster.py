@@ -127,6 +127,18 @@ class NodeView:
     stale: bool = False
     next_try_seconds: float | None = None
 
+    def age_of(self, part: str, key: str) -> float | None:
+        """Age in seconds of one card (`"gpus"`, its uuid) or worker (`"workers"`, its unit).
+
+        None where the node was never heard.
+        """
+        if self.age_seconds is None:
+            return None
+        ages = self.snapshot.ages
+        if not ages:
+            return self.age_seconds
+        return self.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
+
 
 @dataclass(frozen=True, slots=True)
 class Totals:

@@ -10,10 +10,11 @@ from typing import Literal
 MOST_REASON = 120
 
 Action = Literal[
-    "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo", "recover"
-]
+    "start", "stop", "restart", "enable", "disable", "drain", "undrain", "roll", "undo", "recover",
+    "split", "unsplit",
+]  # fmt: skip
 Verb = Literal["start", "stop", "restart", "enable", "disable", "daemon-reload"]
-StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy"]
+StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy", "unit-file"]
 StepState = Literal["running", "done", "failed", "undone", "skipped"]
 
 
@@ -31,7 +32,8 @@ class Command:
 class MembershipEdit:
     """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256.
 
-    `lines` are (address, as it stood, as it is to stand), without the `;`.
+    `lines` are (address, as it stood, as it is to stand), without the `;`. With `beside` it is
+    about lines of their own for `addresses`, put in behind that address's (or, `down`, taken away).
     """
 
     file: str
@@ -40,6 +42,7 @@ class MembershipEdit:
     addresses: tuple[str, ...]
     down: bool
     lines: tuple[tuple[str, str, str], ...] = ()
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,22 @@ class FileChange:
 
 
 @dataclass(frozen=True, slots=True)
+class UnitFile:
+    """A unit's file to write where there is none; without `data` it is to be taken away again."""
+
+    path: str
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step: what it does in words, the exact commands, the exact diff, how long it may take.
 
     A "membership" step makes `edits`, which together turn each of `files` from before to after;
     `members` are the (upstream, address) that a step is about. A "systemctl" step does `verb` to
     `unit`. `batch` counts the groups of workers that go one after another from 1, 0 in a plan
-    without any.
+    without any. A "unit-file" step writes or takes away `unit_file`. `back` are the steps that take
+    this one back, in their order, where a plan is undone as a whole; see `unmaking`.
     """
 
     kind: StepKind
@@ -75,6 +87,8 @@ class Step:
     verb: Verb | None = None
     timeout_seconds: float = 60.0
     batch: int = 0
+    unit_file: UnitFile | None = None
+    back: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

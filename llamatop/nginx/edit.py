@@ -1,4 +1,4 @@
-"""The one change that llamatop makes to nginx's files: a server line's `down`."""
+"""A server line marked down and up in nginx's files, every other byte as it was."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from uuid import uuid4
 from llamatop.errors import LlamatopError, PlanFailed, Refused, Unreachable
 from llamatop.model.plan import Plan, Step, StepResult, StepState
 
-from . import guards, units, waits
+from . import guards, unit_files, units, waits
 from .audit import who
 from .control import Control
 from .failure import StepFailed
@@ -23,6 +23,7 @@ from .reach import reached
 from .rollback import Rollback
 from .standing import Standing
 from .units import to_the_end
+from .unmaking import ACTIONS, Unmaking
 
 JUST_NOW_SECONDS = 0.3
 
@@ -50,7 +51,8 @@ class Execution:
         self._holder = f"{who()}: {plan.explained}"
         balancer = source.latest.balancer_node
         self._lease = Lease(plan, machines, balancer, identity or uuid4().hex, self._holder)
-        self._rollback = Rollback(plan, source, machines, privileges, self._control, self._lease)
+        undo = Unmaking if plan.action in ACTIONS else Rollback
+        self._rollback = undo(plan, source, machines, privileges, self._control, self._lease)
         self._finished: list[str] = []
 
     async def run(self) -> AsyncGenerator[StepResult, None]:
@@ -155,6 +157,10 @@ class Execution:
             self._rollback.unit_begun(step)
             await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
+        elif step.kind == "unit-file":
+            await unit_files.carry_out(
+                self._source, self._machines, step, progress, self._rollback.unit_begun
+            )
         elif step.kind == "wait-drained":
             alone = self.plan.action == "drain"
             judge = waits.Drained(step) if alone else lambda snap: waits.drained(snap, step)
@@ -209,7 +215,13 @@ class Execution:
         async def one_stays() -> None:
             if leaving:
                 await self._fresh([step.node])
-                leavers = {(edit.upstream, a) for edit in step.edits for a in edit.addresses}
+                joined = {edit.upstream for edit in step.edits if not edit.down}
+                leavers = {
+                    (edit.upstream, address)
+                    for edit in step.edits
+                    for address in edit.addresses
+                    if edit.down and edit.upstream not in joined
+                }
                 guards.one_stays(self._source.latest, leavers, self.plan.forced, self.plan.keep)
 
         async def look_again() -> None:
@@ -243,7 +255,8 @@ class Execution:
         finally:
             error = change.exception()
             # A balancer that is lost on the way may have the change: what left must come back.
-            if error is None or (leaving and isinstance(error, Unreachable)):
+            moved = leaving or any(edit.beside for edit in step.edits)
+            if error is None or (moved and isinstance(error, Unreachable)):
                 self._rollback.members_changed(step, leaving)
         after = self.plan.steps[self.plan.steps.index(step) + 1 :][:1]
         # A wait begins with a look of its own.

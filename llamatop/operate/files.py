@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from llamatop import nginx
@@ -112,6 +112,55 @@ class BalancerFiles:
         )
         return tuple(edits), tuple(changes.values()), diff
 
+    def add(
+        self, wanted: Mapping[str, Sequence[tuple[str, str, str]]]
+    ) -> tuple[tuple[MembershipEdit, ...], tuple[FileChange, ...]]:
+        """Server lines of their own, by file: (upstream, beside which address, address).
+
+        Raises KeyError where a file has no line of the address beside which it is to stand.
+        """
+
+        def edited(data: bytes, file: str, member: tuple[str, str, str]) -> bytes:
+            return nginx.add(data, *member, file)
+
+        return self._lines(wanted, edited, down=False)
+
+    def remove(
+        self, wanted: Mapping[str, Sequence[tuple[str, str, str]]]
+    ) -> tuple[tuple[MembershipEdit, ...], tuple[FileChange, ...]]:
+        """The same lines taken away again; one that is gone already is no matter."""
+
+        def edited(data: bytes, file: str, member: tuple[str, str, str]) -> bytes:
+            return nginx.remove(data, member[0], member[2], file)
+
+        return self._lines(wanted, edited, down=True)
+
+    def _lines(
+        self,
+        wanted: Mapping[str, Sequence[tuple[str, str, str]]],
+        edited: Callable[[bytes, str, tuple[str, str, str]], bytes],
+        down: bool,
+    ) -> tuple[tuple[MembershipEdit, ...], tuple[FileChange, ...]]:
+        edits: list[MembershipEdit] = []
+        changes: list[FileChange] = []
+        for file, members in wanted.items():
+            before = after = self._texts[file]
+            target = self._targets[file]
+            for upstream, beside, address in members:
+                stood = "".join(nginx.written(after, upstream, address, file))
+                after = edited(after, file, (upstream, beside, address))
+                stands = "".join(nginx.written(after, upstream, address, file))
+                line = (address, stood, stands)
+                edits.append(
+                    MembershipEdit(
+                        target, digest(before), upstream, (address,), down, (line,), beside
+                    )
+                )
+            if after != before:
+                changes.append(FileChange(file, target, before, after))
+                self._texts[file] = after
+        return tuple(edits), tuple(changes)
+
     @property
     def targets(self) -> tuple[str, ...]:
         """Where the files lie, links followed."""
@@ -142,6 +191,9 @@ class BalancerFiles:
             for edit in edits:
                 if edit.file != change.target:
                     continue
+                if edit.beside:
+                    after = _own_line(after, edit, change)
+                    continue
                 for address in edit.addresses:
                     _same_line(change, now, edit.upstream, address)
                     texts = {stood: stands for at, stood, stands in edit.lines if at == address}
@@ -153,6 +205,31 @@ class BalancerFiles:
 
 class Moved(LlamatopError):
     """What a plan was to edit was changed by another hand; the text names file and line."""
+
+
+def together(
+    *parts: tuple[FileChange, ...],
+) -> tuple[tuple[FileChange, ...], str]:
+    """Changes made one after another to the same files as one, with the exact diff."""
+    found: dict[str, FileChange] = {}
+    for change in (change for part in parts for change in part):
+        first = found.get(change.path, change)
+        found[change.path] = FileChange(change.path, change.target, first.before, change.after)
+    changed = tuple(change for change in found.values() if change.before != change.after)
+    return changed, "".join(nginx.diff(c.target, c.before, c.after) for c in changed)
+
+
+def _own_line(data: bytes, edit: MembershipEdit, change: FileChange) -> bytes:
+    """A line of its own put in or taken away in the file as it is now; raises Moved."""
+    for address in edit.addresses:
+        if edit.down:
+            data = nginx.remove(data, edit.upstream, address, change.path)
+            continue
+        try:
+            data = nginx.add(data, edit.upstream, edit.beside, address, change.path)
+        except KeyError as error:
+            raise Moved(f"{error.args[0]} any more, beside which {address} was to stand") from error
+    return data
 
 
 def _same_line(change: FileChange, now: bytes, upstream: str, address: str) -> None:

@@ -34,6 +34,7 @@ class Lease:
         self._holder = holder
         self._out: set[Member] = set()
         self._task: asyncio.Task[None] | None = None
+        self._lost = False
         back = {m for step in plan.steps for m in _members(step.edits, down=False)}
         self._about: dict[str, object] = {
             "plan": identity,
@@ -52,6 +53,10 @@ class Lease:
     def moved(self, edits: Sequence[MembershipEdit]) -> None:
         """These are made: what came back is held no longer."""
         self._out -= _members(edits, down=False)
+
+    def lost(self) -> None:
+        """What is out now was to come back and could not: whoever comes next has to know."""
+        self._lost = True
 
     async def __aenter__(self) -> Self:
         """Begin to renew it."""
@@ -79,7 +84,8 @@ class Lease:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
-        await self._say("ended")
+        if not self._lost:
+            await self._say("ended")
 
     async def _say(self, event: str) -> None:
         """Best effort: where it fails, what is out is taken for left over once the lease is."""
@@ -91,4 +97,5 @@ class Lease:
 
 
 def _members(edits: Sequence[MembershipEdit], down: bool) -> set[Member]:
-    return {(e.upstream, address) for e in edits if e.down is down for address in e.addresses}
+    marks = [edit for edit in edits if edit.down is down and not edit.beside]
+    return {(edit.upstream, address) for edit in marks for address in edit.addresses}

@@ -90,7 +90,7 @@ class Draft(Steps):
         if not self.now:
             self.take_out(todo)
         for target in todo:
-            self._count_cuts(target)
+            self.count_cuts(target)
             self.systemctl("stop", target)
 
     def _roll(self, targets: Sequence[Target]) -> None:
@@ -117,7 +117,7 @@ class Draft(Steps):
             if not self.now:
                 self.take_out(running)
             for target in group:
-                self._count_cuts(target)
+                self.count_cuts(target)
                 self.systemctl("restart", target)
             for target in group:
                 self.wait_healthy(target)
@@ -168,10 +168,15 @@ class Draft(Steps):
         members = [m for target in todo for m in members_of(self.snapshot, target)]
         self.put_in(todo, members)
 
-    def put_in(self, targets: Sequence[Target], members: Sequence[Member]) -> None:
-        """Put server lines back in once the targets behind them answer; raises Refused."""
+    def put_in(
+        self, targets: Sequence[Target], members: Sequence[Member], started: Sequence[str] = ()
+    ) -> None:
+        """Put server lines back in once the targets behind them answer; raises Refused.
+
+        Those named in `started` are started before in this plan.
+        """
         for target in targets:
-            if not target.active and not self.force:
+            if not target.active and not self.force and target.name not in started:
                 raise Refused(
                     f"{target.name} does not run ({target.unit.active_state}): start it first,"
                     " or --force puts it in all the same"
@@ -239,7 +244,7 @@ class Draft(Steps):
                 raise Refused(f"{text}; {what} goes on all the same")
             self.warn(text)
 
-    def _count_cuts(self, target: Target) -> None:
+    def count_cuts(self, target: Target) -> None:
         """Count what stopping the target now would cut: nothing where it is drained before."""
         if not target.active:
             return

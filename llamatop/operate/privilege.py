@@ -109,10 +109,12 @@ class Privileges:
 
 
 def _missing(node: str, commands: list[Command], why: str) -> NodeError:
+    made = any("/etc/systemd/" in command.argv[-1] for command in commands)
+    option = " --write-units" if made else ""
     others = f" and {len(commands) - 1} more" if len(commands) > 1 else ""
     return NodeError(
         node,
         f"sudo does not let you run `{commands[0]}`{others} without a password ({why}),"
         " so nothing was begun",
-        "`llamatop sudoers --user USER` prints what to allow; or connect as root",
+        f"`llamatop sudoers --user USER{option}` prints what to allow; or connect as root",
     )

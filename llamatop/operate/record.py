@@ -55,6 +55,7 @@ def _step_record(number: int, step: Step) -> dict[str, object]:
                 "addresses": list(edit.addresses),
                 "down": edit.down,
                 "lines": [list(line) for line in edit.lines],
+                "beside": edit.beside or None,
             }
             for edit in step.edits
         ],

@@ -15,6 +15,7 @@ from .files import Member
 from .onnode import membership as onnode
 from .planning import Draft
 from .targets import Target, behind
+from .unmaking import ACTIONS
 
 
 def recover(
@@ -32,6 +33,7 @@ def recover(
     targets: dict[str, Target] = {}
     members: list[Member] = []
     told = []
+    started: list[str] = []
     stays: list[str] = []
     refused: list[str] = []
     for one in left:
@@ -46,6 +48,18 @@ def recover(
             continue
         elif (why := refusal(draft.snapshot, owner.node)) is not None:
             refused.append(f"{owner.name} stays drained: {why}")
+        elif not owner.active and one.what.partition(" ")[0] in ACTIONS:
+            others = _in_its_place(draft.snapshot, owner)
+            if any(other.worker and other.worker.membership == "in" for other in others):
+                # The new ones serve: the plan was all but at its end.
+                names = ", ".join(other.name for other in others)
+                draft.warn(f"{owner.name} stays drained: {names} serve in its place ({one.what})")
+                continue
+            _start_again(draft, owner, others)
+            targets[owner.name] = owner
+            members.append(one.member)
+            started.append(owner.name)
+            told.append(f"{owner.name} was stopped by {one.who} {ago(one.minutes)} ({one.what})")
         elif not owner.active:
             stays.append(
                 f"{owner.name} stays drained: it does not run ({owner.unit.active_state});"
@@ -57,7 +71,7 @@ def recover(
             told.append(f"{owner.name} was drained by {one.who} {ago(one.minutes)} ({one.what})")
     found = list(targets.values())
     expects = draft.expectations(found)
-    draft.put_in(found, members)
+    draft.put_in(found, members, started)
     if refused and not draft.steps and not stays:
         raise Refused("; ".join(refused))
     stays += refused
@@ -65,6 +79,33 @@ def recover(
         draft.nothing.append("no plan left a member drained, and no change was killed half-way")
     plan = draft.finished(list(targets), expects, "; ".join(told))
     return replace(plan, stays=tuple(stays))
+
+
+def _in_its_place(snapshot: ClusterSnapshot, owner: Target) -> list[Target]:
+    """The workers that run on the cards of one that was stopped."""
+    cards = set((owner.worker.gpus if owner.worker else None) or ())
+    return [
+        Target(worker.name, worker.node, worker.unit, worker)
+        for worker in snapshot.workers
+        if worker.node == owner.node
+        and worker.name != owner.name
+        and worker.unit.active_state not in ("inactive", "failed")
+        and cards.intersection(worker.gpus or ())
+    ]
+
+
+def _start_again(draft: Draft, owner: Target, others: Sequence[Target]) -> None:
+    """The one that a split or unsplit stopped, in the place of what it had begun to run."""
+    for other in others:
+        draft.systemctl("stop", other)
+        draft.systemctl("disable", other)
+        path = other.unit.fragment_path
+        draft.warn(
+            f"{other.name} does not serve and is stopped; `rm {path}` where it is not wanted"
+        )
+    draft.systemctl("start", owner)
+    if owner.unit.unit_file_state == "disabled":
+        draft.systemctl("enable", owner)
 
 
 def refusal(snapshot: ClusterSnapshot, node: str) -> str | None:

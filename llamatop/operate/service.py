@@ -9,11 +9,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from llamatop.collect import leftovers
-from llamatop.errors import LlamatopError, Refused, UsageError
+from llamatop.errors import LlamatopError, NodeError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
 from llamatop.model.plan import Action, Command, Plan, StepResult
 
-from . import guards
+from . import guards, unit_facts
 from .audit import Audit, who
 from .control import Control
 from .execution import Execution
@@ -22,13 +22,16 @@ from .history import last_change
 from .impact import members_of
 from .live import Fleet, LiveSource
 from .membership import MembershipFailed, killed
+from .newcomers import sleepers
 from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
 from .recovering import recover, refusal
-from .targets import behind, resolve
+from .reshaping import groups, reshape
+from .targets import Target, behind, resolve
 from .undoing import undo
+from .unmaking import ACTIONS as RESHAPING
 
 _CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
 
@@ -70,6 +73,8 @@ class ClusterOperator:
         if not targets:
             raise UsageError(f"{action} what? name a worker, as node/short")
         found = resolve(snapshot, targets)
+        if action in RESHAPING:
+            return await self._reshape(action, snapshot, found, force, timeout_seconds)
         draft = await self._draft(
             action,
             snapshot,
@@ -85,6 +90,40 @@ class ClusterOperator:
         plan = await asyncio.to_thread(draft.plan, found)
         return await self._allowed(plan)
 
+    async def _reshape(
+        self,
+        action: Action,
+        snapshot: ClusterSnapshot,
+        found: Sequence[Target],
+        force: bool,
+        timeout_seconds: float | None,
+    ) -> Plan:
+        """Workers split over cards put as one process on each, or the other way round."""
+        node = found[0].node
+        others = sleepers(snapshot, node)
+        workers = [*(t.worker for t in found if t.worker is not None), *others]
+        draft = await self._draft(
+            action,
+            snapshot,
+            {target.node for target in found},
+            {member for worker in workers for member in worker.members},
+            force=force,
+            timeout_seconds=timeout_seconds,
+        )
+        wanted = groups(draft, found)
+        machine = self._machines.machine(node)
+        facts = await unit_facts.facts(machine, snapshot)
+        sources = {}
+        for name in dict.fromkeys(worker.unit.name for worker in workers if wanted):
+            try:
+                sources[name] = await unit_facts.source(machine, name)
+            except NodeError:
+                # One that only might be used again need not be readable.
+                if any(target.unit.name == name for target in found):
+                    raise
+        plan = await asyncio.to_thread(reshape, draft, found, wanted, facts, sources)
+        return await self._allowed(plan)
+
     async def _undo(
         self, snapshot: ClusterSnapshot, force: bool, timeout_seconds: float | None
     ) -> Plan:
@@ -97,6 +136,9 @@ class ClusterOperator:
         if change is None:
             nothing = f"{path} knows of no membership change of {name}"
             return Plan("undo", (), nothing=(nothing,), made_at=snapshot.taken_at)
+        back = {"split": "unsplit", "unsplit": "split"}.get(change.title.partition(" ")[0])
+        if back is not None:
+            raise Refused(f"the last change is {change.title}: llamatop {back} takes that back")
         owners = behind(snapshot)
         nodes = {owners[member].node for member in change.members if member in owners}
         draft = await self._draft(
@@ -236,7 +278,7 @@ class ClusterOperator:
         """Find a missing right before the first step, those of the way back included."""
         needed: dict[str, list[Command]] = {}
         for step in plan.steps:
-            commands = list(step.commands)
+            commands = [*step.commands, *(c for back in step.back for c in back.commands)]
             for change in step.files:
                 back = tuple(onnode.commands(change.target)["back"])
                 if any(command.argv[:2] == SUDO for command in step.commands):

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from llamatop.errors import Refused
 from llamatop.model.cluster import ClusterSnapshot, Membership
+from llamatop.model.observed import BalancerSample
 from llamatop.model.plan import Command, Expectation, Step, Verb
 
 from . import reloading, systemd
-from .files import BalancerFiles, Member
+from .files import BalancerFiles, Member, together
 from .impact import members_of, workers_behind
 from .onnode import membership as onnode
 from .targets import Target
@@ -65,7 +66,8 @@ class Steps:
         if text not in self.warnings:
             self.warnings.append(text)
 
-    def _command(self, node: str, command: Command) -> Command:
+    def command(self, node: str, command: Command) -> Command:
+        """The command as it is given there."""
         return Command((*self.prefixes[node], *command.argv))
 
     def systemctl(self, verb: Verb, target: Target) -> None:
@@ -76,7 +78,7 @@ class Steps:
                 kind="systemctl",
                 node=target.node,
                 title=f"{verb} {target.name}",
-                commands=(self._command(target.node, command),),
+                commands=(self.command(target.node, command),),
                 worker=target.worker.name if target.worker else None,
                 unit=target.unit.name,
                 members=members_of(self.snapshot, target),
@@ -97,7 +99,7 @@ class Steps:
                     kind="systemctl",
                     node=node,
                     title=f"daemon-reload: the unit file of {names} changed on disk",
-                    commands=(self._command(node, systemd.daemon_reload()),),
+                    commands=(self.command(node, systemd.daemon_reload()),),
                     unit=changed[0].unit.name,
                     verb="daemon-reload",
                     timeout_seconds=SYSTEMCTL_SECONDS,
@@ -143,28 +145,43 @@ class Steps:
 
         Lines that stand as in `texts` are put as those say.
         """
-        balancer, node = self.snapshot.balancer, self.snapshot.balancer_node
-        if balancer is None or node is None or self.files is None:
-            raise Refused("the balancer cannot be read now; wait until it answers again")
-        if balancer.config_valid is False:
-            raise Refused(
-                "nginx's configuration is invalid already:"
-                f" {balancer.config_error or 'see nginx -t'}; mend it first"
-            )
-        by_file: dict[str, list[Member]] = {}
-        for member in dict.fromkeys(members):
-            file = self._file_of(member)
-            if file is None:
-                raise Refused(f"it is not known which file has server {member[1]} of {member[0]}")
-            if self.files.down(file, member) is not down:
-                by_file.setdefault(file, []).append(member)
+        self.transaction(title, out=members if down else (), back=() if down else members)
+
+    def transaction(
+        self,
+        title: str,
+        *,
+        out: Sequence[Member] = (),
+        back: Sequence[Member] = (),
+        beside: Sequence[tuple[Member, str]] = (),
+    ) -> None:
+        """Server lines marked down, marked up, and put in beside others, in one transaction.
+
+        `beside` are a line that there is, and the address of the one that is to stand behind it.
+        """
+        balancer, node = self._usable_balancer()
+        assert self.files is not None
+        wanted: dict[bool, dict[str, list[Member]]] = {True: {}, False: {}}
+        for down, members in ((True, out), (False, back)):
+            for member in dict.fromkeys(members):
+                file = self._known_file(member)
+                if self.files.down(file, member) is not down:
+                    wanted[down].setdefault(file, []).append(member)
+        new: dict[str, list[tuple[str, str, str]]] = {}
+        for (upstream, address), added in beside:
+            file = self._known_file((upstream, address))
+            new.setdefault(file, []).append((upstream, address, added))
         try:
-            edits, changes, diff = self.files.change(by_file, down, self.texts)
+            added_edits, added_changes = self.files.add(new)
+            marked = [self.files.change(wanted[down], down, self.texts) for down in (True, False)]
         except KeyError as error:
             raise Refused(f"{error.args[0]} any more: look again") from error
+        edits = (*added_edits, *(edit for edits, _, _ in marked for edit in edits))
+        changes, diff = together(added_changes, *(changes for _, changes, _ in marked))
         if not changes:
             self.nothing.append(f"{title}: the file says so already")
             return
+        members = [*out, *back, *((upstream, added) for (upstream, _), added in beside)]
         limit = balancer.shutdown_timeout
         if limit is not None:
             self.warn(f"nginx has worker_shutdown_timeout {limit}: the reload cuts longer streams")
@@ -172,14 +189,14 @@ class Steps:
         for change in changes:
             argv = onnode.commands(change.target)
             commands += [
-                self._command(node, Command(tuple(argv[what])))
+                self.command(node, Command(tuple(argv[what])))
                 for what in ("keep", "copy", "fill", "swap")
             ]
         own, sudo = self.snapshot.cluster.balancer, self.prefixes[node]
         commands += [reloading.test(own, sudo), reloading.reload(own, balancer.unit, sudo)]
         for change in changes:
             tidy = Command(tuple(onnode.commands(change.target)["tidy"]))
-            commands.append(self._command(node, tidy))
+            commands.append(self.command(node, tidy))
         self._add(
             Step(
                 kind="membership",
@@ -193,6 +210,23 @@ class Steps:
                 members=tuple(dict.fromkeys(members)),
             )
         )
+
+    def _usable_balancer(self) -> tuple[BalancerSample, str]:
+        balancer, node = self.snapshot.balancer, self.snapshot.balancer_node
+        if balancer is None or node is None or self.files is None:
+            raise Refused("the balancer cannot be read now; wait until it answers again")
+        if balancer.config_valid is False:
+            raise Refused(
+                "nginx's configuration is invalid already:"
+                f" {balancer.config_error or 'see nginx -t'}; mend it first"
+            )
+        return balancer, node
+
+    def _known_file(self, member: Member) -> str:
+        file = self._file_of(member)
+        if file is None:
+            raise Refused(f"it is not known which file has server {member[1]} of {member[0]}")
+        return file
 
     def expectations(self, targets: Sequence[Target]) -> tuple[Expectation, ...]:
         """What the plan takes for granted of its targets."""

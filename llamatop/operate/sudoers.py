@@ -12,10 +12,12 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Verb
 from llamatop.model.text import plain
 
-from . import reloading, systemd
+from . import reloading, systemd, unit_files
 from .live import Fleet, ask
+from .newcomers import possible
 from .onnode import membership as onnode
 from .privilege import SUDO
+from .unit_facts import UNITS
 
 _USER = re.compile(r"%?[A-Za-z_][A-Za-z0-9_.-]*\$?")
 # sudo's own path where its configuration names none, and that of every distribution's.
@@ -40,13 +42,22 @@ class Needs:
         return tuple(dict.fromkeys(c for _, group in self.groups for c in group))
 
     @property
+    def writes_units(self) -> bool:
+        """Whether they write files of systemd."""
+        return any(command.argv[0] == "install" for command in self.commands)
+
+    @property
     def edits_nginx(self) -> bool:
         """Whether they write files of nginx."""
         return any(command.argv[0] == "dd" for command in self.commands)
 
 
-async def needs(snapshot: ClusterSnapshot, machines: Fleet, node: str) -> Needs:
+async def needs(
+    snapshot: ClusterSnapshot, machines: Fleet, node: str, *, write_units: bool = False
+) -> Needs:
     """What plans and reading need on the node, from what it shows now.
+
+    With `write_units` also what split and unsplit need for the units that they would make now.
 
     Raises NodeError where it cannot be asked where its files lie.
     """
@@ -63,6 +74,13 @@ async def needs(snapshot: ClusterSnapshot, machines: Fleet, node: str) -> Needs:
         groups.append(("have systemd read changed unit files", (reload,)))
         journals = [c for unit in units for c in journal.permitted(unit.name)]
         groups.append(("read the units' journals", tuple(journals)))
+    if write_units:
+        for name in await possible(snapshot, machines.machine(node)):
+            path = f"{UNITS}/{name}"
+            commands = [*unit_files.writing(path), *unit_files.removing(path)]
+            commands += [systemd.command(verb, name) for verb in _VERBS if verb != "restart"]
+            commands += journal.permitted(name)
+            groups.append((f"make, run and remove {name}", tuple(commands)))
     return Needs(node, tuple(groups))
 
 
@@ -111,6 +129,14 @@ async def fragment(machines: Fleet, needed: Needs, user: str) -> str:
             "# Whoever may edit nginx's configuration is as good as root on this machine: nginx",
             f"# starts as root and reads and loads what its files name. Give this to {user} only",
             "# if you would give root.",
+        ]
+    if needed.writes_units:
+        lines += [
+            "#",
+            "# WHOEVER MAY WRITE A UNIT FILE IS ROOT ON THIS MACHINE: a unit runs anything as any",
+            f"# user. With the lines of install and ln below {user} can become root at any time.",
+            "# They are here because --write-units asked for them: `llamatop split` and `unsplit`",
+            "# make units, nothing else does.",
         ]
     for why, commands in needed.groups:
         if not commands:

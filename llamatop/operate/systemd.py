@@ -18,6 +18,11 @@ def daemon_reload() -> Command:
     return Command(("systemctl", "--no-ask-password", "daemon-reload"))
 
 
+def reset_failed(unit: str) -> Command:
+    """Have systemd forget that a unit failed, so that one without a file is gone."""
+    return Command(("systemctl", "--no-ask-password", "reset-failed", "--", unit))
+
+
 def last_line(unit: str) -> Command:
     """The last words in the journal of the unit's own processes, without systemd's about it."""
     journal = ("journalctl", "--no-pager", "-q", "-n", "1", "-o", "cat")

@@ -176,20 +176,7 @@ def _joined(text: str) -> List[str]:
 def _specifiers(word: str, unit: str) -> str:
     if "%" not in word:
         return word
-    stem = unit[: -len(".service")] if unit.endswith(".service") else unit
-    prefix, _, instance = stem.partition("@")
-    values = {
-        "i": instance,
-        "I": _unescaped(instance),
-        "j": prefix.rpartition("-")[2],
-        "n": unit,
-        "N": stem,
-        "p": prefix,
-        "P": _unescaped(prefix),
-        "f": "/" + _unescaped(instance or prefix),
-        "h": "/root",
-        "%": "%",
-    }
+    values = {**named_after(unit), "h": "/root", "%": "%"}
     found = ""
     position = 0
     while position < len(word):
@@ -202,6 +189,22 @@ def _specifiers(word: str, unit: str) -> str:
             found += letter
             position += 1
     return found
+
+
+def named_after(unit: str) -> Dict[str, str]:
+    """The specifiers that stand for a unit's own name, each with what it stands for."""
+    stem = unit[: -len(".service")] if unit.endswith(".service") else unit
+    prefix, _, instance = stem.partition("@")
+    return {
+        "i": instance,
+        "I": _unescaped(instance),
+        "j": prefix.rpartition("-")[2],
+        "n": unit,
+        "N": stem,
+        "p": prefix,
+        "P": _unescaped(prefix),
+        "f": "/" + _unescaped(instance or prefix),
+    }
 
 
 def _unescaped(name: str) -> str:

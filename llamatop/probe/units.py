@@ -32,6 +32,8 @@ PERSISTENCED = "nvidia-persistenced.service"
 _SHOW = ("systemctl", "show", "--no-pager", "-p", PROPERTIES, "--")
 _LIST_UNITS = "systemctl list-units --type=service --all --plain --full --no-legend --no-pager"
 _LIST_FILES = "systemctl list-unit-files --type=service --full --no-legend --no-pager"
+# Where people put units: a new one is found at once, not at the next list.
+_OWN_UNITS = "/etc/systemd/system"
 _LINKS = "/run/systemd/units/invocation:"
 _DEADLINE_SECONDS = 5.0
 # Before the first answer nothing is known: a machine out of breath gets longer.
@@ -74,6 +76,7 @@ class Units:
         self._again = False
         self._late = False
         self._marks: Dict[str, Any] = {}
+        self._written: int | None = None
         self._kept: Dict[str, Tuple[Dict[str, str], Dict[str, Any]]] = {}
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
@@ -95,11 +98,18 @@ class Units:
         self._changed()
         if self._late:
             self._late = False
-            self._show(sorted(self.kinds))
+            # Who asks again and again keeps no list from its turn.
+            if time.monotonic() >= self._list_at:
+                self._list()
+            else:
+                self._show(sorted(self.kinds))
 
     def start(self, now: float, fresh: bool) -> None:
         """Begin what is due at this tick; `fresh` asks systemctl in any case."""
         moved = self._moved()
+        written = _changed_at(os.environ.get("LLAMATOP_UNITS_DIRECTORY") or _OWN_UNITS)
+        if written != self._written:
+            self._written, self._list_at = written, 0.0
         if self._running is not None or self._lists:
             self._again = self._again or moved
             self._late = self._late or fresh
@@ -289,6 +299,14 @@ class Units:
             found.update(keepalive.of_unit(words, environment, user))
         self._kept[name] = (shown, found)
         return found
+
+
+def _changed_at(path: str) -> int | None:
+    """When a name in the directory last came or went."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return None
 
 
 def _number(value: str | None) -> int | None:

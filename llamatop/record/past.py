@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from llamatop.collect.history import KEEP_SECONDS, Key
+from llamatop.collect.history import KEEP_SECONDS, ByKey, Key
 from llamatop.record.document import Document
 from llamatop.record.reader import Recording
 from llamatop.record.restore import pairs, table
@@ -13,7 +13,7 @@ from llamatop.record.restore import pairs, table
 Figures = dict[Key, float | None]
 
 
-class Past:
+class Past(ByKey):
     """Implements `History` at the frame that `go` was called with last."""
 
     def __init__(self, recording: Recording, interval_seconds: float) -> None:
@@ -40,27 +40,7 @@ class Past:
             self._figures = {frame: self._figures[frame] for frame in wanted}
         self._shown = [self._figures[frame] for frame in wanted]
 
-    def generation(self, worker: str) -> Sequence[float | None]:
-        """Generation tokens per second of a worker (`node/short`)."""
-        return self._get("generation", worker)
-
-    def prompt(self, worker: str) -> Sequence[float | None]:
-        """Prompt tokens per second of a worker."""
-        return self._get("prompt", worker)
-
-    def slots_busy(self, worker: str) -> Sequence[float | None]:
-        """Busy slots of a worker."""
-        return self._get("slots", worker)
-
-    def gpu_utilization(self, node: str, uuid: str) -> Sequence[float | None]:
-        """Utilization in percent of one card."""
-        return self._get("gpu", node, uuid)
-
-    def total_generation(self) -> Sequence[float | None]:
-        """Generation tokens per second of the whole cluster."""
-        return self._get("total")
-
-    def _get(self, *key: str) -> Sequence[float | None]:
+    def past(self, key: Key) -> Sequence[float | None]:
         """From the tick that the figure was first known of."""
         shown = self._shown
         first = next((place for place, found in enumerate(shown) if key in found), len(shown))

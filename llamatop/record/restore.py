@@ -148,7 +148,7 @@ class Decoder:
         node.snapshot.workers[unit.name] = worker.sample
         age = worker.age_seconds
         if age is None:
-            age = _age(node, "workers", unit.name)
+            age = node.age_of("workers", unit.name)
         return replace(worker, unit=unit, age_seconds=age)
 
 
@@ -212,7 +212,7 @@ def _gpu(node: NodeView, card: GpuSample, entry: Document) -> GpuView | None:
     view = read(GpuView, {**entry, "node": node.name, "sample": {"uuid": card.uuid}})
     if view is None:
         return None
-    return replace(view, sample=card, age_seconds=_age(node, "gpus", card.uuid))
+    return replace(view, sample=card, age_seconds=node.age_of("gpus", card.uuid))
 
 
 def _worker(name: str, entry: Document) -> WorkerView | None:
@@ -256,10 +256,3 @@ def _slot(given: Document) -> Document:
     if isinstance(limit, int) and isinstance(generated, int):
         slot["remaining_tokens"] = limit - generated
     return slot
-
-
-def _age(node: NodeView, part: str, key: str) -> float | None:
-    if node.age_seconds is None:
-        return None
-    ages = node.snapshot.ages
-    return node.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))

@@ -176,4 +176,6 @@ def _matches(patterns: str, name: str) -> bool:
 
 def _glob(pattern: str, name: str) -> bool:
     # only * and ? are special in known_hosts: [host]:port is meant as it stands
+    if "*" not in pattern and "?" not in pattern:
+        return pattern == name
     return re.match(translate(pattern.replace("[", "[[]")), name) is not None

@@ -9,6 +9,7 @@ from llamatop.errors import NodeError
 from llamatop.model.declared import Cluster, Node
 
 from .base import Machine
+from .deliveries import Deliveries
 from .local import LocalMachine
 from .turns import Turns
 
@@ -32,6 +33,7 @@ class Machines:
         self._known_hosts = known_hosts or cluster.known_hosts
         self._machines: dict[str, Machine] = {}
         self._turns = Turns()
+        self._deliveries = Deliveries()
 
     def machine(self, node_name: str) -> Machine:
         """The machine behind a node; raises KeyError without it, NodeError without ssh."""
@@ -59,6 +61,7 @@ class Machines:
             ssh_config=self._ssh_config,
             known_hosts=self._known_hosts,
             turns=self._turns,
+            deliveries=self._deliveries,
         )
 
     async def close(self) -> None:

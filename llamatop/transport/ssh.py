@@ -15,6 +15,7 @@ from llamatop.errors import Unreachable
 from llamatop.model.plan import Command
 
 from .base import Completed
+from .deliveries import Deliveries
 from .descriptors import exhausted
 from .ssh_channel import SshChannel
 from .ssh_config import SshOptions, route, target
@@ -34,7 +35,8 @@ RUNS_AT_ONCE: Final = 5
 class SshMachine:
     """One machine behind ssh, shared by everything that talks to its node.
 
-    `turns` bounds how many machines are logged in to at once.
+    `turns` bounds how many machines are logged in to at once, `deliveries` how often the loop is
+    woken; a cluster's machines share both.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class SshMachine:
         ssh_config: Path | None = None,
         known_hosts: Path | None = None,
         turns: Turns | None = None,
+        deliveries: Deliveries | None = None,
     ) -> None:
         self._name = name
         self._host = host
         self._options = SshOptions(ssh_config, known_hosts)
         self._logins = turns or Turns()
+        self._deliveries = deliveries or Deliveries()
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
         self._guard: asyncio.Task[None] | None = None
@@ -78,7 +82,7 @@ class SshMachine:
         line = command_bytes(self._name, command)
         link = await self._connected()
         started = await self._start(link, line, command)
-        channel = SshChannel(self._name, link, started, self._channels.discard)
+        channel = SshChannel(self._name, link, started, self._channels.discard, self._deliveries)
         self._channels.add(channel)
         return channel
 
@@ -164,7 +168,7 @@ class SshMachine:
         missed = 0
         seen = link.received
         while link.alive:
-            await asyncio.sleep(interval)
+            await asyncio.sleep(interval - asyncio.get_running_loop().time() % interval)
             if link.received != seen:
                 missed, seen = 0, link.received
                 continue

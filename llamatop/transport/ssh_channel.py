@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 import paramiko
 
 from llamatop.errors import Unreachable
 
 from .base import Completed
+from .deliveries import Deliveries
 from .ssh_link import Link
 from .streams import (
     CHUNK_BYTES,
@@ -27,33 +28,24 @@ from .streams import (
     output_too_long,
 )
 
-# Small enough for what a socket that polls as writable is sure to take at once.
-SEND_BYTES: Final = 4096
 RETRY_SECONDS: Final = 0.01
 READ_AHEAD_BYTES: Final = 256 * 2**10
 SETTLE_SECONDS: Final = 0.1
 
 
-class _Waker(threading.Event):
-    """Set by paramiko's thread when data or an end has come; calls back once in the loop."""
+class _Waker:
+    """What paramiko sets when data or an end has come, in its thread: a threading.Event's face."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wake: Callable[[], None]) -> None:
-        super().__init__()
-        self._loop = loop
+    def __init__(self, deliveries: Deliveries, wake: Callable[[], None]) -> None:
+        self._deliveries = deliveries
         self._wake = wake
-        self._asleep = True
 
     def set(self) -> None:
-        """Wake the loop unless it is on its way already."""
-        super().set()
-        if self._asleep:
-            self._asleep = False
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody reads any more
-                self._loop.call_soon_threadsafe(self._awake)
+        """Have the loop look at what has come."""
+        self._deliveries.put(self._wake)
 
-    def _awake(self) -> None:
-        self._asleep = True
-        self._wake()
+    def clear(self) -> None:
+        """All has been taken: nothing to note, what comes next is told again."""
 
 
 class SshChannel:
@@ -65,6 +57,7 @@ class SshChannel:
         link: Link,
         channel: paramiko.Channel,
         forget: Callable[[SshChannel], object],
+        deliveries: Deliveries,
     ) -> None:
         self._node = node
         self._link = link
@@ -79,7 +72,10 @@ class SshChannel:
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
         channel.settimeout(0.0)
-        waker = _Waker(self._loop, self._pump)
+        self._deliveries = deliveries
+        deliveries.join()
+        # a whole threading.Event costs three locks a packet, and nobody waits for it
+        waker = cast(threading.Event, _Waker(deliveries, self._pump))
         channel.in_buffer.set_event(waker)
         channel.in_stderr_buffer.set_event(waker)
 
@@ -134,12 +130,13 @@ class SshChannel:
     async def write(self, data: bytes) -> None:
         """Send to standard input; raises Unreachable when connection or program is gone."""
         view = memoryview(data)
+        count = self._link.at_once
         while view:
             self._check_writable()
             sent = 0
             if self._link.may_send() and self._channel.send_ready():
                 try:
-                    sent = self._channel.send(bytes(view[:SEND_BYTES]))
+                    sent = self._channel.send(bytes(view[:count]))
                 except TimeoutError:
                     sent = 0
                 except (OSError, EOFError, paramiko.SSHException):
@@ -216,6 +213,7 @@ class SshChannel:
         if self._closed:
             return
         self._closed = True
+        self._deliveries.leave()
         self._changed.set()
         self._forget(self)
         if self._retry is not None:

@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import subprocess
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,8 +171,43 @@ def target(text: str) -> tuple[str, ...]:
     return ("--", f"{user}{at}{bracketed[1] if bracketed else rest}")
 
 
+class _Answers:
+    """What `ssh -G` said last of each host, for those who need not ask anew; of all threads."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._last: dict[tuple[str, SshOptions], HostConfig | None] = {}
+
+    def keep(self, text: str, options: SshOptions, answer: HostConfig | None) -> None:
+        with self._changed:
+            self._last[text, options] = answer
+            self._changed.notify_all()
+
+    def wait(self, text: str, options: SshOptions, seconds: float) -> HostConfig | None:
+        with self._changed:
+            self._changed.wait_for(lambda: (text, options) in self._last, seconds)
+            return self._last.get((text, options))
+
+
+_answers = _Answers()
+
+
+def answered(text: str, options: SshOptions, timeout_seconds: float) -> HostConfig | None:
+    """What `resolve` found last for a host, waiting for the first time; None where it failed."""
+    return _answers.wait(text, options, timeout_seconds)
+
+
 def resolve(node: str, text: str, options: SshOptions) -> HostConfig:
     """Ask `ssh -G`; blocks for a few milliseconds. Raises Unreachable."""
+    answer: HostConfig | None = None
+    try:
+        answer = _asked(node, text, options)
+        return answer
+    finally:
+        _answers.keep(text, options, answer)
+
+
+def _asked(node: str, text: str, options: SshOptions) -> HostConfig:
     argv = ["ssh", *options.argv(), "-G", *target(text)]
     try:
         answer = subprocess.run(

@@ -64,6 +64,7 @@ def connect(node: str, destination: str, options: SshOptions, link: Link, turns:
             if link.closed:
                 raise Unreachable(node, "the connection was given up")
             authenticate(node, at, config, transport)
+        stream.rest()
 
 
 def _direct(node: str, at: str, config: HostConfig, limit: float, link: Link) -> Stream:

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import warnings
@@ -25,8 +26,12 @@ from paramiko.common import (
 from .ssh_config import HostConfig
 
 HEAD_BYTES: Final = 400
+HELD_BYTES: Final = 2**16
+FEW_BYTES: Final = 4096
+MANY_BYTES: Final = 2**15
 # paramiko's own tenth of a second costs a core a hundredth with 64 connections that rest.
 WAKE_SECONDS: Final = 1.0
+REST_SECONDS: Final = 30.0
 _TO_A_CHANNEL: Final = range(MSG_CHANNEL_WINDOW_ADJUST, MSG_CHANNEL_REQUEST + 1)
 
 # paramiko logs what it sees to whoever listens, and Python's last resort is the terminal
@@ -39,7 +44,9 @@ class Stream:
     """The bytes under a Transport: a socket, or a channel of the hop before.
 
     `received` counts bytes, so that silence can be told from life; `head` keeps the first ones.
-    `owner` is the thread that reads it.
+    `owner` is the thread that reads it, `at_once` how many bytes are sure to be taken without
+    waiting while `may_send`. paramiko asks for each packet in three pieces: what has
+    come is taken whole and handed out from here.
     """
 
     def __init__(self, raw: socket.socket | paramiko.Channel) -> None:
@@ -47,27 +54,60 @@ class Stream:
         self.owner = threading.current_thread()
         self._shut = False
         self._poll: select.poll | None = None
+        self.at_once = FEW_BYTES
         if isinstance(raw, socket.socket):
             self._poll = select.poll()
             self._poll.register(raw, select.POLLOUT)
+            with contextlib.suppress(OSError):
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * MANY_BYTES)
+                # a socket polls as writable when a third of its buffer is free
+                if raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 4 * MANY_BYTES:
+                    self.at_once = MANY_BYTES
+        self._held = b""
         self.received = 0
         self.head = b""
 
     def recv(self, count: int) -> bytes:
         """The next bytes, as a socket's recv."""
-        data = self._raw.recv(count)
-        self.received += len(data)
-        if len(self.head) < HEAD_BYTES:
-            self.head = (self.head + data)[:HEAD_BYTES]
-        return data
+        data = self._held
+        if not data:
+            try:
+                data = self._raw.recv(max(count, HELD_BYTES))
+            except BlockingIOError:
+                raise TimeoutError from None
+            self.received += len(data)
+            if len(self.head) < HEAD_BYTES:
+                self.head = (self.head + data)[:HEAD_BYTES]
+        self._held = data[count:]
+        return data[:count]
 
     def send(self, data: bytes) -> int:
         """Send some of it, as a socket's send."""
         return self._raw.send(data)
 
     def settimeout(self, seconds: float) -> None:
-        """As a socket's settimeout; paramiko looks up at each, and is woken by `close` anyway."""
-        self._raw.settimeout(max(seconds, WAKE_SECONDS))
+        """As a socket's settimeout; paramiko looks up at each, and is woken by `close` anyway.
+
+        The kernel keeps the time: Python would poll before each read.
+        """
+        seconds = max(seconds, WAKE_SECONDS)
+        if isinstance(self._raw, socket.socket):
+            self._raw.settimeout(None)
+            self._limit(socket.SO_RCVTIMEO, seconds)
+            self._limit(socket.SO_SNDTIMEO, seconds)
+        else:
+            self._raw.settimeout(seconds)
+
+    def rest(self) -> None:
+        """From now on there is no hurry to look up: whoever waits for an answer keeps the time."""
+        if isinstance(self._raw, socket.socket):
+            with contextlib.suppress(OSError):
+                self._limit(socket.SO_RCVTIMEO, REST_SECONDS)
+
+    def _limit(self, option: int, seconds: float) -> None:
+        assert isinstance(self._raw, socket.socket)
+        whole, part = divmod(int(seconds * 1e6), 10**6)
+        self._raw.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, part))
 
     def await_answer(self, seconds: float) -> None:
         """Wait until the first bytes or the end have come, not longer than `seconds`."""
@@ -237,6 +277,11 @@ class Link:
         return not self.alive or all(
             hop.transport.clear_to_send.is_set() and hop.stream.may_send() for hop in self.hops
         )
+
+    @property
+    def at_once(self) -> int:
+        """How many bytes can be sent without waiting while `may_send`."""
+        return min(hop.stream.at_once for hop in self.hops)
 
     def close(self, reason: str | None = None) -> None:
         """Cut it here: every channel ends. The outermost goes first so that nothing is sent."""

@@ -51,8 +51,10 @@ class Console:
 
 
 @asynccontextmanager
-async def console(cluster: Cluster, directory: Path, **ssh: str) -> AsyncIterator[Console]:
-    """`ssh` gives nodes another ssh name: node1="node1-ops"."""
+async def console(
+    cluster: Cluster, directory: Path, workers: int = 4, **ssh: str
+) -> AsyncIterator[Console]:
+    """With so many workers; `ssh` gives nodes another ssh name: node1="node1-ops"."""
     file = cluster.write_files(directory)
     text = file.read_text()
     for node, name in ssh.items():
@@ -64,7 +66,7 @@ async def console(cluster: Cluster, directory: Path, **ssh: str) -> AsyncIterato
         async with Collector(declared, machines) as collector:
             async with asyncio.timeout(60):
                 async for snapshot in collector.snapshots():
-                    if len(snapshot.workers) == 4 and all(
+                    if len(snapshot.workers) == workers and all(
                         worker.membership and worker.sample.health for worker in snapshot.workers
                     ):
                         break

@@ -340,7 +340,9 @@ def ill(tick: int = 40) -> ClusterSnapshot:
         prompt_tokens_per_second=None,
     )
     unknown = replace(unknown, gpus=None, unit=UnitState(name="edge"))
-    hot = replace(card("node1", 1, tick), temperature_celsius=91.0, throttle=("hardware_thermal",))
+    hot = replace(
+        card("node1", 1, tick), temperature_celsius=91.0, throttle=("hardware_thermal_slowdown",)
+    )
     lost = GpuSample(
         uuid="GPU-lost",
         index=1,
@@ -485,7 +487,9 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
         gpus[lost],
         sample=GpuSample(uuid="lost", index=0, fault="GPU is lost; reset or reboot the node"),
     )
-    hot = replace(gpus[warm].sample, temperature_celsius=91.0, throttle=("hardware_thermal",))
+    hot = replace(
+        gpus[warm].sample, temperature_celsius=91.0, throttle=("hardware_thermal_slowdown",)
+    )
     gpus[warm] = replace(gpus[warm], sample=hot)
     crashed = workers[7 * cards]
     workers[7 * cards] = replace(

@@ -47,6 +47,21 @@ async def test_enter_runs_it_and_the_result_stays() -> None:
         assert "✓ stop llama-server-gpu0.service" in app.shown()
 
 
+async def test_shift_s_takes_a_split_apart_and_joins_marked_workers() -> None:
+    app = Stage()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("S")
+        await pilot.pause()
+        assert app.hand.asked == [], "one worker on one card: nothing to join it with"
+        assert any("mark (space) the workers" in n.message for n in app._notifications)
+        await pilot.press("space", "space", "S")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        assert app.hand.asked.pop()[:2] == ("split", ("node1/gpu0", "node1/gpu1"))
+        await pilot.press("escape", "escape", "g", "j", "j", "S")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        assert app.hand.asked.pop()[:2] == ("unsplit", ("node2/big",))
+
+
 async def test_what_it_cuts_and_its_warnings_stand_above_it() -> None:
     app = Stage()
     app.hand.changes = {"warnings": ("the last member in",), "cuts_requests": 3}

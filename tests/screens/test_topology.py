@@ -15,6 +15,7 @@ from llamatop.app.render.topology import Block
 from llamatop.app.render.yields import busy, kinds, per_gpu
 from llamatop.app.rows import cards_by_node
 from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import HostSample
 from tests.screens import clusters
 from tests.screens.stage import Stage, until
@@ -106,11 +107,9 @@ def test_any_number_of_cards_at_any_width(width: int, cards: int) -> None:
     worker = clusters.worker("n", "all", tuple(range(cards)))
     one = Block(clusters.node("n"), Board(gpus, HostSample()), (worker,))
     for rows in (1, 2, 3):
-        drawing = scene(rows=rows, notes={"n/all": "would fit on one card"})
-        lines = one.lines(width, drawing)
-        assert len(lines) == one.height(width, rows, drawing.notes)
+        lines = one.lines(width, scene(rows=rows))
+        assert len(lines) == one.height(width, rows)
         assert max(line.cell_len for line in lines) <= max(width, 40)
-        assert any("would fit" in line.plain for line in lines)
 
 
 @pytest.mark.parametrize("make", [clusters.well, clusters.ill, clusters.hostile, clusters.joined])
@@ -120,7 +119,7 @@ def test_heights_are_true(make: Callable[[], ClusterSnapshot], width: int) -> No
     for view in snapshot.nodes:
         one = block(snapshot, view.name)
         lines = one.lines(width, scene())
-        assert len(lines) == one.height(width, 1, {})
+        assert len(lines) == one.height(width, 1)
         assert max(line.cell_len for line in lines) <= width
 
 
@@ -135,6 +134,24 @@ def test_sockets_switches_and_the_matrix() -> None:
     assert "GPU0     ·  PIX NODE NODE  SYS  SYS  SYS  SYS" in drawn
     assert "PIX one PCIe switch · NODE within a socket · SYS across sockets" in drawn
     assert "✗ GPU is lost" in drawn
+
+
+def test_below_a_split_stands_whether_one_card_would_do() -> None:
+    snapshot = clusters.joined()
+    split = snapshot.workers[-1]
+    launch = replace(split.sample.launch, model="/m.gguf")
+    view = snapshot.node("node2")
+    files = {"/m.gguf": ModelFile("/m.gguf")}
+    one = Block(
+        replace(view, snapshot=replace(view.snapshot, models=files)),
+        block(snapshot, "node2").board,
+        (replace(split, sample=replace(split.sample, launch=launch)),),
+    )
+    lines = [line.plain.rstrip() for line in one.lines(80, scene())]
+    assert len(lines) == one.height(80, 1)
+    # A header that says nothing: what is not known is not guessed.
+    assert lines[-2:] == [" ╰ fit –", ""]
+    assert not any("╰ fit" in line.plain for line in block(snapshot, "node2").lines(80, scene()))
 
 
 def test_two_cards_and_alike_links_need_one_line() -> None:

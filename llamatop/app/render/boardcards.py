@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from rich.text import Text
@@ -29,7 +29,7 @@ class Scene:
     """What a drawing is made of beside the node: `past` gives a card's utilization by node, UUID.
 
     `rows` is how many lines a card has (1 to 3), `tick` the snapshot's, `most` the largest rate
-    a GPU of the cluster. `notes` are lines below workers, by name.
+    a GPU of the cluster.
     """
 
     past: Past
@@ -38,7 +38,6 @@ class Scene:
     interval_seconds: float = 1.0
     rows: int = 1
     most: float = 0.0
-    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Cards:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from llamatop.advise.fit import Fit, fit
 from llamatop.advise.fitting import summed, whole
-from llamatop.app.rows import cards_by_node
-from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
+from llamatop.model.cluster import GpuView, WorkerView
 from llamatop.model.figures import UNKNOWN, bytes_short, count
 from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
@@ -26,20 +25,6 @@ def facts(
     if found.split_bytes is not None:
         listed.append(("split", _cost(found), "dim"))
     return listed
-
-
-def notes(snapshot: ClusterSnapshot) -> dict[str, str]:
-    """One line for each worker whose model is split over cards, by name; the known ones alone."""
-    cards = cards_by_node(snapshot)
-    files = {node.name: node.snapshot.models for node in snapshot.nodes}
-    found = {}
-    for worker in snapshot.workers:
-        if len(worker.gpus or ()) > 1:
-            file = files.get(worker.node, {}).get(worker.sample.launch.model or "")
-            said = note(worker, file, cards.get(worker.node, ()))
-            if said is not None:
-                found[worker.name] = said
-    return found
 
 
 def note(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> str | None:

@@ -10,7 +10,7 @@ from llamatop.app.render.words import piece
 from llamatop.collect.source import Position
 
 _PLAYING, _STANDING, _ENDED = "▶", "‖", "■"
-_KEYS = (("space", "play"), (", .", "step"), ("< >", "minute"), ("[ ]", "speed"), ("t", "time"))
+_KEYS = (("space", "play"), (", .", "step"), ("< >", "minute"), ("[ ]", "speed"), ("T", "time"))
 _SHORTEST_BAR = 8
 
 

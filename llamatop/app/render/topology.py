@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
 from rich.text import Text
 
+from llamatop.app.render import fit as fits
 from llamatop.app.render.board import Board, link_lines
 from llamatop.app.render.boardcards import Cards, Scene
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import fit, piece
 from llamatop.app.render.yields import HEADED, heading, worker_line
 from llamatop.model.cluster import NodeView, WorkerView
-from llamatop.model.figures import duration
+from llamatop.model.figures import UNKNOWN, duration
+from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
 
 _LEGEND = 74
@@ -29,15 +30,22 @@ class Block:
     board: Board
     workers: tuple[WorkerView, ...]
 
-    def height(self, width: int, rows: int, notes: Mapping[str, str]) -> int:
+    def height(self, width: int, rows: int) -> int:
         """How many lines `lines` gives, without making them."""
         cards = len(self.board.cards)
         drawn = cards * rows + (len(self.board.sockets) if self.board.told else 1) + 1
-        listed = len(self.workers) + sum(worker.name in notes for worker in self.workers)
+        listed = len(self.workers) + sum(map(self._noted, self.workers))
         table = HEADED + listed if listed else 0
         links = self.board.height
         below = max(table, links) if self._beside(width) else table + links
         return 1 + (drawn if cards else 1) + below + 1
+
+    def _noted(self, worker: WorkerView) -> bool:
+        """Whether a line below the worker says if it would fit on one card."""
+        return len(worker.gpus or ()) > 1 and self._file(worker) is not None
+
+    def _file(self, worker: WorkerView) -> ModelFile | None:
+        return self.node.snapshot.models.get(worker.sample.launch.model or "")
 
     def _beside(self, width: int) -> bool:
         """Whether the matrix stands beside the workers."""
@@ -74,9 +82,10 @@ class Block:
         cards = {card.sample.index: card for card in self.board.cards}
         for worker in self.workers:
             made.append(worker_line(worker, cards, scene.most, width, palette))
-            if worker.name in scene.notes:
-                note = fit(f"   {scene.notes[worker.name]}", width)
-                made.append(piece(note, palette["dim"]))
+            if self._noted(worker):
+                told = fits.note(worker, self._file(worker), self.board.cards) or f"fit {UNKNOWN}"
+                note = piece(" ╰ ", palette["faint"])
+                made.append(note.append(fit(told, width - 3), palette["dim"]))
         return made
 
 

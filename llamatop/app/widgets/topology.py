@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
 from itertools import accumulate
 
 from rich.text import Text
 
 from llamatop.app.render.board import Board
 from llamatop.app.render.boardcards import Scene
-from llamatop.app.render.fit import notes
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.topology import Block
 from llamatop.app.render.words import fit, piece
@@ -25,11 +23,10 @@ _MOST_ROWS = 3
 
 
 class TopologyView(Lines, can_focus=True):
-    """The nodes of a snapshot; below a split worker, whether one card would hold its model."""
+    """The nodes of a snapshot."""
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
-        self.notes: Mapping[str, str] = {}
         self._snapshot: ClusterSnapshot | None = None
         self._history: History | None = None
         self._blocks: list[Block] = []
@@ -44,7 +41,6 @@ class TopologyView(Lines, can_focus=True):
     def show(self, snapshot: ClusterSnapshot, history: History | None) -> None:
         """Take a snapshot."""
         self._snapshot, self._history = snapshot, history
-        self.notes = notes(snapshot)
         cards = cards_by_node(snapshot)
         workers: dict[str, list[WorkerView]] = {}
         for worker in snapshot.workers:
@@ -68,7 +64,7 @@ class TopologyView(Lines, can_focus=True):
         self._arranged = self.drawn_width, self.size.height
         width, room = self.drawn_width, self.size.height - 1
         for rows in range(_MOST_ROWS, 0, -1):
-            heights = [block.height(width, rows, self.notes) for block in self._blocks]
+            heights = [block.height(width, rows) for block in self._blocks]
             self._rows = rows
             if sum(heights) <= room:
                 break
@@ -107,7 +103,6 @@ class TopologyView(Lines, can_focus=True):
             self._snapshot.cluster.interval_seconds,
             self._rows,
             self._most,
-            self.notes,
         )
 
     def at(self) -> str | None:

@@ -204,11 +204,12 @@ changes = st.dictionaries(
 
 @given(st.lists(changes, max_size=6))
 def test_a_document_that_changed_is_read_as_one_that_came_whole(patches: list[Document]) -> None:
-    decoder = Decoder("node1")
+    decoder, told = Decoder("node1"), Decoder("node1")
     document: object = {}
     for patch in patches:
         document = merge.apply(document, patch)
         assert decoder.snapshot(document, 5.0) == read(document)
+        assert told.snapshot(document, 5.0, patch) == read(document)
 
 
 @given(anything)

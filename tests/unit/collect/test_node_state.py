@@ -6,7 +6,7 @@ from llamatop.collect.decode import Decoder
 from llamatop.collect.node_state import NodeState
 from llamatop.collect.node_views import Standing
 from llamatop.model.declared import Node
-from tests.unit.collect.fakes import worker
+from tests.unit.collect.fakes import gpu, worker
 
 
 def test_units_that_are_gone_are_forgotten() -> None:
@@ -21,3 +21,19 @@ def test_units_that_are_gone_are_forgotten() -> None:
     tables = {name: held for name, held in vars(state).items() if isinstance(held, dict)}
     assert {name: len(held) for name, held in tables.items() if len(held) > 1} == {}
     assert len(state.views.standings) == 1
+
+
+def test_a_model_that_moves_to_the_cpu_is_placed_there() -> None:
+    state, decoder = NodeState(Node("n", "n"), 1.0), Decoder("n")
+    ollama = {
+        "engine": "ollama",
+        "health": "ok",
+        "launch": {"source": "process", "cuda_visible_devices": "0"},
+    }
+    for at, on_card in enumerate((9, 0)):
+        given = {**ollama, "loaded": {"m": {"size_bytes": 9, "gpu_bytes": on_card}}}
+        document = {"gpus": {"GPU-1": gpu()}, "workers": {"ollama.service": given}}
+        state.update(decoder.snapshot(document, float(at)))
+        state.view(float(at))
+        (view,) = state.views.workers
+        assert view.topology == ("per-gpu" if on_card else "cpu")

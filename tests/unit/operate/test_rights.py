@@ -14,6 +14,7 @@ from llamatop.operate.privilege import Privileges
 from llamatop.operate.rights import Rights
 from llamatop.transport.base import Completed
 from tests.unit.operate.fakes import FakeCluster, FakeFleet
+from tests.unit.operate.test_reshape import Cards, CardsFleet
 
 # As sudo 1.9.13 printed it, long lines broken at 80 columns.
 LISTING = """\
@@ -225,7 +226,8 @@ class Places(FakeFleet):
     """The fake cluster's machines, which also say where commands lie."""
 
     def machine(self, node_name: str) -> object:  # type: ignore[override]
-        inner = super().machine(node_name)
+        fleet = CardsFleet if isinstance(self._cluster, Cards) else FakeFleet
+        inner = fleet.machine(self, node_name)
 
         class Machine:
             name = node_name
@@ -265,6 +267,30 @@ async def test_the_fragment_holds_each_command_of_the_plans_and_visudo_takes_it(
         assert "/sh " not in line
         assert "tee" not in line
     _visudo(tmp_path, "\n".join(texts))
+
+
+async def test_units_may_be_written_only_where_that_was_asked_for(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.root = False
+    plan = await cluster.operator(tmp_path / "audit.jsonl").plan("unsplit", ["node1/big"])
+    machines = Places(cluster)
+    without, asked = [
+        await sudoers.needs(cluster.snapshot(), machines, "node1", write_units=write)
+        for write in (False, True)
+    ]
+    commands = {
+        Command(one.argv[2:])
+        for step in plan.steps
+        for part in (step, *step.back)
+        for one in part.commands
+    }
+    assert commands <= set(asked.commands)
+    assert [c.argv[0] for c in without.commands if "/etc/systemd" in str(c)] == []
+    text = await sudoers.fragment(machines, asked, "ops")
+    assert "IS ROOT ON THIS MACHINE" in text
+    assert "IS ROOT" not in await sudoers.fragment(machines, without, "ops")
+    assert "*" not in "".join(line for line in text.splitlines() if not line.startswith("#"))
+    _visudo(tmp_path, text)
 
 
 def _visudo(directory: Path, text: str) -> None:

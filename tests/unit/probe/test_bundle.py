@@ -226,6 +226,23 @@ def test_now_asks_systemctl_at_once(node: FakeNode, worker: Worker) -> None:
     running.close()
 
 
+def test_a_new_unit_is_seen_soon_though_systemctl_is_asked_all_the_time(
+    node: FakeNode, worker: Worker
+) -> None:
+    node.worker(A, worker.port, 101)
+    units = str(node.root / "units")
+    running = node.start(interval=0.2, environment={"LLAMATOP_UNITS_DIRECTORY": units})
+    running.until(lambda d: A in d["workers"])
+    node.unit("llama-server-new.service", "/opt/llama-server --port 1", 0, active="inactive")
+    began, asked = time.monotonic(), 0
+    while "llama-server-new.service" not in running.document["units"]:
+        asked += 1
+        running.send(bundle.now(asked))
+        running.until(lambda d, asked=asked: d.get("answered") == asked)
+    assert time.monotonic() - began < 15, "the next list by itself comes after 30 s"
+    running.close()
+
+
 def test_an_answered_look_is_newer_than_its_request(node: FakeNode, worker: Worker) -> None:
     """However slow systemctl is, and whatever it was asked before."""
     node.worker(A, worker.port, 101)

@@ -279,6 +279,36 @@ def test_the_bindings_that_are_sent_are_whole_where_they_are_called() -> None:
         del sys.modules["pynvml_slim"]
 
 
+def test_bindings_are_cut_between_statements_however_they_are_laid_out() -> None:
+    source = '''# licence
+import os
+text = """
+def nvmlFake(): pass
+nvmlB = nothing
+"""
+@wraps
+# a remark, nvmlX = 1
+@other(
+    1
+)
+def nvmlA():
+    return nvmlB + SIZE  # why
+# of nobody
+SIZE = 4  # bytes
+nvmlB = nvmlC = (
+    5
+)
+NOBODY = 6
+
+def nvmlD():
+    return NOBODY
+'''
+    text = bindings.slim(source, {"nvmlA"})
+    assert text.startswith("# licence\nimport os\n@wraps\n# a remark, nvmlX = 1\n@other(\n")
+    kept = text.partition("def nvmlA")[2]
+    assert kept.split("\n", 2)[2] == "SIZE = 4  # bytes\nnvmlB = nvmlC = (\n    5\n)\n"
+
+
 def test_bindings_without_a_function_are_refused() -> None:
     with pytest.raises(KeyError, match="nvmlNew"):
         bindings.slim("def nvmlOld(): pass\n", {"nvmlNew"})

@@ -120,7 +120,7 @@ def document(node: str, at: float) -> Document:
         card = gpu(index, port, utilization_percent=percent, power_watts=100 + percent)
         card |= {"fault": None, "throttle": None}
         if index == 0 and ill(600, 700):
-            card |= {"temperature_celsius": 93.0, "throttle": ["hardware_thermal"]}
+            card |= {"temperature_celsius": 93.0, "throttle": ["hardware_thermal_slowdown"]}
         if index == 1 and ill(900, 1000):
             one |= {"health": "loading", "slots": None}
         if index == 1 and ill(1200, 1300):

@@ -79,7 +79,7 @@ def test_the_hour_had_its_faults(faulty: tuple[Path, Hour]) -> None:
         "a file that does not parse",
     }
     hot, _ = lived.moments["a hot card"]
-    assert hot.gpus[0].sample.throttle == ("hardware_thermal",)
+    assert hot.gpus[0].sample.throttle == ("hardware_thermal_slowdown",)
     down, _ = lived.moments["a member down"]
     assert {member.state for member in down.members} == {"in", "draining"}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from llamatop.errors import NodeError
+from llamatop.errors import NodeError, Unreachable
 from llamatop.model.declared import Cluster, Node
 from llamatop.transport.local import LocalMachine
 from llamatop.transport.machines import Machines
-from llamatop.transport.ssh_config import SshOptions, resolve
+from llamatop.transport.ssh_config import SshOptions, answered, resolve
 
 ME = getpass.getuser()
 
@@ -62,3 +62,17 @@ def test_hosts_mean_what_they_look_like(
     empty.touch()
     config = resolve("n", text, SshOptions(config=empty))
     assert (config.user, config.host, config.port) == meant
+
+
+def test_what_ssh_said_last_is_kept_for_those_who_need_not_ask(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    file.write_text("Host there\n  HostName 10.0.0.12\n")
+    options = SshOptions(file)
+    assert answered("there", options, 0) is None
+    asked = resolve("n", "there", options)
+    assert answered("there", options, 0) is asked
+    assert asked.host == "10.0.0.12"
+    file.write_text("Host there\n  NoSuchWord 1\n")
+    with pytest.raises(Unreachable):
+        resolve("n", "there", options)
+    assert answered("there", options, 30) is None

@@ -1,0 +1,131 @@
+"""A unit's file written where there was none, and taken away again: fixed commands, read back."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import time
+from collections.abc import Callable
+
+from llamatop.errors import NodeError, Unreachable
+from llamatop.model.plan import Command, Step
+from llamatop.transport.base import Machine
+
+from . import systemd, waits
+from .failure import StepFailed
+from .live import Fleet, LiveSource, ask
+from .unit_copy import MADE
+
+RETRY_SECONDS = 60.0
+SEEN_SECONDS = 60.0
+
+
+def writing(path: str) -> tuple[Command, ...]:
+    """Write stdin beside `path` under a name that systemd passes over, then give it its own.
+
+    The second fails where the name exists: nobody's unit is ever overwritten.
+    """
+    folder, name = posixpath.split(path)
+    beside = posixpath.join(folder, f".{name}.llamatop-new")
+    root = ("-m", "0644", "-o", "root", "-g", "root")
+    return (
+        Command(("install", *root, "-T", "--", "/dev/stdin", beside)),
+        Command(("ln", "-T", "--", beside, path)),
+        Command(("rm", "-f", "--", beside)),
+    )
+
+
+def removing(path: str) -> tuple[Command, ...]:
+    """Take the file away, and have systemd forget the unit."""
+    return (
+        Command(("rm", "-f", "--", path)),
+        systemd.daemon_reload(),
+        systemd.reset_failed(posixpath.basename(path)),
+    )
+
+
+async def carry_out(
+    source: LiveSource,
+    machines: Fleet,
+    step: Step,
+    progress: Callable[[str], None],
+    written: Callable[[Step], None],
+) -> None:
+    """Do a "unit-file" step; `written` is called once the file may be there.
+
+    Raises StepFailed, or NodeError.
+    """
+    assert step.unit_file is not None
+    machine = machines.machine(step.node)
+    give_up = time.monotonic() + RETRY_SECONDS
+    while True:
+        try:
+            if step.unit_file.data is None:
+                await _remove(machine, step)
+            else:
+                await _write(machine, step, written)
+            break
+        except Unreachable as error:
+            written(step)
+            if time.monotonic() > give_up:
+                raise
+            progress(f"connection lost ({error.text}); asking again")
+            await asyncio.sleep(0.5)
+    if step.unit_file.data is not None:
+        await _seen(source, step)
+
+
+async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) -> None:
+    assert step.unit_file is not None
+    path, data = step.unit_file.path, step.unit_file.data
+    assert data is not None
+    there = await ask(machine, Command(("cat", "--", path)))
+    if there.status == 0 and there.stdout == data:
+        written(step)
+        return
+    put, link, tidy = step.commands
+    beside = put.argv[-1]
+    try:
+        await _must(machine, put, step, data)
+        held = await ask(machine, Command(("cat", "--", beside)))
+        if held.stdout != data:
+            raise StepFailed(f"{beside} does not hold what was written: is the disk full?")
+        await _must(machine, link, step)
+        written(step)
+    finally:
+        await _must(machine, tidy, step)
+
+
+async def _remove(machine: Machine, step: Step) -> None:
+    assert step.unit_file is not None
+    path = step.unit_file.path
+    there = await ask(machine, Command(("cat", "--", path)))
+    if there.status == 0 and not there.stdout.startswith(MADE.encode()):
+        raise StepFailed(f"{path} is not as llamatop wrote it, so it stays")
+    remove, reload, forget = step.commands
+    await _must(machine, remove, step)
+    await _must(machine, reload, step)
+    # It fails where there is nothing to forget.
+    await machine.run(forget)
+
+
+async def _must(machine: Machine, command: Command, step: Step, data: bytes = b"") -> None:
+    done = await machine.run(command, data, timeout_seconds=step.timeout_seconds)
+    if done.status != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        words = said[-1] if said else "no message"
+        raise StepFailed(f"`{command}` ended with status {done.status}: {words}")
+
+
+async def _seen(source: LiveSource, step: Step) -> None:
+    """Wait until the node's units are read with the new one among them."""
+    give_up = time.monotonic() + SEEN_SECONDS
+    while waits.unit_of(source.latest, step) is None:
+        if time.monotonic() > give_up:
+            raise StepFailed(f"{step.unit} is written, but it is not seen among the node's units")
+        try:
+            await source.refresh(step.node)
+        except NodeError as error:
+            if not isinstance(error, Unreachable):
+                raise
+        await asyncio.sleep(0.3)

@@ -1,0 +1,195 @@
+"""A plan undone as a whole: each step taken back, the last one first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from llamatop.errors import LlamatopError
+from llamatop.model.plan import FileChange, MembershipEdit, Plan, Step, StepResult
+
+from . import unit_files, units, waits
+from .audit import who
+from .control import Control
+from .failure import StepFailed
+from .files import BalancerFiles, Member, together
+from .leases import Lease
+from .live import Fleet, LiveSource
+from .membership import transact
+from .privilege import Privileges
+from .reach import reached
+
+ACTIONS = ("split", "unsplit")
+
+
+class Unmaking:
+    """Remembers the steps that were begun; see `Rollback`, in whose place it stands.
+
+    What was in goes in again only once it serves. A unit made by the plan that still serves
+    requests is left alone, and the story says so: nothing is cut.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: LiveSource,
+        machines: Fleet,
+        privileges: Privileges,
+        control: Control,
+        lease: Lease,
+    ) -> None:
+        self.story: list[str] = []
+        self._plan = plan
+        self._source = source
+        self._machines = machines
+        self._privileges = privileges
+        self._control = control
+        self._lease = lease
+        self._begun: list[Step] = []
+        self._kept: set[tuple[str, str | None]] = set()
+        self._ill: set[Member] = set()
+
+    def members_changed(self, step: Step, leaving: bool) -> None:
+        """A membership step is done, or may be."""
+        self._begun.append(step)
+
+    def unit_begun(self, step: Step) -> None:
+        """A unit or its file is about to be changed."""
+        if step not in self._begun:
+            self._begun.append(step)
+
+    def unit_done(self, step: Step) -> None:
+        """Nothing more to know."""
+
+    async def run(self, say: Callable[[StepResult], None], failed: Step | None) -> None:
+        """Take back what was begun; each result goes to `say`, the words into `story`."""
+        for step in reversed(self._begun):
+            number = self._plan.steps.index(step) + 1
+            began = time.monotonic()
+
+            def progress(text: str, step: Step = step, number: int = number) -> None:
+                say(StepResult(step, number, "running", 0.0, text))
+
+            try:
+                if step.kind == "membership":
+                    members, text = await self._lines_back(step, progress)
+                else:
+                    members, text = (), await self._steps_back(step, progress)
+            except LlamatopError as error:
+                self._lease.lost()
+                text = f"NOT undone, {step.title}: {error}"
+                self.story.append(text)
+                say(StepResult(step, number, "failed", time.monotonic() - began, error=text))
+                continue
+            if text:
+                self.story.append(f"undone: {text}")
+                seconds = time.monotonic() - began
+                say(StepResult(step, number, "undone", seconds, text, members=members))
+
+    async def _steps_back(self, step: Step, progress: Callable[[str], None]) -> str:
+        done = ""
+        for back in step.back:
+            if (back.node, back.unit) in self._kept:
+                return ""
+            try:
+                await self._one_back(back, progress)
+            except LlamatopError:
+                if back.kind == "wait-drained":
+                    self._kept.add((back.node, back.unit))
+                if back.kind == "wait-healthy":
+                    self._ill.update(back.members)
+                raise
+            done = back.title if back.kind not in ("wait-drained", "wait-healthy") else done
+        return done
+
+    async def _one_back(self, back: Step, progress: Callable[[str], None]) -> None:
+        if back.kind == "systemctl":
+            await units.change(self._source, self._machines, back, progress)
+        elif back.kind == "unit-file":
+            await unit_files.carry_out(
+                self._source, self._machines, back, progress, lambda step: None
+            )
+        elif back.kind == "wait-drained":
+            await self._unless_hurried(
+                waits.wait(
+                    self._source, back, lambda snapshot: waits.drained(snapshot, back), progress
+                )
+            )
+        else:
+            await self._unless_hurried(self._healthy(back, progress))
+
+    async def _healthy(self, back: Step, progress: Callable[[str], None]) -> None:
+        await waits.wait(self._source, back, waits.Healthy(back), progress)
+        balancer = self._source.latest.balancer_node
+        addresses = [address for _, address in back.members]
+        if balancer is not None and addresses:
+            machine = self._machines.machine(balancer)
+            await reached(machine, addresses, back.timeout_seconds, progress)
+
+    async def _unless_hurried(self, work: Coroutine[Any, Any, object]) -> None:
+        """Do it; raises StepFailed where the person would no longer wait for its end."""
+        doing = asyncio.ensure_future(work)
+        hurried = asyncio.ensure_future(self._control.hurried.wait())
+        try:
+            await asyncio.wait({doing, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                raise StepFailed("it was not waited for")
+            doing.result()
+        finally:
+            hurried.cancel()
+            doing.cancel()
+            await asyncio.wait({doing, hurried})
+
+    async def _lines_back(
+        self, step: Step, progress: Callable[[str], None]
+    ) -> tuple[tuple[Member, ...], str]:
+        """The server lines as they were, in the files as they are now."""
+        sudo = await self._privileges.prefix(step.node)
+        paths = {change.path: change for change in step.files}
+        files = await BalancerFiles.read(self._machines, step.node, paths, sudo)
+        edits: list[MembershipEdit] = []
+        parts: list[tuple[FileChange, ...]] = []
+        returning: list[Member] = []
+        for path, change in paths.items():
+            here = [edit for edit in step.edits if edit.file == change.target]
+            own = [(e.upstream, e.beside, a) for e in here if e.beside for a in e.addresses]
+            made, changed = files.remove({path: own})
+            edits += made
+            parts.append(changed)
+            for down in (True, False):
+                members = [
+                    (edit.upstream, address)
+                    for edit in here
+                    if not edit.beside and edit.down is down
+                    for address in edit.addresses
+                    if files.down(path, (edit.upstream, address)) is down
+                ]
+                ill = self._ill.intersection(members)
+                members = [member for member in members if member not in ill]
+                if ill:
+                    self._lease.lost()
+                    names = ", ".join(sorted(address for _, address in ill))
+                    self.story.append(f"{names} stays down: what is behind it does not serve")
+                marked, changed, _ = files.change({path: members} if members else {}, not down)
+                edits += marked
+                parts.append(changed)
+                returning += members if down else []
+        changes, _ = together(*parts)
+        if not changes:
+            return (), ""
+        await transact(
+            self._machines.machine(step.node),
+            changes,
+            sudo=sudo,
+            unit=step.unit,
+            holder=f"{who()}: undo of {self._plan.action}",
+            progress=progress,
+            own=self._source.cluster.balancer,
+            edits=edits,
+            lease=self._lease,
+        )
+        await waits.look(self._source, [step.node])
+        names = ", ".join(address for _, address in returning)
+        return tuple(returning), f"{names} in again" if names else "its server lines are as before"

@@ -1,0 +1,389 @@
+"""A worker split over cards as one process on each, and back: the plan, and its undoing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from llamatop.errors import NodeError, PlanFailed, Refused, UsageError
+from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.observed import GpuSample, LeftDrained, Tunnel
+from llamatop.model.plan import Command, Plan, StepResult
+from llamatop.operate.audit import Audit
+from llamatop.operate.record import plan_record
+from llamatop.operate.service import ClusterOperator
+from llamatop.transport.base import Completed
+from tests.unit.operate.fakes import (
+    CONF,
+    MAIN,
+    FakeCluster,
+    FakeFleet,
+    FakeMachine,
+    FakeSource,
+    FakeWorker,
+)
+
+UNITS = "/etc/systemd/system"
+BIG = """[Service]
+Environment=CUDA_VISIBLE_DEVICES=0,1
+ExecStart=/opt/llama-server -m a.gguf --port 37081 --api-key geheim -ts 1,1
+[Install]
+WantedBy=multi-user.target
+"""
+UPSTREAM = b"""upstream llama_cluster {
+    server 127.0.0.1:37081 weight=2;
+    server 127.0.0.1:37082;
+}
+"""
+GIB = 2**30
+
+
+@dataclass
+class Cards(FakeCluster):
+    """One node of three cards: `big` over two of them, `gpu2` alone; unit files are in `files`."""
+
+    memory: int = 4 * GIB
+    free: int = 20 * GIB
+    listening: tuple[int, ...] = (37081, 37082)
+    root_of_units: str = ""
+    failing: set[str] = field(default_factory=set)
+
+    @classmethod
+    def one(cls) -> Cards:
+        workers = {
+            "node1/big": FakeWorker("llama-server-big.service", "127.0.0.1:37081", pid=11),
+            "node1/gpu2": FakeWorker("llama-server-gpu2.service", "127.0.0.1:37082", pid=12),
+        }
+        files = {MAIN: b"http { include conf.d/*.conf; }\n", CONF: UPSTREAM}
+        files[f"{UNITS}/llama-server-big.service"] = BIG.encode()
+        text = BIG.replace("0,1", "2").replace("37081", "37082").replace(" -ts 1,1", "")
+        files[f"{UNITS}/llama-server-gpu2.service"] = text.encode()
+        return cls(workers, {}, files)
+
+    def operator(self, audit: Path) -> ClusterOperator:
+        return ClusterOperator(FakeSource(self), CardsFleet(self), Audit(audit))
+
+    def text(self, unit: str) -> str:
+        return self.files[f"{UNITS}/{unit}"].decode()
+
+    def units(self) -> list[str]:
+        return sorted(path.rpartition("/")[2] for path in self.files if path.startswith(UNITS))
+
+    def snapshot(self, tick: int = 0) -> ClusterSnapshot:
+        made = super().snapshot(tick)
+        workers = []
+        used = {0: 0, 1: 0, 2: 0}
+        pids: dict[int, dict[str, int | None]] = {0: {}, 1: {}, 2: {}}
+        for view in made.workers:
+            text = self.text(view.unit.name)
+            found = re.search(r"CUDA_VISIBLE_DEVICES=(\d+(?:,\d+)*)", text)
+            port = re.search(r"--port (\d+)", text)
+            assert found
+            assert port
+            gpus = tuple(int(card) for card in found[1].split(","))
+            pid = self.workers[view.name].pid
+            running = view.unit.active_state == "active"
+            for card in gpus if running else ():
+                used[card] += self.memory
+                pids[card][str(pid)] = self.memory
+            launch = replace(
+                view.sample.launch, cuda_visible_devices=found[1], port=int(port[1]), model="a"
+            )
+            sample = replace(
+                view.sample, engine="llama-server", launch=launch, pids=(pid,) if running else None
+            )
+            workers.append(replace(view, gpus=gpus, sample=sample))
+        gpus_seen = tuple(
+            GpuView(
+                "node1",
+                GpuSample(
+                    f"GPU-{card}",
+                    card,
+                    memory_used_bytes=24 * GIB - self.free if card < 2 else used[card],
+                    memory_total_bytes=24 * GIB,
+                    processes=pids[card],
+                ),
+            )
+            for card in range(3)
+        )
+        return replace(made, workers=tuple(workers), gpus=gpus_seen)
+
+
+class CardsFleet(FakeFleet):
+    def machine(self, node_name: str) -> FakeMachine:
+        return CardsMachine(self._cluster, node_name)
+
+
+class CardsMachine(FakeMachine):
+    """Knows the commands by which units are made."""
+
+    async def run(
+        self, command: Command, stdin: bytes = b"", timeout_seconds: float = 30.0
+    ) -> Completed:
+        cards, argv = self.cluster, list(command.argv)
+        assert isinstance(cards, Cards)
+        bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
+        ok = Completed(0, b"", b"")
+        match bare:
+            case ["ls", "-1A", "--", *_]:
+                return Completed(0, "\n".join(cards.units()).encode(), b"")
+            case ["cat", "/proc/net/tcp", *_]:
+                lines = (f"0: 0100007F:{p:04X} 0:0 0A x" for p in cards.listening)
+                return Completed(0, "\n".join(lines).encode(), b"")
+            case ["grep", *_]:
+                return Completed(0, b"37081\n37083\n", b"")
+            case ["stat", *_]:
+                return Completed(0, b"644\n", b"")
+            case ["systemctl", "show", *_, unit]:
+                path = f"{cards.root_of_units}{UNITS}/{unit}"
+                return Completed(0, f"Id={unit}\nFragmentPath={path}\n".encode(), b"")
+            case ["cat", "--", path] if path not in cards.files:
+                return Completed(1, b"", b"No such file")
+            case ["install", *_, "/dev/stdin", path]:
+                cards.files[path] = stdin
+            case ["ln", "-T", "--", beside, path]:
+                if path in cards.files:
+                    return Completed(1, b"", b"File exists")
+                cards.files[path] = cards.files[beside]
+                unit = path.rpartition("/")[2]
+                name = unit.removeprefix("llama-server-").removesuffix(".service")
+                port = re.search(r"--port (\d+)", cards.text(unit))
+                assert port
+                cards.workers[f"node1/{name}"] = FakeWorker(
+                    unit,
+                    f"127.0.0.1:{port[1]}",
+                    active="inactive",
+                    sub="dead",
+                    enabled="disabled",
+                    fails="failed" if unit in cards.failing else "",
+                )
+            case ["rm", "-f", "--", path]:
+                cards.files.pop(path, None)
+                unit = path.rpartition("/")[2]
+                for name in [n for n, w in cards.workers.items() if w.unit == unit]:
+                    del cards.workers[name]
+            case ["systemctl", "--no-ask-password", "reset-failed", *_]:
+                pass
+            case _:
+                return await super().run(command, stdin, timeout_seconds)
+        if cards.root or argv[0] == "sudo":
+            cards.ran.append((self.name, str(command)))
+        return ok
+
+
+async def carried_out(operator: ClusterOperator, plan: Plan) -> list[StepResult]:
+    return [result async for result in operator.execute(plan)]
+
+
+def outline(plan: Plan) -> list[str]:
+    return [step.title for step in plan.steps]
+
+
+async def test_with_room_the_new_ones_serve_before_the_old_leaves(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    assert outline(plan) == [
+        f"write {UNITS}/llama-server-gpu0.service",
+        f"write {UNITS}/llama-server-gpu1.service",
+        "daemon-reload: new unit files",
+        "enable node1/gpu0",
+        "start node1/gpu0",
+        "wait until node1/gpu0 answers",
+        "enable node1/gpu1",
+        "start node1/gpu1",
+        "wait until node1/gpu1 answers",
+        "put node1/gpu0, node1/gpu1 in, drain node1/big",
+        "wait until nothing runs on node1/big",
+        "stop node1/big",
+        "disable node1/big",
+    ]
+    assert "+    server 127.0.0.1:37084 weight=2;" in plan.text()
+    assert "-Environment=CUDA_VISIBLE_DEVICES=0,1\n" in plan.steps[0].diff
+    told = plan.text() + str(plan_record(plan))
+    assert "geheim" not in told, "a key is never shown or written down"
+    await carried_out(operator, plan)
+    assert cluster.files[CONF] == UPSTREAM.replace(
+        b"weight=2;\n",
+        b"weight=2 down;\n    server 127.0.0.1:37084 weight=2;\n"
+        b"    server 127.0.0.1:37085 weight=2;\n",
+    )
+    assert "--api-key geheim" in cluster.text("llama-server-gpu1.service")
+    assert cluster.workers["node1/big"].active == "inactive"
+    with pytest.raises(Refused, match="llamatop split takes that back"):
+        await operator.plan("undo", [])
+
+
+async def test_back_the_old_unit_is_used_again_and_so_are_the_others(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    plan = await operator.plan("split", ["node1/gpu0", "node1/gpu1"])
+    assert not [step for step in plan.steps if step.kind == "unit-file"]
+    await carried_out(operator, plan)
+    assert cluster.states() == {
+        "127.0.0.1:37081": False,
+        "127.0.0.1:37084": True,
+        "127.0.0.1:37085": True,
+        "127.0.0.1:37082": False,
+    }
+    assert cluster.workers["node1/big"].enabled == "enabled"
+    again = await operator.plan("unsplit", ["node1/big"])
+    assert not [step for step in again.steps if step.kind == "unit-file"]
+
+
+async def test_without_room_the_old_one_leaves_first(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.free = 6 * GIB
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    assert outline(plan)[:4] == [
+        "drain node1/big",
+        "wait until nothing runs on node1/big",
+        "stop node1/big",
+        "disable node1/big",
+    ]
+    assert outline(plan)[-1] == "put node1/gpu0, node1/gpu1 in"
+    await carried_out(operator, plan)
+    assert cluster.states()["127.0.0.1:37081"] is True
+    assert cluster.states()["127.0.0.1:37085"] is False
+
+
+async def test_the_last_member_is_not_taken_out_first_unless_forced(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.files[CONF] = UPSTREAM.replace(
+        b"server 127.0.0.1:37082", b"server 127.0.0.1:37082 down"
+    )
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    assert (await operator.plan("unsplit", ["node1/big"])).warnings == ()
+    cluster.free = 6 * GIB
+    with pytest.raises(Refused, match=r"the last member in .*--force.*no room for old and new"):
+        await operator.plan("unsplit", ["node1/big"])
+    forced = await operator.plan("unsplit", ["node1/big"], force=True)
+    assert any("the last member in" in warning for warning in forced.warnings)
+
+
+async def test_a_model_that_cannot_fit_one_card_is_refused(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.memory, cluster.free = 14 * GIB, 10 * GIB
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(Refused, match=r"takes 28.0G.*would not fit; --force"):
+        await operator.plan("unsplit", ["node1/big"])
+
+
+@pytest.mark.parametrize("free", [20 * GIB, 6 * GIB])
+async def test_what_does_not_come_up_is_undone_whole(tmp_path: Path, free: int) -> None:
+    cluster = Cards.one()
+    cluster.free, cluster.failing = free, {"llama-server-gpu1.service"}
+    units = cluster.units()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=r"it is failed.*undone: remove"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    assert cluster.files[CONF] == UPSTREAM
+    assert cluster.units() == units
+    big = cluster.workers["node1/big"]
+    assert (big.active, big.health, big.enabled) == ("active", "ok", "enabled")
+    assert set(cluster.workers) == {"node1/big", "node1/gpu2"}
+
+
+async def test_a_late_drain_takes_the_new_lines_out_again(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.workers["node1/big"].busy = 1
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"], timeout_seconds=0.3)
+    with pytest.raises(PlanFailed, match=r"not done after 0.3 s.*127.0.0.1:37081 in again"):
+        await carried_out(operator, plan)
+    assert cluster.files[CONF] == UPSTREAM
+    assert set(cluster.workers) == {"node1/big", "node1/gpu2"}
+
+
+async def test_a_file_that_came_meanwhile_is_never_overwritten(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    theirs = f"{UNITS}/llama-server-gpu1.service"
+    cluster.files[theirs] = BIG.encode()
+    with pytest.raises(PlanFailed, match="File exists"):
+        await carried_out(operator, plan)
+    assert cluster.files[theirs] == BIG.encode()
+    assert f"{UNITS}/llama-server-gpu0.service" not in cluster.files
+    assert cluster.files[CONF] == UPSTREAM
+
+
+async def test_a_missing_right_names_the_option(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.root, cluster.sudo_refuses = False, "/dev/stdin"
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(NodeError, match=r"`install -m 0644.*nothing was begun.*--write-units"):
+        await operator.plan("unsplit", ["node1/big"])
+
+
+async def test_where_systemd_is_simulated_nothing_comes_into_the_real_one(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.root_of_units = "/tmp/demo/node1"
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(NodeError, match=r"no place of systemd's own.*the demo's machines"):
+        await operator.plan("unsplit", ["node1/big"])
+
+
+async def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/gpu2"])
+    assert (plan.steps, plan.nothing) == ((), ("node1/gpu2 runs on one GPU already",))
+    with pytest.raises(UsageError, match="two workers or more"):
+        await operator.plan("split", ["node1/gpu2"])
+    with pytest.raises(UsageError, match="one worker at a time"):
+        await operator.plan("unsplit", ["node1/*"])
+    cluster.workers["node1/big"].active = "inactive"
+    with pytest.raises(Refused, match="does not run"):
+        await operator.plan("unsplit", ["node1/big"])
+
+
+async def test_behind_a_tunnel_a_forward_is_used_or_asked_for(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.tunnels = {
+        "node1": (Tunnel("L", "127.0.0.1:37081", "127.0.0.1:37081", "node2", 9, "t.service"),)
+    }
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(Refused, match=r"add a forward to port 37084 of node1 to the tunnel"):
+        await operator.plan("unsplit", ["node1/big"])
+    ports = ((40001, 37094), (40002, 37095))
+    more = (
+        Tunnel("L", f"127.0.0.1:{n}", f"127.0.0.1:{f}", "node2", 9, "t.service") for n, f in ports
+    )
+    cluster.tunnels = {"node1": (*cluster.tunnels["node1"], *more)}
+    text = (await operator.plan("unsplit", ["node1/big"])).text()
+    assert "+    server 127.0.0.1:40001 weight=2;" in text
+    assert "--port 37094" in text
+
+
+async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.free = 6 * GIB
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
+    async for result in running:
+        if result.step.title == "start node1/gpu0" and result.state == "done":
+            break
+    # Killed: what it left is as it is now, and its record on the balancer says who it was.
+    files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
+    await running.aclose()
+    cluster.files, cluster.workers = files, workers
+    left = LeftDrained("llama_cluster", "127.0.0.1:37081", "p", "ann", "unsplit node1/big", 3)
+    cluster.left = (left,)
+    plan = await operator.plan("recover", [])
+    assert outline(plan) == [
+        "stop node1/gpu0",
+        "disable node1/gpu0",
+        "start node1/big",
+        "enable node1/big",
+        "wait until node1/big answers",
+        "put node1/big back in",
+    ]
+    await carried_out(operator, plan)
+    assert cluster.states() == {"127.0.0.1:37081": False, "127.0.0.1:37082": False}
+    assert cluster.workers["node1/big"].active == "active"
