@@ -11,8 +11,11 @@ from tests.nodes.watch import Sample, Watch
 
 HUNG, LOOPING = "node2/gpu1", "node2/gpu0"
 DROP_IN = f"/etc/systemd/system/{GPU0.unit}.d/broken.conf"
-# The model stays: a guard minds the last member of one.
-_COMMAND = "/opt/llama/llama-server --model /opt/models/steady.gguf --no-such-flag"
+# Model and port stay: a guard minds the last member of one, and another port is another member.
+_COMMAND = (
+    "/opt/llama/llama-server --model /opt/models/steady.gguf"
+    f" --host 127.0.0.1 --port {GPU0.port} --no-such-flag"
+)
 BROKEN = f"[Service]\nExecStart=\nExecStart={_COMMAND}\n"
 SEEN_SECONDS = 3.0
 # What a machine that does much else may add.
