@@ -18,7 +18,7 @@ AT_ONCE = 100
 class Judging:
     """The latest diagnosis: of each snapshot, of a fleet's at most every `pause_seconds`."""
 
-    pause_seconds = 3.0
+    pause_seconds = 10.0
 
     def __init__(self, app: LlamatopApp) -> None:
         self.diagnosis: Diagnosis | None = None
