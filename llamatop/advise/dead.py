@@ -9,6 +9,8 @@ from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from .finding import Finding, Mend, Rule
 
 Cards = dict[tuple[str, int], GpuView]
+# What comes from before a connection was made again, or from a systemctl that hangs.
+_PARTS = ("units", "workers")
 
 
 def cards(snapshot: ClusterSnapshot) -> Cards:
@@ -41,12 +43,24 @@ def dead(worker: WorkerView, faulty: Cards) -> str | None:
     return None
 
 
+def silent(snapshot: ClusterSnapshot) -> set[str]:
+    """The nodes whose workers' figures say nothing now: they, or a part of them, are old.
+
+    One worker that is slow to answer is not among them: it is asked beside that whether it lives.
+    """
+    return {
+        node.name
+        for node in snapshot.nodes
+        if node.stale or not node.reachable or not node.snapshot.ages.keys().isdisjoint(_PARTS)
+    }
+
+
 def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """nginx sends requests to a worker that cannot serve."""
-    stale = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+    old = silent(snapshot)
     faulty = cards(snapshot)
     for worker in snapshot.workers:
-        if worker.membership not in ("in", "mixed") or worker.node in stale:
+        if worker.membership not in ("in", "mixed") or worker.node in old:
             continue
         why = dead(worker, faulty)
         if why is not None:

@@ -70,12 +70,18 @@ class AutoDrain:
                 plan = replace(plan, reason=f"auto-drain: {move.why}")
                 async for _ in self._operator.execute(plan):
                     pass
-        except LlamatopError as error:
-            text = f"auto-drain did not {move.action} {move.worker} ({move.why}): {error}"
+        except Exception as error:  # noqa: BLE001 - one plan that breaks must not end the others
+            known = isinstance(error, LlamatopError)
+            fault = str(error) if known else f"{type(error).__name__}: {error}"
+            text = f"auto-drain did not {move.action} {move.worker} ({move.why}): {fault}"
             before = self._refused.get(move.worker)
             self._refused[move.worker] = (self._clock(), text)
             if before is None or before[1] != text:
                 self._tell("warning", text, move.worker)
+            return
+        if not plan.steps:
+            # Another hand was quicker, and what it did is not ours to take back.
+            self._refused[move.worker] = (self._clock(), "")
             return
         self._refused.pop(move.worker, None)
         self._vitals.moved(move)

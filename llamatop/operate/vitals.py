@@ -7,13 +7,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
-from llamatop.advise.dead import Cards, cards, dead
+from llamatop.advise.dead import Cards, cards, dead, silent
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
 
 SURE_TICKS = 5
 WELL_TICKS = 10
 LOOP_SECONDS = 60.0
 LOOP_RESTARTS = 3
+_GAP_TICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,9 @@ class _Pulse:
 class Vitals:
     """Remembers each worker's ticks, and what was taken out by its word.
 
-    A tick counts only where the worker's node and the balancer were both read just now. Who was
-    put back and died again has to be well twice as long the next time.
+    A tick counts only where the worker's node and the balancer were both read just now, and what
+    was counted before a gap is forgotten. Who was put back and died again has to be well twice as
+    long the next time.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -47,6 +49,7 @@ class Vitals:
         self._pulses: dict[str, _Pulse] = {}
         self._out: set[str] = set()
         self._times: dict[str, int] = {}
+        self._looked_at = clock()
 
     def look(self, snapshot: ClusterSnapshot, later: Collection[str] = ()) -> Move | None:
         """The one move that this tick makes certain, if any: who is dead goes first.
@@ -54,13 +57,22 @@ class Vitals:
         Those named in `later` wait, and hold up no other.
         """
         found = None
+        before, self._looked_at = self._looked_at, self._clock()
         stale = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
-        if snapshot.balancer_node is None or snapshot.balancer_node in stale:
+        late = self._looked_at - before > _GAP_TICKS * snapshot.cluster.interval_seconds
+        blind = snapshot.balancer_node is None or snapshot.balancer_node in stale
+        if late or blind:
+            self._pulses.clear()
+        if blind:
             return None
+        old = silent(snapshot)
+        seen = {worker.name for worker in snapshot.workers if worker.node not in old}
+        for name in self._pulses.keys() - seen:
+            del self._pulses[name]
         faulty = cards(snapshot)
         back = None
         for worker in snapshot.workers:
-            if worker.node in stale or worker.membership is None:
+            if worker.name not in seen or worker.membership is None:
                 continue
             pulse = self._pulses.setdefault(worker.name, _Pulse())
             self._feel(worker, pulse, faulty)

@@ -59,6 +59,25 @@ def test_who_is_out_may_be_dead_and_old_figures_say_nothing(
     assert found(worker, replace(base, nodes=nodes)) == []
 
 
+@pytest.mark.parametrize("part", ["units", "workers"])
+def test_parts_that_are_old_say_nothing(part: str) -> None:
+    base = well()
+    first = base.nodes[0]
+    aged = replace(first, snapshot=replace(first.snapshot, ages={part: 3.0}))
+    for worker, _ in dead_ones():
+        assert found(worker, replace(base, nodes=(aged, *base.nodes[1:]))) == []
+
+
+def test_one_that_hangs_is_told_though_its_answer_is_slow() -> None:
+    base = well()
+    worker, evidence = dead_ones()[-1]
+    first = base.nodes[0]
+    ages = {f"workers/{worker.unit.name}": 4.0}
+    aged = replace(first, snapshot=replace(first.snapshot, ages=ages))
+    nodes = (aged, *base.nodes[1:])
+    assert found(worker, replace(base, nodes=nodes)) == [(worker.name, evidence)]
+
+
 def test_who_loads_or_works_is_not_dead() -> None:
     worker = well().workers[0]
     for health in ("ok", "busy", "loading", "unauthorized", "error", None):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from llamatop.model.plan import Action, Plan, StepResult
 from llamatop.operate.autodrain import AutoDrain
+from llamatop.operate.control import Control
 from llamatop.operate.vitals import SURE_TICKS, WELL_TICKS, Move, Vitals
 from tests.unit.operate.fakes import FakeCluster, FakeSource
 
@@ -103,15 +105,59 @@ def test_restarts_of_long_ago_are_no_crash_loop(cluster: FakeCluster) -> None:
         assert ticks(vitals, cluster, 40) == []
 
 
-def test_old_figures_say_nothing(cluster: FakeCluster) -> None:
-    for silent in ("node1", "node2"):
-        vitals = Vitals(Clock())
-        hangs(cluster)
-        assert ticks(vitals, cluster, SURE_TICKS - 1) == []
-        cluster.silent = {silent}
-        assert ticks(vitals, cluster, 30) == []
-        cluster.silent = set()
-        assert len(ticks(vitals, cluster, 1)) == 1
+@pytest.mark.parametrize("silent", ["node1", "node2"])
+def test_old_figures_say_nothing_and_the_count_begins_anew(
+    cluster: FakeCluster, silent: str
+) -> None:
+    vitals = Vitals(Clock())
+    hangs(cluster)
+    assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+    cluster.silent = {silent}
+    assert ticks(vitals, cluster, 30) == []
+    cluster.silent = set()
+    assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+    assert len(ticks(vitals, cluster, 1)) == 1
+
+
+@pytest.mark.parametrize("part", ["units", "workers"])
+def test_parts_that_are_old_say_nothing_though_their_node_answers(
+    cluster: FakeCluster, part: str
+) -> None:
+    vitals, worker = Vitals(Clock()), cluster.workers["node1/gpu1"]
+    worker.active = "inactive"
+    assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+    cluster.ages = {part: 3.0}
+    assert ticks(vitals, cluster, 30) == []
+    cluster.ages = {}
+    assert ticks(vitals, cluster, SURE_TICKS - 1) == []
+    assert [move.worker for move in ticks(vitals, cluster, 1)] == ["node1/gpu1"]
+
+
+def test_one_that_hangs_is_dead_by_the_check_beside_its_slow_answer(cluster: FakeCluster) -> None:
+    vitals, worker = Vitals(Clock()), cluster.workers["node1/gpu1"]
+    worker.health, cluster.ages = "unreachable", {f"workers/{worker.unit}": 4.0}
+    assert [move.worker for move in ticks(vitals, cluster, SURE_TICKS)] == ["node1/gpu1"]
+
+
+@pytest.mark.parametrize("silent", ["node1", "node2"])
+def test_restarts_while_nobody_looked_are_no_crash_loop(cluster: FakeCluster, silent: str) -> None:
+    vitals, worker = Vitals(Clock()), cluster.workers[GPU1]
+    worker.restarts = 2
+    assert ticks(vitals, cluster, 3) == []
+    cluster.silent, worker.restarts = {silent}, 5
+    assert ticks(vitals, cluster, 3) == []
+    cluster.silent = set()
+    assert ticks(vitals, cluster, 30) == []
+
+
+def test_what_was_not_looked_at_for_long_begins_anew(cluster: FakeCluster) -> None:
+    clock = Clock()
+    vitals, worker = Vitals(clock), cluster.workers[GPU1]
+    worker.restarts = 2
+    assert ticks(vitals, cluster, 3) == []
+    # a plan ran meanwhile
+    clock.now, worker.restarts = clock.now + 90.0, 5
+    assert ticks(vitals, cluster, 30) == []
 
 
 def test_who_was_taken_out_by_hand_is_not_put_back(cluster: FakeCluster) -> None:
@@ -213,3 +259,66 @@ async def test_while_a_persons_plan_is_at_hand_it_waits(
         assert not any(cluster.states().values())
         at_hand = False
         await until(lambda: cluster.states()[LINE])
+
+
+class Asked:
+    """An Operator whose plans hold no step, or that breaks; it remembers what was asked for."""
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self._fault = fault
+
+    async def plan(
+        self,
+        action: Action,
+        targets: Sequence[str],
+        *,
+        now: bool = False,
+        force: bool = False,
+        timeout_seconds: float | None = None,
+        at_once: int = 1,
+        keep: int = 1,
+    ) -> Plan:
+        self.asked.append((action, targets[0]))
+        if self._fault is not None:
+            raise self._fault
+        return Plan(action, (), nothing=(f"{targets[0]} is drained already",))
+
+    def execute(self, plan: Plan, control: Control | None = None) -> AsyncIterator[StepResult]:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def asking(cluster: FakeCluster, operator: Asked) -> AsyncIterator[None]:
+    task = asyncio.create_task(AutoDrain(FakeSource(cluster), operator, clock=Clock()).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_what_a_person_was_quicker_to_take_out_is_not_put_back(cluster: FakeCluster) -> None:
+    operator, conf = Asked(), "/etc/nginx/conf.d/llama.conf"
+    seen = [0]
+    fails(cluster)
+    async with asking(cluster, operator):
+        await until(lambda: bool(operator.asked))
+        cluster.files[conf] = cluster.files[conf].replace(
+            f"{LINE};".encode(), f"{LINE} down;".encode()
+        )
+        cluster.workers[GPU1].active = "active"
+        cluster.ticks = [lambda: seen.append(0)] * (3 * WELL_TICKS)
+        await until(lambda: not cluster.ticks)
+    assert operator.asked == [("drain", GPU1)]
+
+
+async def test_a_plan_that_breaks_is_told_and_ends_nothing(cluster: FakeCluster) -> None:
+    operator = Asked(RuntimeError("boom"))
+    fails(cluster)
+    async with asking(cluster, operator):
+        await until(lambda: len(operator.asked) > 1)
+    (told,) = [event for event in cluster.events if event.worker == GPU1]
+    assert told.severity == "warning"
+    assert told.text.endswith("RuntimeError: boom")
