@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from llamatop.advise.alarms import Alarm, Alarms
-from llamatop.advise.dead import HEALTH
+from llamatop.advise.dead import HEALTH, silent
 from llamatop.advise.doctor import RULES, Places, judge
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Alerts
@@ -25,8 +25,9 @@ _MOST_WAITING = 100
 class Alerting:
     """Judges the snapshots as they come; `bell` is rung for an error.
 
-    What a node that is not read would show is not over. Deliveries wait in a short queue of their
-    own and hold up nothing; that one fails is told once, until one succeeds.
+    What a node that is not read would show is not over, nor anything while a rule fails.
+    Deliveries wait in a short queue of their own and hold up nothing; that one fails is told once,
+    until one succeeds.
     """
 
     def __init__(
@@ -57,9 +58,12 @@ class Alerting:
         """What is news, and the processor time that finding it took."""
         begun = time.thread_time()
         places = Places(snapshot)
-        away = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
-        found = judge(snapshot, (*RULES, *HEALTH)).findings
-        news = self._alarms.look(found, lambda place: places.node(place) in away)
+        away = silent(snapshot)
+        told = judge(snapshot, (*RULES, *HEALTH))
+        # What a rule that failed would find is unknown.
+        news = self._alarms.look(
+            told.findings, lambda place: bool(told.faults) or places.node(place) in away
+        )
         return news, time.thread_time() - begun
 
     def _tell(self, snapshot: ClusterSnapshot, alarm: Alarm) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 from collections.abc import Sequence
 
 DELIVERY_SECONDS = 10.0
@@ -22,25 +24,30 @@ async def to_command(argv: Sequence[str], body: bytes) -> str | None:
         )
     except OSError as error:
         return f"{argv[0]}: {(error.strerror or 'it cannot be run').lower()}"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the alerts
+        return f"{argv[0]} cannot be run ({type(error).__name__})"
     try:
         async with asyncio.timeout(DELIVERY_SECONDS):
             await process.communicate(body)
     except TimeoutError:
         return f"{argv[0]} did not end within {DELIVERY_SECONDS:g} s"
+    except Exception as error:  # noqa: BLE001
+        return f"{argv[0]} cannot be told ({type(error).__name__})"
     finally:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
-                process.kill()
+                # its children too
+                os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     return None if process.returncode == 0 else f"{argv[0]} ended with {process.returncode}"
 
 
 async def to_webhook(url: str, body: bytes) -> str | None:
     """POST `body` as JSON; why that failed, None where it did not. The URL may be a secret."""
-    import httpx
-
     headers = {"Content-Type": "application/json"}
     try:
+        import httpx
+
         async with (
             asyncio.timeout(DELIVERY_SECONDS),
             httpx.AsyncClient(timeout=DELIVERY_SECONDS) as client,
@@ -49,6 +56,7 @@ async def to_webhook(url: str, body: bytes) -> str | None:
             status = answer.status_code
     except TimeoutError:
         return f"the webhook did not answer within {DELIVERY_SECONDS:g} s"
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - a proxy of the environment breaks it in any way
+        # Only its kind: what it says may hold an address.
         return f"the webhook cannot be reached ({type(error).__name__})"
     return None if status < 300 else f"the webhook answered with HTTP {status}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import select
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -13,8 +15,13 @@ from typing import Any
 
 import pytest
 
+from llamatop.advise.alarms import CLEAR_LOOKS
+from llamatop.advise.doctor import Diagnosis, judge
+from llamatop.advise.finding import Rule
+from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Alerts
 from llamatop.operate.alerting import Alerting
+from llamatop.transport import delivery
 from tests.unit.operate.fakes import FakeCluster, FakeSource
 
 GPU1 = "node2/gpu1"
@@ -127,3 +134,78 @@ async def test_a_command_that_is_not_there_is_told_once() -> None:
         await until(lambda: any("is over" in event.text for event in cluster.events))
     told = [event.text for event in cluster.events if "not sent on" in event.text]
     assert told == ["alerts are not sent on: /nonexistent/pager: no such file or directory"]
+
+
+async def test_a_proxy_that_httpx_cannot_use_is_told_and_ends_no_alerting(
+    monkeypatch: pytest.MonkeyPatch, hook: Hook
+) -> None:
+    cluster = FakeCluster.two_by_two()
+    monkeypatch.setenv("ALL_PROXY", "odd://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with running(cluster, Alerts(webhook=hook.url)):
+        cluster.workers[GPU1].active = "failed"
+        await until(lambda: any("not sent on" in event.text for event in cluster.events))
+        cluster.workers[GPU1].active = "active"
+        await until(lambda: any("is over" in event.text for event in cluster.events))
+    (told,) = [event.text for event in cluster.events if "not sent on" in event.text]
+    assert told.startswith("alerts are not sent on: the webhook cannot be reached (")
+    assert "s3cret" not in told
+
+
+async def test_a_command_that_cannot_be_made_is_told() -> None:
+    fault = await delivery.to_command(("page\0me",), b"")
+    assert fault is not None
+    assert "ValueError" in fault
+
+
+@pytest.mark.slow
+async def test_a_command_that_hangs_ends_with_its_children(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(delivery, "DELIVERY_SECONDS", 1.0)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        # a child holds the pipe open for as long as it lives
+        command = f"sleep 300 > {pipe} & echo began > {tmp_path / 'began'}; wait"
+        assert "did not end" in str(await delivery.to_command(("sh", "-c", command), b""))
+        assert (tmp_path / "began").exists()
+        end = select.poll()
+        end.register(reading, 0)
+        assert end.poll(30_000) == [(reading, select.POLLHUP)]
+    finally:
+        os.close(reading)
+
+
+async def test_while_a_rule_fails_nothing_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, looks = FakeCluster.two_by_two(), [0]
+    breaks = False
+
+    def judging(snapshot: ClusterSnapshot, rules: Sequence[Rule]) -> Diagnosis:
+        looks[0] += 1
+        return Diagnosis(faults=("it broke",)) if breaks else judge(snapshot, rules)
+
+    monkeypatch.setattr("llamatop.operate.alerting.judge", judging)
+    # a quick look costs nothing here
+    monkeypatch.setattr("llamatop.operate.alerting._SHARE", 1e9)
+    async with running(cluster, Alerts()):
+        cluster.workers[GPU1].active = "failed"
+        await until(lambda: any(event.worker == GPU1 for event in cluster.events))
+        breaks, begun = True, looks[0]
+        await until(lambda: looks[0] > begun + 3 * CLEAR_LOOKS)
+    assert not [event.text for event in cluster.events if "is over" in event.text]
+
+
+async def test_what_old_units_hide_is_not_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, ticks = FakeCluster.two_by_two(), [0]
+    monkeypatch.setattr("llamatop.operate.alerting._SHARE", 1e9)
+    dead = "node1/gpu1"
+    async with running(cluster, Alerts()):
+        cluster.workers[dead].active = "failed"
+        await until(lambda: any(event.worker == dead for event in cluster.events))
+        cluster.ages = {"units": 5.0}
+        cluster.ticks = [lambda: ticks.append(0)] * (6 * CLEAR_LOOKS)
+        await until(lambda: not cluster.ticks)
+    assert not [event.text for event in cluster.events if "is over" in event.text]
