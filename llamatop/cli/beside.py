@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ async def draining(
         return
     from llamatop.operate.autodrain import AutoDrain
 
-    async with _beside(AutoDrain(source, operator, busy=busy).run()):
+    async with _beside(source, "auto-drain has", AutoDrain(source, operator, busy=busy).run()):
         yield
 
 
@@ -36,18 +38,36 @@ async def alerting(
     if cluster.alerts is None:
         yield
         return
+    # In a thread, so that keys are answered meanwhile.
+    await asyncio.to_thread(importlib.import_module, "llamatop.operate.alerting")
     from llamatop.operate.alerting import Alerting
 
-    async with _beside(Alerting(source, cluster.alerts, bell).run()):
+    async with _beside(source, "alerts have", Alerting(source, cluster.alerts, bell).run()):
         yield
 
 
 @asynccontextmanager
-async def _beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(work)
+async def _beside(
+    source: LiveSource, what: str, work: Coroutine[None, None, None]
+) -> AsyncIterator[None]:
+    task = asyncio.create_task(_told(source, what, work))
     try:
         yield
     finally:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def _told(source: LiveSource, what: str, work: Coroutine[None, None, None]) -> None:
+    """Do the work; that it ends by a fault is an event, and ends nothing else."""
+    from llamatop.model.cluster import Event
+
+    try:
+        await work
+    except Exception as error:  # noqa: BLE001 - nobody waits for it
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        text = f"{what} ended by a fault of llamatop itself ({type(cause).__name__}: {cause})"
+        source.announce(Event(datetime.now(UTC), "error", text))

@@ -108,6 +108,7 @@ def composed(
 
     from llamatop.app import cycles
     from llamatop.app.app import LlamatopApp
+    from llamatop.cli.beside import alerting
 
     @asynccontextmanager
     async def opens() -> AsyncIterator[tuple[Source, Operator | None]]:
@@ -115,6 +116,7 @@ def composed(
             _ending_well(app),
             cycles.seldom(app.turns.quiet),
             connected(cluster, record, app.turns.clear) as (collector, machines),
+            alerting(collector, cluster, app.bell),
         ):
             bringing = asyncio.create_task(_bring_operator(app, collector, machines, drains))
             try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from typing import TYPE_CHECKING
 
 from llamatop.cli.options import add_auto_drain, add_hosts, add_record
@@ -59,7 +61,7 @@ async def _watch(
 
     async with opened(cluster, tell, record) as (collector, machines):
         operator = ClusterOperator(collector, machines) if drains else None
-        async with draining(collector, operator), alerting(collector, cluster):
+        async with draining(collector, operator), alerting(collector, cluster, _ring):
             async for snapshot in ticks(collector):
                 print(line(snapshot), flush=True)
                 reached = reached or any(node.reachable for node in snapshot.nodes)
@@ -67,6 +69,13 @@ async def _watch(
                 if printed == count:
                     break
     return 0 if reached else 3
+
+
+def _ring() -> None:
+    """The bell, where a person is there to hear it."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            print("\a", end="", file=sys.stderr, flush=True)
 
 
 def _count(text: str) -> int:
