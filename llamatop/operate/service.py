@@ -45,6 +45,7 @@ class ClusterOperator:
         self._audit = audit or Audit()
         self._privileges = Privileges(machines)
         self._warned: str | None = None
+        self._running: list[Plan] = []
 
     async def plan(
         self,
@@ -226,6 +227,7 @@ class ClusterOperator:
         nodes = guards.needed(self._source.latest, plan.action, [step.node for step in plan.steps])
         journal.say(nodes, "begun")
         self._announce("info", f"{plan.explained}: begun", plan)
+        self._running.append(plan)
         self._source.expect(plan)
         ok, error = False, "interrupted"
         try:
@@ -241,7 +243,8 @@ class ClusterOperator:
             error = str(failure)
             raise
         finally:
-            self._source.expect(None)
+            self._running = [one for one in self._running if one is not plan]
+            self._source.expect(self._running[-1] if self._running else None)
             self._log_end(identity, ok, error or None)
             journal.say(nodes, error or "done")
             undone = "".join(f"; {text}" for text in execution.undone if text not in error)
