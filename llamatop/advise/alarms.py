@@ -9,6 +9,15 @@ from .finding import Finding
 
 APPEAR_LOOKS = 3
 CLEAR_LOOKS = 5
+# What is judged of a card at work alone, or of slots all taken, comes and goes with the load.
+OF_LOAD = (
+    "gpu-pcie-slow",
+    "gpu-throttled",
+    "gpu-busy-unowned",
+    "gpu-idle-queued",
+    "llama-server-more-slots",
+)
+OF_LOAD_LOOKS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +63,7 @@ class Alarms:
             known.seen, known.missed = 0, known.missed + 1
             if not known.raised:
                 del self._known[key]
-            elif known.missed >= self._clear:
+            elif known.missed >= (OF_LOAD_LOOKS if key[0] in OF_LOAD else self._clear):
                 del self._known[key]
                 news.append(Alarm(False, known.finding))
         return tuple(news)

@@ -14,7 +14,7 @@ LEAST_READ_SECONDS = 300.0
 # From this version on keepalive, HTTP/1.1 and no Connection header are nginx's own defaults.
 _KEEPS_ALIVE = (1, 29, 7)
 # Each spreads by load, or by what the operator chose to stick to.
-_BY_LOAD = ("least_conn", "least_time", "random two")
+_BY_LOAD = ("least_conn", "least_time", "random two", "fair")
 _CHOSEN = ("ip_hash", "hash", "sticky")
 _BUSY_ANSWERS = ("http_429", "http_500", "http_502", "http_503", "http_504")
 _ANYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # what others listen on

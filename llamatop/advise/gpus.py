@@ -27,26 +27,25 @@ Value = TypeVar("Value", int, str)
 
 
 def drivers(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Nodes whose driver is another than most of the nodes with cards have."""
-    with_cards = {gpu.node for gpu in snapshot.gpus}
-    versions = {
-        node.name: version
-        for node in snapshot.nodes
-        if node.name in with_cards and (version := node.snapshot.host.driver_version)
-    }
-    if len(set(versions.values())) < 2:
-        return
-    usual = _usual(versions.values())
-    for node, version in versions.items():
-        if version != usual:
-            yield Finding(
-                "gpu-driver-differs",
-                "warning",
-                node,
-                f"driver {version}, other nodes have {usual}",
-                "the same model may run, and fail, differently from node to node",
-                f"install driver {usual} there, drained: nvidia-smi shows the version",
-            )
+    """Nodes whose driver is another than most of the nodes with like cards have."""
+    nodes = {node.name: node.snapshot.host.driver_version for node in snapshot.nodes}
+    told = set()
+    for make, gpus in _by_name(snapshot).items():
+        versions = {gpu.node: version for gpu in gpus if (version := nodes.get(gpu.node))}
+        if len(set(versions.values())) < 2:
+            continue
+        usual = _usual(versions.values())
+        for node, version in versions.items():
+            if version != usual and node not in told:
+                told.add(node)
+                yield Finding(
+                    "gpu-driver-differs",
+                    "warning",
+                    node,
+                    f"driver {version}, other nodes with {make} have {usual}",
+                    "the same model may run, and fail, differently from node to node",
+                    f"install driver {usual} there, drained: nvidia-smi shows the version",
+                )
 
 
 def persistence(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -72,7 +71,7 @@ def power_limits(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     for make, gpus in _by_name(snapshot).items():
         limits = [gpu.sample.power_limit_watts for gpu in gpus]
         known = [round(limit) for limit in limits if limit is not None]
-        if len(set(known)) < 2:
+        if len(set(known)) < 2 or all(map(_as_built, gpus)):
             continue
         usual = _usual(known)
         for gpu, limit in zip(gpus, limits, strict=True):
@@ -194,6 +193,12 @@ def _by_name(snapshot: ClusterSnapshot) -> dict[str, list[GpuView]]:
         if gpu.sample.name:
             found[gpu.sample.name].append(gpu)
     return found
+
+
+def _as_built(gpu: GpuView) -> bool:
+    """Whether its power limit is its own default: boards of one name come with several."""
+    limit, default = gpu.sample.power_limit_watts, gpu.sample.power_limit_default_watts
+    return limit is not None and default is not None and round(limit) == round(default)
 
 
 def _usual(values: Iterable[Value]) -> Value:

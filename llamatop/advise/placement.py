@@ -22,12 +22,15 @@ _Cards = Mapping[str, Mapping[int, GpuView]]
 def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A worker that takes all cards of its node, which others are on as well."""
     cards = _cards(snapshot)
-    counted = Counter(worker.node for worker in snapshot.workers if worker.sample.pids)
+    counted = Counter(
+        worker.node for worker in snapshot.workers if worker.sample.pids and worker.gpus != ()
+    )
     for worker in snapshot.workers:
         launch, count = worker.sample.launch, len(cards.get(worker.node, ()))
         if not launch.environment_known or launch.cuda_visible_devices is not None:
             continue
         chosen = launch.devices or launch.gpu_layers == "0" or launch.split_mode == "none"
+        chosen = chosen or (worker.gpus is not None and len(worker.gpus) < 2)
         if chosen or worker.sample.engine != "llama-server" or not worker.sample.pids:
             continue
         if count > 1 and counted[worker.node] > 1:
@@ -48,7 +51,10 @@ def repeated(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     first: dict[tuple[str, tuple[int, ...]], WorkerView] = {}
     for worker, named in _named(snapshot):
         value = worker.sample.launch.cuda_visible_devices
-        indices = tuple(index for _, index in named if index is not None)
+        # Several parts of one card are not the card twice.
+        indices = tuple(
+            index for word, index in named if index is not None and not word.startswith("MIG-")
+        )
         if len(set(indices)) < len(indices):
             yield Finding(
                 "cuda-devices-repeated",
@@ -78,6 +84,9 @@ def unknown(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     cards = _cards(snapshot)
     for worker, named in _named(snapshot):
         here = cards[worker.node]
+        if any(gpu.sample.fault is not None for gpu in here.values()):
+            # A card that was lost before it told its UUID is there all the same.
+            continue
         # A part of a card has a UUID that does not name the card.
         wrong = [
             word
@@ -143,7 +152,8 @@ def unlike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     for worker in snapshot.workers:
         on = _on(worker, cards)
         names = {gpu.sample.name for gpu in on if gpu.sample.name}
-        if len(names) > 1:
+        if len(names) > 1 and not worker.sample.launch.tensor_split:
+            shares = worker.sample.engine == "llama-server"
             told = ", ".join(f"GPU{gpu.sample.index} {gpu.sample.name}" for gpu in on)
             yield Finding(
                 "split-cards-unlike",
@@ -151,7 +161,8 @@ def unlike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 worker.name,
                 f"{worker.topology or 'split'} over {told}",
                 "the slowest card sets the pace of all, the smallest the room",
-                "split over like cards, or give each its share with --tensor-split",
+                "split over like cards"
+                + (", or give each its share with --tensor-split" if shares else ""),
             )
 
 
@@ -216,12 +227,13 @@ def _named(
 
 
 def _free(snapshot: ClusterSnapshot) -> dict[str, list[int]]:
-    """Cards that no worker is on, by node; nodes where any worker's cards are unknown left out."""
+    """Cards that no process is on, by node; nodes where any worker's cards are unknown left out."""
     unsure = {worker.node for worker in snapshot.workers if worker.gpus is None}
     found: dict[str, list[int]] = defaultdict(list)
     for gpu in alive(snapshot):
         index = gpu.sample.index
-        if not gpu.workers and gpu.node not in unsure and index is not None:
+        resting = not gpu.workers and gpu.sample.processes == {}
+        if resting and gpu.node not in unsure and index is not None:
             found[gpu.node].append(index)
     return found
 

@@ -198,7 +198,8 @@ def _reachable(host: str) -> bool:
 def _model(worker: WorkerView) -> str | None:
     """The file's name, since aliases may be each worker's own; else what it calls the model."""
     path = worker.sample.launch.model
-    return posixpath.basename(path) if path else worker.sample.model
+    name = posixpath.basename(path) if path else worker.sample.model
+    return name.removesuffix(".gguf") if name else None
 
 
 def _slot_context(worker: WorkerView) -> int | None:

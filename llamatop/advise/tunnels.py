@@ -13,8 +13,21 @@ _RUNNING = ("active", "reloading")
 
 def down(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A unit that does not run, and through which a member that is in is reached."""
-    for node, unit, members in _carrying(snapshot):
-        waiting = [one for one in members if one.state in ("in", "mixed")]
+    carrying = list(_carrying(snapshot))
+    # Another unit, or something else, may keep the port of one that is no longer used.
+    served = {
+        _local(member.address)
+        for _, unit, members in carrying
+        if unit.active_state in _RUNNING
+        for member in members
+    }
+    served.update(map(_local, (snapshot.balancer and snapshot.balancer.listening) or ()))
+    for node, unit, members in carrying:
+        waiting = [
+            one
+            for one in members
+            if one.state in ("in", "mixed") and _local(one.address) not in served
+        ]
         if not waiting or unit.active_state in (None, *_RUNNING):
             continue
         name = f"{node}/{unit.name.removesuffix('.service')}"

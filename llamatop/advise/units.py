@@ -140,7 +140,8 @@ def as_root(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 f"User={worker.unit.user}",
                 "whoever finds a hole in the server owns the machine",
                 _drop_in(worker.unit, "[Service] User=llama")
-                + ", a user of the groups video and render that may read the model",
+                + ", a user of the groups video and render that may read the model;"
+                " in a container its own --user",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.cluster import ClusterSnapshot, GpuView
 
 from .cards import place
 from .finding import Finding, Rule
@@ -43,7 +43,8 @@ def ecc(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 place(gpu),
                 f"{count} uncorrected ECC errors since the driver was loaded",
                 "what it computed may have been wrong, and its programs were killed for it",
-                "drain its worker and reset the card: nvidia-smi -r; replace it if they come back",
+                f"drain its worker and reset the card: nvidia-smi -i {_index(gpu)} -r;"
+                " replace it if they come back",
             )
 
 
@@ -59,8 +60,8 @@ def pages(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "warning" if pending or retired >= MANY_PAGES else "info",
             place(gpu),
             f"{retired} pages of its memory retired{waits}",
-            "its memory wears out; at 64 pages a card is done",
-            "drain its worker and reset the card: nvidia-smi -r"
+            "its memory wears out; a card that goes on losing pages is near its end",
+            f"drain its worker and reset the card: nvidia-smi -i {_index(gpu)} -r"
             if pending
             else "watch the number: nvidia-smi -q -d PAGE_RETIREMENT,ROW_REMAPPER",
         )
@@ -110,6 +111,11 @@ def faults(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "who is sent to its worker gets an error, or no answer",
                 "drain its worker, then reset the card or reboot the node",
             )
+
+
+def _index(gpu: GpuView) -> int | str:
+    """How nvidia-smi calls it: without -i a reset takes all cards of the node."""
+    return gpu.sample.uuid if gpu.sample.index is None else gpu.sample.index
 
 
 def _slot(bus: str | None) -> str:

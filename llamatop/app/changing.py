@@ -91,7 +91,7 @@ class ChangingApp(App[None]):
             if (one.plan, one.member) not in self._offered:
                 self._offered.add((one.plan, one.member))
                 text = f"{one.worker or one.member[1]} was left drained by {one.who or 'somebody'}"
-                mend = "" if self.operator is None or self.read_only else ": v puts it back"
+                mend = "" if self.read_only else ": v puts it back"
                 self.say(f"{text} {leftovers.ago(one.minutes)} ({one.what}){mend}", "warning")
 
     def changing(self) -> frozenset[str]:
@@ -102,8 +102,11 @@ class ChangingApp(App[None]):
         return frozenset(run.plan.targets)
 
     def _may_change(self) -> bool:
-        if self.operator is None or self.read_only:
+        if self.read_only:
             self.say("this cluster is shown read-only; nothing can be changed", "warning")
+            return False
+        if self.operator is None:
+            self.say("no node is read yet; try again in a moment", "warning")
             return False
         if self.plan_run is not None and self.plan_run.active:
             self.say("one plan at a time: p shows the one that runs", "warning")

@@ -46,6 +46,8 @@ class ReplayApp(LlamatopApp):
     ) -> None:
         super().__init__(playback, None, theme=theme, read_only=True, clock=clock)
         self.mode = "replay"
+        # Who goes to another moment wants its findings, not those of the one before.
+        self.judging.pause_seconds = 0.5
         self.playback = playback
         self._drawn: tuple[Position, int] | None = None
 
@@ -91,9 +93,11 @@ class ReplayApp(LlamatopApp):
     def action_seek(self) -> None:
         """Ask for the time to go to."""
 
-        def go(at: datetime | None) -> None:
-            if at is not None:
-                self.playback.seek(at)
+        def go(to: datetime | float | None) -> None:
+            if isinstance(to, datetime):
+                self.playback.seek(to)
+            elif to is not None:
+                self.playback.part(to)
 
         if not isinstance(self.screen, SeekScreen):
-            self.push_screen(SeekScreen(self.playback.position), go)
+            self.push_screen(SeekScreen(lambda: self.playback.position), go)

@@ -9,8 +9,9 @@ from llamatop.cli.options import add_hosts, add_record
 
 _DESCRIPTION = """\
 What makes the cluster slow or fragile, worst first: the values seen, why they
-matter, and the mend. One look, nothing is changed. What is unknown is no
-finding; what is not wanted is silenced in the cluster file:
+matter, and the mend. One look, nothing is changed. What only shows with time,
+as a queue that stays, the dashboard tells (a). What is unknown is no finding;
+what is not wanted is silenced in the cluster file:
 
   [[silence]]
   rule = "unit-not-enabled"      # the finding's id

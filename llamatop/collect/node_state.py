@@ -37,15 +37,20 @@ class NodeState:
         self._identities: dict[str, tuple[str | None, float]] = {}
         self._ports: dict[str, tuple[str, int | None]] = {}
         self._queued_since: dict[str, float] = {}
+        self._queued_at: dict[str, str | None] = {}
 
     def update(self, snapshot: NodeSnapshot) -> None:
         """Take a new snapshot; a document that came (and not a fault alone) renews the rates."""
         came = snapshot.received_at is not None and (
             snapshot.received_at != self.snapshot.received_at
         )
+        before, now = self.snapshot.received_at, snapshot.received_at or 0.0
         self.snapshot = snapshot = self._with_declared(snapshot) if came else snapshot
         if not came:
             return
+        if before is None or now - before > STALE_TICKS * self._interval:
+            # What waited all the while is not known.
+            self._queued_since.clear()
         if snapshot.workers.keys() != self.names.keys():
             self.names = short_names(self.node.name, snapshot.workers)
             for known in (
@@ -54,6 +59,7 @@ class NodeState:
                 self._identities,
                 self._ports,
                 self._queued_since,
+                self._queued_at,
             ):
                 for unit in known.keys() - snapshot.workers.keys():
                     del known[unit]
@@ -63,10 +69,11 @@ class NodeState:
             if meter is None:
                 meter = self._meters[unit] = RateMeter()
             self._rates[unit] = meter.update(worker)
-            if worker.requests_deferred:
-                self._queued_since.setdefault(unit, snapshot.received_at or 0.0)
-            else:
+            if not worker.requests_deferred or self._queued_at.get(unit) != worker.identity:
                 self._queued_since.pop(unit, None)
+            if worker.requests_deferred:
+                self._queued_at[unit] = worker.identity
+                self._queued_since.setdefault(unit, now)
         self._settle(snapshot)
 
     def _settle(self, snapshot: NodeSnapshot) -> None:

@@ -6,6 +6,7 @@ a `HeaderError`.
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 
@@ -243,11 +244,11 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
     found: Dict[str, Any] = {"architecture": architecture[:64]}
     for key, field in _NUMBERS.items():
         value = keys.get("%s.%s" % (architecture, key))
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not isinstance(value, bool) and _is_number(value):
             found[field] = value
     for key, field in _LISTS.items():
         value = keys.get("%s.%s" % (architecture, key))
-        if isinstance(value, list):
+        if isinstance(value, list) and all(_is_number(item) for item in value):
             found[field] = [int(item) for item in value]
         elif isinstance(value, (int, bool)):
             found[field] = [int(value)]
@@ -260,6 +261,11 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
         found["vocabulary"] = keys["tokenizer.ggml.tokens"]
     found.update(_tensor_bytes(tensors))
     return found
+
+
+def _is_number(value: Any) -> bool:
+    """Whether JSON can carry it: an infinity it cannot."""
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _tensor_bytes(tensors: Dict[str, int]) -> Dict[str, Any]:

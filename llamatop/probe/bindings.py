@@ -13,6 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Dict, Iterable, Iterator, Set, Tuple
 
+# Where so many lines in the first column in a row are no statement, it is not merely a long text.
+_MOST_PIECES = 50
 _CALLED = re.compile(r'"(nvml\w+)"|\.(nvml\w+|NVML\w+)')
 _ALWAYS = re.compile(r"NVML_ERROR_|NVML_SUCCESS$")
 _FIRST_COLUMN = re.compile(r"^(?=[^\s#)\]}])", re.MULTILINE)
@@ -34,7 +36,10 @@ def slim(source: str, roots: Set[str]) -> str:
     Raises KeyError for a function of `roots` that the bindings lack, as after an update of them.
     """
     head, *pieces = _FIRST_COLUMN.split(source)
-    statements = list(_statements(pieces))
+    try:
+        statements = list(_statements(pieces))
+    except SyntaxError:
+        statements = list(_parsed(source))
     definitions: Dict[str, list[int]] = {}
     kept: Dict[int, str] = {}
     waiting: list[int] = []
@@ -63,7 +68,7 @@ def slim(source: str, roots: Set[str]) -> str:
 
 def _statements(pieces: Iterable[str]) -> Iterator[Tuple[Set[str], str]]:
     """Each statement with the names it defines: to parse all 8,000 lines takes 0.1 s."""
-    text = ""
+    text, waiting = "", 0
     for piece in pieces:
         text += piece
         if piece.startswith("@"):
@@ -75,11 +80,24 @@ def _statements(pieces: Iterable[str]) -> Iterator[Tuple[Set[str], str]]:
             try:
                 (statement,) = ast.parse(text).body
             except SyntaxError:
+                waiting += 1
+                if waiting > _MOST_PIECES:
+                    raise
                 continue  # it goes on in the first column, as a text may
             yield _defined(statement), text
-        text = ""
+        text, waiting = "", 0
     if text:
         ast.parse(text)
+
+
+def _parsed(source: str) -> Iterator[Tuple[Set[str], str]]:
+    """The same of any text that Python takes, however it is written."""
+    lines = source.splitlines(keepends=True)
+    for statement in ast.parse(source).body:
+        first = statement.lineno
+        if isinstance(statement, (ast.FunctionDef, ast.ClassDef)) and statement.decorator_list:
+            first = statement.decorator_list[0].lineno
+        yield _defined(statement), "".join(lines[first - 1 : statement.end_lineno])
 
 
 def _defined(statement: ast.stmt) -> Set[str]:

@@ -37,16 +37,28 @@ def address(bus: str) -> str:
 
 
 def iommu() -> str | None:
-    """`off`, `passthrough` or `translating`, by the domains that devices were put in."""
+    """`off`, `passthrough` or `translating`, by the domains that NVIDIA's cards were put in.
+
+    None where there is no card, or not each one's domain is told.
+    """
     if not os.path.isdir(procfs.SYS + "/class"):
         return None
     if not _names("class/iommu"):
         return "off"
-    groups = sorted(_names("kernel/iommu_groups"))
-    kind = procfs.sys_line("kernel/iommu_groups/%s/type" % groups[0]) if groups else None
-    if not kind:
-        return None
-    return "passthrough" if kind == "identity" else "translating"
+    kinds = [procfs.sys_line("%s/iommu_group/type" % card) for card in _cards()]
+    if any(kind and kind != "identity" for kind in kinds):
+        return "translating"
+    return "passthrough" if kinds and all(kinds) else None
+
+
+def _cards() -> list[str]:
+    places = ["%s/%s" % (_DEVICES, name) for name in _names(_DEVICES)]
+    return [
+        place
+        for place in places
+        if procfs.sys_line(place + "/vendor") == "0x10de"
+        and (procfs.sys_line(place + "/class") or "").startswith("0x03")
+    ]
 
 
 def driver_version() -> str | None:

@@ -18,18 +18,28 @@ _running: Set[subprocess.Popen[bytes]] = set()
 
 
 class Ended:
-    """How a program ended; `error` is one clause, None where its status was 0."""
+    """How a program ended; `error` is one clause, None where its status was 0.
 
-    __slots__ = ("error", "missing", "output", "seconds", "status")
+    `complaint` is the end of its standard error.
+    """
+
+    __slots__ = ("complaint", "error", "missing", "output", "seconds", "status")
 
     def __init__(
-        self, status: int, output: bytes, error: str | None, seconds: float, missing: bool = False
+        self,
+        status: int,
+        output: bytes,
+        error: str | None,
+        seconds: float,
+        missing: bool = False,
+        complaint: bytes = b"",
     ) -> None:
         self.status = status
         self.output = output
         self.error = error
         self.seconds = seconds
         self.missing = missing
+        self.complaint = complaint
 
 
 class Child:
@@ -132,7 +142,8 @@ class Child:
             last = lines[-1][:300] if lines else "no message"
             error = "%s ended with status %d: %s" % (self._name, status, last)
         output = b"".join(self._parts)
-        self._done(Ended(status, output, error, time.monotonic() - self._started))
+        seconds = time.monotonic() - self._started
+        self._done(Ended(status, output, error, seconds, complaint=self._complaint))
 
 
 def end_all() -> None:

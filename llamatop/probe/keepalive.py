@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 
 from . import procfs, tunnels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List
+    from typing import Any, Dict, Iterator, List, Tuple
 
 _OPTION = "serveraliveinterval"
 # What ssh_config of the system includes on Debian and its kin.
 _INCLUDED = "/etc/ssh/ssh_config.d/*.conf"
+# A home may lie on the network, and its user in a directory there: they are asked seldom.
+_KEPT_SECONDS = 600.0
+_MOST_KEPT = 256
+_kept: Dict[Tuple[Any, ...], Tuple[float, bool]] = {}
 
 
 def of_unit(words: List[str], environment: Dict[str, str], user: str | None) -> Dict[str, Any]:
@@ -25,7 +30,7 @@ def of_unit(words: List[str], environment: Dict[str, str], user: str | None) -> 
     command = words[place:]
     _, forwards = tunnels.parse(command)
     kept = on_command_line(command, environment)
-    if kept is None and not _configured(command, user):
+    if kept is None and not _known(command, user):
         kept = False
     return {"forwards": ["%s %s" % forward[:2] for forward in forwards], "keepalive": kept}
 
@@ -63,6 +68,18 @@ def _value(words: List[str], letter: str) -> str | None:
         if word.startswith("-" + letter):
             return word[2:]
     return None
+
+
+def _known(words: List[str], user: str | None) -> bool:
+    """`_configured`, as it was found some minutes ago."""
+    asked = (user, *words)
+    now = time.monotonic()
+    known = _kept.get(asked)
+    if known is None or now - known[0] > _KEPT_SECONDS:
+        if len(_kept) >= _MOST_KEPT:
+            _kept.clear()
+        known = _kept[asked] = (now, _configured(words, user))
+    return known[1]
 
 
 def _configured(words: List[str], user: str | None) -> bool:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from .reactor import Reactor
 
 _XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)")
+# what stands before a record of /dev/kmsg, and before a line of journalctl -o short-monotonic
+_RECORD = re.compile(r"\d+,\d+,(\d+),")
+_LINE = re.compile(r"\[ *(\d+\.\d+)\]")
 _MOST_KEPT = 8
 _MOST_RECORDS = 20_000
 _RECORD_BYTES = 8192
 _JOURNAL_EVERY = 300.0
-_JOURNAL = ["journalctl", "-k", "-b", "-q", "-g", "NVRM: Xid", "-n", "200", "--no-pager"]
-_JOURNAL += ["-o", "short-monotonic"]
+# backwards, so that the newest are among those that are shown
+_JOURNAL = ["journalctl", "-k", "-b", "-q", "-r", "-g", "NVRM: Xid", "-n", "200", "--since=-1d"]
+_JOURNAL += ["--no-pager", "-o", "short-monotonic"]
 
 
 class KernelLog:
@@ -46,7 +50,7 @@ class KernelLog:
             Child(self._loop, _JOURNAL, 20.0, self._from_journal)
         if not self._known:
             return None
-        newest = sorted(self._found.values(), key=lambda xid: -xid["at_seconds"])
+        newest = sorted(self._found.values(), key=lambda xid: -(xid["at_seconds"] or 0.0))
         return [dict(xid) for xid in newest[:_MOST_KEPT]]
 
     def _read_on(self, descriptor: int) -> None:
@@ -63,39 +67,37 @@ class KernelLog:
                 return
             for line in record.splitlines():
                 if b"NVRM: Xid" in line:
-                    self._take(*_parsed(procfs.text(line)))
+                    self._take(procfs.text(line))
 
     def _from_journal(self, ended: Ended) -> None:
-        # without a match its status is 1
-        if ended.missing or ended.status not in (0, 1):
+        # without a match its status is 1, and it says nothing
+        if ended.status != 0 and (ended.status != 1 or ended.complaint.strip()):
             return
         self._known = True
         self._found = {}
         for line in procfs.text(ended.output).splitlines():
-            self._take(*_parsed(line))
+            self._take(line)
 
-    def _take(self, bus: str, code: int, at: float) -> None:
-        if not bus:
+    def _take(self, line: str) -> None:
+        match = _XID.search(line)
+        if match is None:
             return
-        known = self._found.get((bus, code), {"count": 0})
-        xid = {"pci_bus_id": bus, "code": code, "at_seconds": at, "count": known["count"] + 1}
+        bus, code, at = match.group(1), int(match.group(2)), _moment(line)
+        count = 1
+        known = self._found.get((bus, code))
+        if known is not None:
+            count += known["count"]
+            at = max(at or 0.0, known["at_seconds"] or 0.0) or None
+        xid = {"pci_bus_id": bus, "code": code, "at_seconds": at, "count": count}
         self._found[bus, code] = xid
 
 
-def _parsed(line: str) -> Tuple[str, int, float]:
-    """Bus, code and seconds since boot of a line; the bus is "" where it holds no XID."""
-    match = _XID.search(line)
-    if match is None:
-        return "", 0, 0.0
-    head = line.partition(";")[0].split(",")
-    try:
-        if len(head) > 2:
-            at = int(head[2]) / 1e6
-        else:
-            at = float(line.partition("[")[2].partition("]")[0])
-    except ValueError:
-        at = 0.0
-    return match.group(1), int(match.group(2)), round(at, 1)
+def _moment(line: str) -> float | None:
+    """Seconds since boot of a line; None where it does not begin with a time."""
+    record, shown = _RECORD.match(line), _LINE.match(line)
+    if record is not None:
+        return round(int(record.group(1)) / 1e6, 1)
+    return None if shown is None else round(float(shown.group(1)), 1)
 
 
 def _open() -> int | None:

@@ -49,6 +49,10 @@ _VLLM_FLAGS = {
     "prefix": ("--root-path",),
     "tls": ("--ssl-keyfile",),
 }
+_TAKING = frozenset(flag for flags in _LLAMA_FLAGS.values() for flag in flags)
+_SHORT = frozenset(("-t", "-tb", "-n", "-hft")) | launch_memory.SWITCHES
+_LONG = re.compile(r"--[a-z0-9][a-z0-9-]*$")
+_HIDES = re.compile(r"key|token|secret|passw|auth|-hft")
 _TRUE = ("1", "true", "on", "enabled")
 _SECRET = ("key", "key_file", "prefix", "sleep", "tls")
 _NUMBERS = (
@@ -101,6 +105,11 @@ def running(words: List[str]) -> Found | None:
         while position < len(words) and words[position][:1] == "-" and words[position] != "-m":
             position += 1
     return _at(words, position) if position < len(words) else None
+
+
+def through_shell(command: List[str]) -> bool:
+    """Whether a shell is in the command, which may set and change what it likes."""
+    return any(word.rpartition("/")[2] in _SHELLS for word in command)
 
 
 def _at(command: List[str], position: int) -> Found | None:
@@ -183,6 +192,16 @@ def telling(flag: str) -> bool:
         flag in flags and name not in (*_SECRET, "model_url")
         for name, flags in _LLAMA_FLAGS.items()
     )
+
+
+def takes_value(flag: str) -> bool:
+    """Whether the word after a llama-server's option is its value, whatever it looks like."""
+    return flag in _TAKING or _HIDES.search(flag) is not None
+
+
+def known(flag: str) -> bool:
+    """Whether a word is an option of llama-server, by its form or by name."""
+    return _LONG.match(flag) is not None or flag in _TAKING or flag in _SHORT
 
 
 def _flags(

@@ -31,6 +31,11 @@ _EXTRAS = (
     (("--control-vector", "--control-vector-scaled"), "CONTROL_VECTOR"),
     (("--rpc",), "RPC"),
 )
+SWITCHES = frozenset(
+    [flag for on, off, _ in _SWITCHES.values() for flag in (*on, *off)]
+    + [flag for flags, _ in _EXTRAS for flag in flags]
+    + ["-fa"]
+)
 _TRUE = ("1", "true", "on", "enabled")
 _FALSE = ("0", "false", "off", "disabled")
 

@@ -87,8 +87,11 @@ class Models:
             if isinstance(error, PermissionError):
                 reason = "this user may not read it"
             self._read[path] = (None, _fault(path, reason))
-        except (gguf.HeaderError, MemoryError, ValueError) as error:
-            self._read[path] = (None, _fault(path, str(error) or "out of memory"))
+        except MemoryError:
+            self._read[path] = (None, _fault(path, "out of memory"))
+        except Exception as error:
+            # whatever a file holds, the others are read
+            self._read[path] = (None, _fault(path, str(error) or type(error).__name__))
 
     def _summary(self, path: str, marks: Dict[str, Tuple[int, float]]) -> Dict[str, Any]:
         found = gguf.summary([self._header(part, mark[0]) for part, mark in marks.items()])

@@ -36,9 +36,14 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
     main = shown.get("MainPID", "")
     pid = int(main) if main.isdigit() else 0
     environment, unreadable = _unit_environment(shown)
-    command = unit_text.expanded(_unit_command(unit, shown), environment)
+    command = _unit_command(unit, shown)
+    whole = bool(command)
+    if not whole:
+        command = unit_text.shown_command(shown.get("ExecStart", ""))
+    command = unit_text.expanded(command, environment)
     found = launch.find(command)
     source = "unit"
+    closed = ""
     differs: List[str] = []
     if pid:
         start.pids = processes.family(pid)
@@ -46,15 +51,18 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
         if running is not None and running.engine is not None:
             start.pid, start.start = running.pid, running.start
             own = procfs.environment(running.pid)
-            if unreadable is None and found is not None:
+            if unreadable is None and found is not None and whole:
                 differs = outdated.options(command, running.engine)
                 if own is not None:
                     differs += outdated.variables({**environment, **found.environment}, own)
             if own is not None:
                 environment, unreadable = own, None
-            elif found is not None:
+            else:
                 # what a wrapper set is in the process's environment alone
-                environment.update(found.environment)
+                environment.update({} if found is None else found.environment)
+                if found is None or launch.through_shell(command):
+                    closed = "%s/%d/environ" % (procfs.ROOT, running.pid)
+                    unreadable = unreadable or closed
             found, source = running.engine, "process"
     if found is None:
         return start
@@ -72,9 +80,10 @@ def of(unit: str, shown: Shown, processes: Processes) -> Start:
         start.launch["api_key"] = keyed if keyed or unreadable is None else None
     # The cards are known from the driver as a rule; a port that is not may lead astray.
     if unreadable is not None and start.launch.get("port") is None:
-        start.fault = (
-            "%s cannot be read by this user, nor the environment of the process; "
-            "what it sets (GPUs, port) is unknown" % unreadable
+        nor = "" if unreadable == closed else ", nor the environment of the process"
+        start.fault = "%s cannot be read by this user%s; what it sets (GPUs, port) is unknown" % (
+            unreadable,
+            nor,
         )
     return start
 
@@ -91,7 +100,7 @@ def _engine(pids: List[int], processes: Processes) -> Process | None:
 
 
 def _unit_command(unit: str, shown: Shown) -> List[str]:
-    """ExecStart from the unit's own files, which keep quotes, else as systemctl shows it."""
+    """ExecStart from the unit's own files, which keep quotes; [] where they cannot be read."""
     paths = [shown.get("FragmentPath", "")]
     paths += unit_text.words(shown.get("DropInPaths", ""))
     texts = []
@@ -100,12 +109,11 @@ def _unit_command(unit: str, shown: Shown) -> List[str]:
             if path:
                 texts.append(procfs.text(procfs.read(path)))
         except OSError:
-            texts = []
-            break
+            return []
     command = unit_text.exec_start(texts, unit)
     if command and os.path.basename(command[0]) in shown.get("ExecStart", ""):
         return command
-    return unit_text.shown_command(shown.get("ExecStart", ""))
+    return []
 
 
 def _unit_environment(shown: Shown) -> Any:
@@ -119,7 +127,7 @@ def _unit_environment(shown: Shown) -> Any:
             continue
         except OSError:
             unreadable = unreadable or path
-    return environment, unreadable
+    return unit_text.without(environment, shown.get("UnsetEnvironment", "")), unreadable
 
 
 def key_of(secret: Dict[str, Any]) -> str | None:

@@ -19,6 +19,8 @@ _ESCAPES = {
     '"': '"',
     "'": "'",
 }
+# What a shell takes a backslash before, and `systemctl show` puts one before.
+_SHELL = "$`"
 _PREFIXES = "@-:+!|"
 
 
@@ -38,8 +40,11 @@ def blocks(output: str) -> Dict[str, Dict[str, str]]:
     return found
 
 
-def words(line: str) -> List[str]:
-    """A line split as systemd splits command lines: quotes and C escapes; never raises."""
+def words(line: str, escaped: str = "") -> List[str]:
+    """A line split as systemd splits command lines: quotes and C escapes; never raises.
+
+    A backslash before one of the letters `escaped` is taken away too.
+    """
     found: List[str] = []
     word = ""
     inside = False
@@ -48,7 +53,11 @@ def words(line: str) -> List[str]:
     while position < len(line):
         letter = line[position]
         position += 1
-        if letter == "\\" and position < len(line):
+        if letter == "\\" and line[position : position + 1] in tuple(escaped):
+            word += line[position]
+            position += 1
+            inside = True
+        elif letter == "\\" and position < len(line):
             letter, position = _escape(line, position)
             word += letter
             inside = True
@@ -92,13 +101,23 @@ def _escape(line: str, position: int) -> tuple[str, int]:
 
 
 def assignments(line: str) -> Dict[str, str]:
-    """The value of `Environment=`: words of the form NAME=VALUE, others are ignored."""
+    """`Environment=` as `systemctl show` prints it: words NAME=VALUE, others are ignored."""
     found: Dict[str, str] = {}
-    for word in words(line):
+    for word in words(line, _SHELL):
         name, equals, value = word.partition("=")
         if equals and name:
             found[name] = value
     return found
+
+
+def without(environment: Dict[str, str], line: str) -> Dict[str, str]:
+    """What `UnsetEnvironment=` leaves: it takes a NAME, or a NAME=VALUE that is the same."""
+    gone = words(line, _SHELL)
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in gone and "%s=%s" % (name, value) not in gone
+    }
 
 
 def environment_file(text: str) -> Dict[str, str]:
@@ -115,7 +134,7 @@ def environment_file(text: str) -> Dict[str, str]:
 
 def _unquoted(value: str) -> str:
     if value[:1] in ("'", '"'):
-        parts = words(value)
+        parts = words(value, _SHELL)
         return parts[0] if parts else ""
     return value.replace("\\", "") if "\\" in value else value
 

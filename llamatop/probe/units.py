@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PROPERTIES = (
     "Id,Description,LoadState,ActiveState,SubState,Result,UnitFileState,NRestarts,MainPID,"
     "MemoryCurrent,FragmentPath,DropInPaths,NeedDaemonReload,ExecStart,Environment,"
-    "EnvironmentFiles,Restart,User,DynamicUser,After,InvocationID,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
+    "EnvironmentFiles,UnsetEnvironment,Restart,User,DynamicUser,After,InvocationID,ActiveEnterTimestampMonotonic,ActiveExitTimestampMonotonic,"
     "InactiveEnterTimestampMonotonic,InactiveExitTimestampMonotonic"
 )
 PERSISTENCED = "nvidia-persistenced.service"

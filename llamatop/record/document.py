@@ -43,9 +43,7 @@ LEFT_OUT: Mapping[type, frozenset[str]] = {
     GpuView: frozenset({"node", "sample", "age_seconds"}),
     GpuSample: frozenset({"uuid", "processes"}),
     Event: frozenset({"at"}),
-    WorkerView: frozenset(
-        {"name", "unit", "sample", "age_seconds", "context_used_tokens", "queued_seconds"}
-    ),
+    WorkerView: frozenset({"name", "unit", "sample", "age_seconds", "context_used_tokens"}),
     WorkerSample: frozenset(
         {"unit", "glances", "read_at_seconds", "latency_seconds", "counters", "pids"}
         | {"identity", "slots"}
@@ -53,6 +51,7 @@ LEFT_OUT: Mapping[type, frozenset[str]] = {
 }
 _DIGITS = {
     "age_seconds": 3,
+    "queued_seconds": 0,
     "generation_tokens_per_second": 2,
     "prompt_tokens_per_second": 2,
 }

@@ -10,6 +10,7 @@ import shlex
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from typing import IO, Final, cast
 
@@ -208,6 +209,10 @@ def _greet(
         ) from error
     except BaseException:
         transport.close()
+        if transport.ident is None:
+            # Its thread, which would have closed what is underneath, never began.
+            stream.owner = threading.current_thread()
+            stream.close()
         raise
     finally:
         if proxy_errors is not None:

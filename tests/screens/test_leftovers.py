@@ -55,3 +55,15 @@ async def test_read_only_says_it_without_a_key() -> None:
         app.fake.push(left_drained(41))
         await until(pilot, lambda: bool(app._notifications), "the word")
         assert all("puts it back" not in n.message for n in app._notifications)
+
+
+async def test_what_changes_the_cluster_may_come_after_the_first_figures() -> None:
+    app = Stage()
+    app.operator = None
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(left_drained(41))
+        await until(pilot, lambda: bool(app._notifications), "the offer")
+        assert any("puts it back" in n.message for n in app._notifications)
+        await pilot.press("s")
+        await until(pilot, lambda: "try again" in app.shown(), "the word")
+        assert "read-only" not in app.shown()

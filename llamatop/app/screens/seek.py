@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import ClassVar
 
@@ -20,8 +21,11 @@ _SHARE = re.compile(r"(\d{1,3}(?:\.\d+)?)\s*%\Z")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
-class SeekScreen(ModalScreen[datetime | None]):
-    """Gives the time, None where the person left or it means none."""
+class SeekScreen(ModalScreen[datetime | float | None]):
+    """Gives the time, or a share of the whole, whose end may not be known yet.
+
+    None where the person left or it means none. `position` gives where the replay is.
+    """
 
     DEFAULT_CSS = """
     SeekScreen { align: left bottom; background: $background 0%; }
@@ -31,7 +35,7 @@ class SeekScreen(ModalScreen[datetime | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss", show=False)]
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Callable[[], Position]) -> None:
         super().__init__()
         self._position = position
 
@@ -44,11 +48,21 @@ class SeekScreen(ModalScreen[datetime | None]):
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Go there; what cannot be understood stays to be mended."""
         wanted = event.value.strip()
-        at = meant(wanted, self._position)
-        if at is None and wanted:
+        part = share(wanted)
+        to = meant(wanted, self._position()) if part is None else part
+        if to is None and wanted:
             self.notify(f"{wanted!r} is no time; {HINT}", severity="warning", markup=False)
         else:
-            self.dismiss(at)
+            self.dismiss(to)
+
+
+def share(text: str) -> float | None:
+    """The share of the whole, 0 to 1, that `text` means; None where it means none."""
+    text = text.strip().lower()
+    if text in ("end", "begin", "start"):
+        return 1.0 if text == "end" else 0.0
+    found = _SHARE.match(text)
+    return min(100.0, float(found[1])) / 100 if found else None
 
 
 def meant(text: str, position: Position) -> datetime | None:
@@ -57,11 +71,6 @@ def meant(text: str, position: Position) -> datetime | None:
     A time of day is the first one from the recording's beginning on.
     """
     text = text.strip().lower()
-    if text in ("end", "begin", "start"):
-        return position.last if text == "end" else position.first
-    if share := _SHARE.match(text):
-        part = min(100.0, float(share[1])) / 100
-        return position.first + (position.last - position.first) * part
     if by := _BY.match(text):
         seconds = float(by[2]) * _SECONDS[by[3]]
         return position.at + timedelta(seconds=seconds if by[1] == "+" else -seconds)

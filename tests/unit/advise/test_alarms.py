@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from llamatop.advise.alarms import APPEAR_LOOKS, CLEAR_LOOKS, Alarm, Alarms
+from llamatop.advise.alarms import APPEAR_LOOKS, CLEAR_LOOKS, OF_LOAD, OF_LOAD_LOOKS, Alarm, Alarms
 from llamatop.advise.finding import Finding
 from llamatop.model.cluster import Severity
+from llamatop.model.rules import IDS
 
 
 def finding(place: str = "node1", severity: Severity = "error", evidence: str = "x") -> Finding:
@@ -56,3 +57,13 @@ def test_at_a_place_that_is_not_read_nothing_is_over() -> None:
     looks(alarms, APPEAR_LOOKS, ONE)
     assert [alarms.look((), lambda place: place == "node1") for _ in range(20)] == [()] * 20
     assert looks(alarms, CLEAR_LOOKS) == [Alarm(False, ONE)]
+
+
+def test_what_is_seen_under_load_alone_is_told_once_however_the_load_comes_and_goes() -> None:
+    assert set(OF_LOAD) <= set(IDS)
+    alarms, one = Alarms(), Finding("gpu-pcie-slow", "warning", "node1:GPU0", "x", "why", "mend")
+    assert looks(alarms, 4, one) == [Alarm(True, one)]
+    for _ in range(20):
+        assert looks(alarms, 4, one) == []
+        assert looks(alarms, 6) == []
+    assert looks(alarms, OF_LOAD_LOOKS) == [Alarm(False, one)]

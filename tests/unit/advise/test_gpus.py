@@ -23,7 +23,7 @@ FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
         told(driver_version="535.54.03"),
         "node1",
         "warning",
-        "driver 535.54.03, other nodes have 550.163.01",
+        "driver 535.54.03, other nodes with Tesla P40 have 550.163.01",
     ),
     (
         gpus.persistence,
@@ -124,7 +124,12 @@ FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
 
 SILENT: list[tuple[Rule, ClusterSnapshot]] = [
     (gpus.drivers, told(driver_version=None)),
+    (
+        gpus.drivers,
+        with_card(0, with_card(1, told(driver_version="535.54.03"), name="A2"), name="A2"),
+    ),
     (gpus.persistence, with_card(persistence_mode=None)),
+    (gpus.power_limits, with_card(power_limit_watts=280.0, power_limit_default_watts=280.0)),
     (gpus.power_limits, with_card(power_limit_watts=250.4)),
     (gpus.power_limits, with_card(power_limit_watts=None)),
     (gpus.power_limits, with_card(power_limit_watts=180.0, name="Tesla P100")),
@@ -198,7 +203,8 @@ def test_nothing_is_said_of_what_is_well_or_not_known(rule: Rule) -> None:
 
 def test_of_two_drivers_the_newer_is_the_usual_one() -> None:
     (one,) = found(gpus.drivers, told(driver_version="1000.1"))
-    assert (one.place, one.evidence) == ("node2", "driver 550.163.01, other nodes have 1000.1")
+    assert one.place == "node2"
+    assert one.evidence == "driver 550.163.01, other nodes with Tesla P40 have 1000.1"
 
 
 def test_a_lost_card_is_told_with_its_xid() -> None:

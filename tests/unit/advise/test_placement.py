@@ -10,13 +10,15 @@ from llamatop.model.cluster import ClusterSnapshot
 from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
 
 MIXED = with_card(1, name="Tesla P100-PCIE-16GB")
-FREE = with_card(1, with_worker(1, launch={"cuda_visible_devices": "0"}, gpus=(0,)), workers=())
+SHARING = with_worker(1, launch={"cuda_visible_devices": "0"}, gpus=(0,))
+FREE = with_card(1, SHARING, workers=(), processes={})
+ALL: dict[str, str | None] = {"cuda_visible_devices": None}
 BOTH = ("node1/gpu0", "node1/gpu1")
 
 FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
     (
         placement.missing,
-        with_worker(launch={"cuda_visible_devices": None}),
+        with_worker(launch=ALL, gpus=(0, 1)),
         "node1/gpu0",
         "warning",
         "on a node with 2 cards and 2 workers",
@@ -94,7 +96,10 @@ FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
 ]
 
 SILENT: list[tuple[Rule, ClusterSnapshot]] = [
-    (placement.missing, with_worker(2, launch={"cuda_visible_devices": None})),
+    (placement.missing, with_worker(2, launch=ALL)),
+    # In a container that was given one card, and beside a worker that computes on the CPU.
+    (placement.missing, with_worker(launch=ALL, gpus=(0,))),
+    (placement.missing, with_worker(1, with_worker(launch=ALL, gpus=(0, 1)), gpus=())),
     (
         placement.missing,
         with_worker(launch={"cuda_visible_devices": None, "environment_known": None}),
@@ -105,6 +110,20 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
     (placement.missing, with_worker(launch={"cuda_visible_devices": ""})),
     (placement.repeated, with_worker(1, launch={"cuda_visible_devices": "0"})),
     (placement.repeated, with_worker(1, FREE, sample={"pids": None})),
+    (placement.repeated, with_card(1, FREE, processes={"4242": None})),
+    (placement.repeated, with_card(1, FREE, processes=None)),
+    (
+        placement.repeated,
+        with_worker(launch={"cuda_visible_devices": "MIG-GPU-node1-0/1/0,MIG-GPU-node1-0/2/0"}),
+    ),
+    (
+        placement.unknown,
+        with_worker(0, with_card(1, fault="lost"), launch={"cuda_visible_devices": "0,7"}),
+    ),
+    (
+        placement.unlike,
+        with_worker(2, with_card(3, name="Tesla P100"), launch={"tensor_split": "3,1"}),
+    ),
     (placement.repeated, with_worker(launch={"cuda_visible_devices": "0,-1,0"})),
     (placement.unknown, with_worker(launch={"cuda_visible_devices": "-1"})),
     (placement.unknown, with_worker(launch={"cuda_visible_devices": "MIG-6f7f4d21"})),

@@ -62,6 +62,18 @@ def test_the_same_port_spelled_otherwise() -> None:
     assert found(tunnels.down, cluster(forwards=("L localhost:37083",), **DEAD))
 
 
+def test_a_port_that_another_tunnel_keeps() -> None:
+    ill = cluster(**DEAD)
+    (view,) = (view for view in ill.nodes if view.name == "node1")
+    old = view.snapshot.units["autossh-node2.service"]
+    new = replace(old, name="autossh-new.service", active_state="active", sub_state="running")
+    nodes = [with_units(node("node1"), old, new) if one is view else one for one in ill.nodes]
+    assert found(tunnels.down, replace(ill, nodes=tuple(nodes))) == []
+    assert ill.balancer is not None
+    listening = replace(ill.balancer, listening=("127.0.0.1:37083",))
+    assert found(tunnels.down, replace(ill, balancer=listening)) == []
+
+
 @pytest.mark.parametrize(
     "snapshot",
     [

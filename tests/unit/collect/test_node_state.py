@@ -37,3 +37,20 @@ def test_a_model_that_moves_to_the_cpu_is_placed_there() -> None:
         state.view(float(at))
         (view,) = state.views.workers
         assert view.topology == ("per-gpu" if on_card else "cpu")
+
+
+def test_how_long_requests_wait_begins_anew_with_a_process_and_after_a_silence() -> None:
+    state, decoder = NodeState(Node("n", "n"), 1.0), Decoder("n")
+
+    def waits(at: float, deferred: int, identity: str = "first") -> float | None:
+        given = worker(requests_deferred=deferred, identity=identity)
+        state.update(decoder.snapshot({"workers": {"llama-server-a.service": given}}, at))
+        state.view(at)
+        (view,) = state.views.workers
+        return view.queued_seconds
+
+    assert [waits(at, 2) for at in (100.0, 101.0, 102.0)] == [0.0, 1.0, 2.0]
+    assert waits(103.0, 2, "second") == 0.0
+    assert waits(104.0, 2, "second") == 1.0
+    assert waits(900.0, 2, "second") == 0.0, "the node was away"
+    assert waits(901.0, 0, "second") is None

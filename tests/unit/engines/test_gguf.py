@@ -172,6 +172,18 @@ def test_a_claim_beyond_all_headers_is_refused_in_a_huge_file() -> None:
         read(data, 2**45)
 
 
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_number_that_is_none_is_not_told(value: float) -> None:
+    file = File()
+    file.key("general.architecture", STRING, file.text("llama"))
+    file.key("llama.rope.freq_base", F32, file.pack("f", value))
+    head = file.pack("IQ", F32, 1)
+    file.key("llama.attention.head_count", ARRAY, head + file.pack("f", value))
+    found = gguf.summary([read(file.bytes())])
+    assert "rope_base" not in found
+    assert "heads" not in found
+
+
 def test_a_layer_number_out_of_all_bounds_is_refused() -> None:
     file = model()
     file.tensor("blk.99999.attn_q.weight", 64)

@@ -65,23 +65,37 @@ def test_a_matrix_of_nvidia_smi() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "kind", "told"),
-    [((), None, "off"), (("dmar0",), "DMA-FQ", "translating"), (("dmar0",), "identity",
-     "passthrough"), (("dmar0",), None, None)],
-)  # fmt: skip
-def test_what_the_iommu_does(
+    ("classes", "kinds", "told"),
+    [
+        ((), ["DMA-FQ"], "off"),
+        (("dmar0",), ["DMA-FQ"], "translating"),
+        (("dmar0",), ["identity"], "passthrough"),
+        (("dmar0",), ["identity", "DMA"], "translating"),
+        (("dmar0",), ["identity", None], None),
+        (("dmar0",), [], None),
+    ],
+)
+def test_what_the_iommu_does_to_the_cards(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     classes: tuple[str, ...],
-    kind: str | None,
+    kinds: list[str | None],
     told: str | None,
 ) -> None:
     monkeypatch.setattr(procfs, "SYS", str(tmp_path))
     (tmp_path / "class/iommu").mkdir(parents=True)
     for name in classes:
         (tmp_path / "class/iommu" / name).touch()
-    if kind is not None:
-        write(tmp_path / "kernel/iommu_groups/0/type", kind + "\n")
+    # what others do is of no matter: a bridge, and a card of another maker
+    devices = [("0x8086", "0x060000", "DMA-FQ"), ("0x1a03", "0x030000", "DMA-FQ")]
+    devices += [("0x10de", "0x030200", kind) for kind in kinds]
+    for number, (vendor, kind, group) in enumerate(devices):
+        place = tmp_path / f"bus/pci/devices/0000:0{number}:00.0"
+        write(place / "vendor", vendor + "\n")
+        write(place / "class", kind + "\n")
+        if group is not None:
+            write(tmp_path / f"kernel/iommu_groups/{number}/type", group + "\n")
+            (place / "iommu_group").symlink_to(tmp_path / f"kernel/iommu_groups/{number}")
     assert board.iommu() == told
 
 

@@ -65,7 +65,10 @@ def test_a_node_is_told_whole(node: FakeNode, worker: Worker) -> None:
 def test_what_the_units_files_say_is_told(node: FakeNode, worker: Worker) -> None:
     node.worker(A, worker.port, 101)
     words = f"/opt/llama-server -m /m.gguf --port {worker.port} -c 4096"
-    node.unit(A, words, 101, Restart="no", User="", After="basic.target", DynamicUser="no")
+    file = node.root / "a.service"
+    file.write_text(f"[Service]\nExecStart={words}\n")
+    given = {"FragmentPath": str(file), "Restart": "no", "User": "", "After": "basic.target"}
+    node.unit(A, words, 101, DynamicUser="no", **given)
     node.unit("nvidia-persistenced.service", "/usr/bin/nvidia-persistenced", 0)
     line = "/usr/bin/autossh -M 0 -N -o ServerAliveInterval=5 -L 37083:127.0.0.1:37081 node2"
     node.unit("tunnel.service", line, 0, Restart="always", User="tunnel", DynamicUser="no")

@@ -314,6 +314,17 @@ def test_bindings_without_a_function_are_refused() -> None:
         bindings.slim("def nvmlOld(): pass\n", {"nvmlNew"})
 
 
+def test_bindings_written_otherwise_are_parsed_whole() -> None:
+    other = "import sys\nif sys:\n    a = 1\nelse:\n    a = 2\n" + "b = 0\n" * 200
+    other += 'def nvmlA():\n    """A\ntext in the first column\n    """\n    return nvmlB()\n'
+    other += "@staticmethod\ndef nvmlB(): return a\ndef nvmlC(): pass\n"
+    text = bindings.slim(other, {"nvmlA"})
+    assert "@staticmethod\ndef nvmlB" in text
+    assert "else:" in text
+    assert "nvmlC" not in text
+    compile(text, "bindings", "exec")
+
+
 def _globals(code: types.CodeType) -> set[str]:
     """Every global name that a function's code loads, its inner functions too."""
     found = {one.argval for one in dis.get_instructions(code) if one.opname == "LOAD_GLOBAL"}

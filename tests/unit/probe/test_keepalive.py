@@ -67,6 +67,22 @@ def test_a_file_that_cannot_be_read_may_say_anything(tmp_path: Path) -> None:
     assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
 
 
+def test_sshs_file_is_not_read_at_every_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config"
+    file.write_text("ServerAliveInterval 15\n")
+    words = shlex.split(LINE.format(f"-F {file}"))
+    now = 1000.0
+    monkeypatch.setattr(keepalive.time, "monotonic", lambda: now)
+    assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
+    file.write_text("")
+    assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
+    assert keepalive.of_unit(words, {}, "other")["keepalive"] is False
+    now += 3600
+    assert keepalive.of_unit(words, {}, "root")["keepalive"] is False
+
+
 def test_a_user_that_is_not_there_has_files_that_are_not_known() -> None:
     words = shlex.split(LINE.format(""))
     assert keepalive.of_unit(words, {}, "no-such-user")["keepalive"] is None

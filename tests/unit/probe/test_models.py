@@ -121,6 +121,28 @@ def test_what_cannot_be_read_says_why(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "relative" in known["relative.gguf"]["fault"]
 
 
+def test_whatever_goes_wrong_with_one_file_the_next_is_read(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "b.gguf"
+    other.write_bytes(model().bytes())
+    real = models.Models._header
+
+    def header(self: models.Models, path: str, size: int) -> Any:
+        if path == str(place):
+            raise OverflowError("cannot convert float infinity to integer")
+        return real(self, path, size)
+
+    monkeypatch.setattr(models.Models, "_header", header)
+    found = Watched()
+    found.want({str(place): None, str(other): None})
+    for _ in range(2):
+        assert found.round.acquire(timeout=WAIT)
+    known = found.sample()
+    assert "infinity" in known[str(place)]["fault"]
+    assert known[str(other)]["architecture"] == "qwen2"
+
+
 @pytest.fixture
 def held() -> Iterator[threading.Event]:
     let_go = threading.Event()

@@ -47,6 +47,19 @@ def test_a_key_that_was_changed_is_named_alone() -> None:
     assert found == "--api-key"
 
 
+@pytest.mark.parametrize("option", ["--api-key", "--hf-token", "--api-key-file", "--some-new-key"])
+@pytest.mark.parametrize("secret", ["-{}SECRET", "--{}secret", "-{}", "-{}=SECRET", "-1{}"])
+def test_a_secret_that_looks_like_an_option_is_none(option: str, secret: str) -> None:
+    old, new = (f"{RUNS} {option} {secret.format(word)} -c 1" for word in ("old", "new"))
+    assert differing(new, old) == [option]
+    assert differing(new, new) == []
+
+
+def test_words_that_no_option_takes_are_not_told() -> None:
+    assert differing(RUNS + " -c 1 SECRET", RUNS + " -c 1") == ["its arguments"]
+    assert differing(RUNS + " -SECRET --SECRET -abc --x=SECRET", RUNS) == ["another option", "--x"]
+
+
 def test_variables() -> None:
     runs = {"CUDA_VISIBLE_DEVICES": "0", "LLAMA_API_KEY": "old", "PATH": "/bin"}
     said = {"CUDA_VISIBLE_DEVICES": "0,1", "LLAMA_API_KEY": "new", "PATH": "/usr/bin"}
