@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 from llamatop.probe import unit_text
 from llamatop.record.redact import HIDDEN, Redactor, names_a_secret
 
 from .unit_copy import Source
-from .unit_places import Line, Word, settings, words_of
+from .unit_places import Word, settings, words_of
+
+_VARIABLE = re.compile(r"\w+=[\"']?")
+_WORD = re.compile(r"(?:'[^']*'|\"[^\"]*\"|[^\s'\"])+")
 
 
 class Shown:
@@ -53,10 +57,10 @@ def _places(text: str) -> Iterator[tuple[int, int, str]]:
             if words:
                 yield words[0].start, words[-1].end, text[words[0].start : words[-1].end]
             continue
-        yield from _of_words(text, line, words)
+        yield from _of_words(text, words)
 
 
-def _of_words(text: str, line: Line, words: list[Word]) -> Iterator[tuple[int, int, str]]:
+def _of_words(text: str, words: list[Word]) -> Iterator[tuple[int, int, str]]:
     flagged = False
     for word in words:
         if flagged:
@@ -70,8 +74,21 @@ def _of_words(text: str, line: Line, words: list[Word]) -> Iterator[tuple[int, i
             end = word.end - len(last)
             read = unit_text.words(f'"{text[word.start + begin : end]}"')
             yield word.start + begin, end, read[0] if read else ""
-        elif line.name.startswith("Exec") and word.value.startswith("-"):
+        elif word.value.startswith("-"):
             flagged = names_a_secret(word.value)
+        else:
+            yield from _of_words(text, _inner(text, word))
+
+
+def _inner(text: str, word: Word) -> list[Word]:
+    """The words of a command line that is one word of another, or a variable's value."""
+    start, end = word.start, word.end
+    if text[start] in "'\"" and text[end - 1] == text[start]:
+        start, end = start + 1, end - 1
+    variable = _VARIABLE.match(text, start, end)
+    start = variable.end() if variable else start
+    found = [Word(m[0].strip("'\""), *m.span()) for m in _WORD.finditer(text, start, end)]
+    return found if len(found) > 1 else []
 
 
 def _value_of(raw: str) -> int | None:

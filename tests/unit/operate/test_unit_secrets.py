@@ -27,6 +27,12 @@ HEAD = "[Service]\nUser=llama\n"
         ("Environment=LLAMA_API_KEY=k1,k2 A=b", "Environment=LLAMA_API_KEY=*** A=b"),
         ('Environment="LLAMA_API_KEY=a hunter22" A=b', 'Environment="LLAMA_API_KEY=***" A=b'),
         ("Environment='HF_TOKEN=-hunter22'", "Environment='HF_TOKEN=***'"),
+        ("Environment='O=--api-key /hunter22 -c 4'", "Environment='O=--api-key *** -c 4'"),
+        ('Environment=O="-c 4 --api-key -hunter22"', 'Environment=O="-c 4 --api-key ***"'),
+        (
+            "ExecStartPre=/bin/sh -c 'K=1 x --api-key \"a hunter22\"'",
+            "ExecStartPre=/bin/sh -c 'K=1 x --api-key ***'",
+        ),
         ("SetCredential=key:hunter22", "SetCredential=***"),
         ("ExecStart=/l --api-key-file /etc/keys", "ExecStart=/l --api-key-file /etc/keys"),
         ("ExecStart=/l --cache-type-k q8_0 -c 4", "ExecStart=/l --cache-type-k q8_0 -c 4"),
