@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llamatop.errors import NodeError, PlanFailed, Refused, UsageError
+from llamatop.errors import NodeError, PlanFailed, Refused, Unreachable, UsageError
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.observed import GpuSample, LeftDrained, Tunnel
 from llamatop.model.plan import Command, Plan, StepResult
@@ -54,6 +54,7 @@ class Cards(FakeCluster):
     failing: set[str] = field(default_factory=set)
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
+    cuts: int = 0
 
     @classmethod
     def one(cls) -> Cards:
@@ -141,6 +142,9 @@ class CardsMachine(FakeMachine):
     ) -> Completed:
         cards, argv = self.cluster, list(command.argv)
         assert isinstance(cards, Cards)
+        if cards.cuts:
+            cards.cuts -= 1
+            raise Unreachable(self.name, "the connection was cut")
         bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
         ok = Completed(0, b"", b"")
         match bare:
@@ -504,6 +508,19 @@ async def test_a_write_cut_off_after_it_is_taken_back(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert cluster.units() == units
+
+
+async def test_a_write_cut_off_leaves_nothing_beside_the_unit(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+
+    def cut() -> None:
+        cluster.cuts, cluster.linked = 1, lambda: None
+
+    cluster.linked = cut
+    await carried_out(operator, plan)
+    assert [name for name in cluster.units() if name.startswith(".")] == []
 
 
 async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, ClusterOperator]:
