@@ -19,11 +19,16 @@ from .unmaking import ACTIONS
 
 
 def recover(
-    draft: Draft, left: Sequence[Leftover], killed: Mapping[str, str], wanted: Collection[str]
+    draft: Draft,
+    left: Sequence[Leftover],
+    killed: Mapping[str, str],
+    wanted: Collection[str],
+    made: Collection[tuple[str, str]] = (),
 ) -> Plan:
     """The plan that repairs what was killed, then puts back what is left over of `wanted` workers.
 
-    `killed` is what lies beside the balancer's files; see `membership.killed`. What does not run,
+    `killed` is what lies beside the balancer's files; see `membership.killed`. `made` are the units
+    that llamatop wrote, as (node, unit): no others of `in_place` are stopped. What does not run,
     or is not certain, stays out and is named in the plan's `stays`. Raises Refused where
     guards alone stand in the way of all of it.
     """
@@ -34,6 +39,7 @@ def recover(
     members: list[Member] = []
     told = []
     started: list[str] = []
+    stopped: list[str] = []
     stays: list[str] = []
     refused: list[str] = []
     for one in left:
@@ -49,16 +55,27 @@ def recover(
         elif (why := refusal(draft.snapshot, owner.node)) is not None:
             refused.append(f"{owner.name} stays drained: {why}")
         elif not owner.active and one.what.partition(" ")[0] in ACTIONS:
-            others = _in_its_place(draft.snapshot, owner)
+            others = in_place(draft.snapshot, owner)
             if any(other.worker and other.worker.membership == "in" for other in others):
                 # The new ones serve: the plan was all but at its end.
                 names = ", ".join(other.name for other in others)
                 draft.warn(f"{owner.name} stays drained: {names} serve in its place ({one.what})")
                 continue
-            _start_again(draft, owner, others)
+            theirs = [other for other in others if not _left_over(other, made)]
+            if theirs:
+                names = ", ".join(other.name for other in theirs)
+                stays.append(
+                    f"{owner.name} stays drained: {names} runs on its cards and is not surely what"
+                    f" {one.what} had begun, so it is not touched; stop it where it is not wanted,"
+                    " then recover"
+                )
+                continue
+            if owner.name not in started:
+                _start_again(draft, owner, [other for other in others if other.name not in stopped])
+                stopped += [other.name for other in others]
+                started.append(owner.name)
             targets[owner.name] = owner
             members.append(one.member)
-            started.append(owner.name)
             told.append(f"{owner.name} was stopped by {one.who} {ago(one.minutes)} ({one.what})")
         elif not owner.active:
             stays.append(
@@ -81,7 +98,7 @@ def recover(
     return replace(plan, stays=tuple(stays))
 
 
-def _in_its_place(snapshot: ClusterSnapshot, owner: Target) -> list[Target]:
+def in_place(snapshot: ClusterSnapshot, owner: Target) -> list[Target]:
     """The workers that run on the cards of one that was stopped."""
     cards = set((owner.worker.gpus if owner.worker else None) or ())
     return [
@@ -94,9 +111,16 @@ def _in_its_place(snapshot: ClusterSnapshot, owner: Target) -> list[Target]:
     ]
 
 
+def _left_over(other: Target, made: Collection[tuple[str, str]]) -> bool:
+    """Whether it is a plan's own that no upstream sends anything to."""
+    membership = other.worker.membership if other.worker else None
+    return (other.node, other.unit.name) in made and membership in ("absent", "down")
+
+
 def _start_again(draft: Draft, owner: Target, others: Sequence[Target]) -> None:
     """The one that a split or unsplit stopped, in the place of what it had begun to run."""
     for other in others:
+        draft.count_cuts(other)
         draft.systemctl("stop", other)
         draft.systemctl("disable", other)
         path = other.unit.fragment_path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -10,10 +9,10 @@ from llamatop.advise.fit import fit
 from llamatop.errors import Refused, UsageError
 from llamatop.model.figures import bytes_short
 from llamatop.model.plan import Plan, Step, UnitFile, Verb
-from llamatop.record.redact import Redactor
 
-from . import guards, systemd, unit_copy, unit_files
+from . import guards, systemd, unit_copy, unit_files, unit_secrets
 from .files import Member
+from .impact import members_of
 from .newcomers import New, cards_of, newcomers
 from .planning import Draft
 from .steps import DRAIN_SECONDS, HEALTHY_SECONDS, SYSTEMCTL_SECONDS
@@ -62,10 +61,25 @@ def groups(draft: Draft, targets: Sequence[Target]) -> tuple[tuple[str, ...], ..
             draft.nothing.append(f"{targets[0].name} is split over {len(found[0])} GPUs already")
             return ()
         raise UsageError("split takes two workers or more, whose cards one process is to use")
+    _same_upstreams(draft, targets)
     joined = tuple(card for cards in found for card in cards)
     if len(set(joined)) < len(joined):
         raise Refused(f"{', '.join(t.name for t in targets)} share a card")
     return (joined,)
+
+
+def _same_upstreams(draft: Draft, targets: Sequence[Target]) -> None:
+    """Refuse where one serves an upstream in which another has no line: one process cannot."""
+    known = {t.name: {name for name, _ in members_of(draft.snapshot, t)} for t in targets}
+    for one in targets:
+        for upstream in sorted({name for name, _ in draft.serving(one)}):
+            for other in targets:
+                if upstream not in known[other.name]:
+                    raise Refused(
+                        f"{one.name} serves in upstream {upstream}, {other.name} has no server"
+                        f" line there, and one process is to take the place of both: drain"
+                        f" {one.name}, or put {other.name} in {upstream} too"
+                    )
 
 
 def reshape(
@@ -97,9 +111,12 @@ def reshape(
     title = f"put {', '.join(new.name for new in news)} in"
     if room:
         _start(draft, olds, news, sources, drains=True)
-        if back or beside:
-            gone = ", ".join(old.name for old in olds)
-            draft.transaction(f"{title}, drain {gone}", out=out, back=back, beside=beside)
+        if out or back or beside:
+            joined = {upstream for upstream, _ in (*back, *(member for member, _ in beside))}
+            draft.stays([member for member in out if member[0] not in joined])
+            gone = f"drain {', '.join(old.name for old in olds)}"
+            title = f"{title}, {gone}" if joined else gone
+            draft.transaction(title, out=out, back=back, beside=beside)
         for old in olds:
             if old.worker is not None and old.worker.members:
                 draft.wait_drained(old)
@@ -248,7 +265,7 @@ def _write(draft: Draft, node: str, new: New, old: Source) -> None:
             node=node,
             title=f"write {new.path}",
             commands=tuple(draft.command(node, c) for c in unit_files.writing(new.path)),
-            diff=_diff(old, new),
+            diff=unit_secrets.diff(old, new.path, new.text),
             worker=new.name,
             unit=new.unit,
             unit_file=UnitFile(new.path, data),
@@ -322,13 +339,6 @@ def _healthy(draft: Draft, name: str, node: str, unit: str, members: tuple[Membe
         members=members,
         timeout_seconds=draft.timeout_seconds or HEALTHY_SECONDS,
     )
-
-
-def _diff(old: Source, new: New) -> str:
-    """The whole new file, as it differs from what the old unit has; secrets hidden."""
-    texts = ("".join(text for _, text in old.files), new.text)
-    before, after = ([f"{line}\n" for line in Redactor()(text).splitlines()] for text in texts)
-    return "".join(difflib.unified_diff(before, after, old.files[0][0], new.path, n=len(after)))
 
 
 def _back(draft: Draft, *steps: Step) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -27,7 +27,7 @@ from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
-from .recovering import recover, refusal
+from .recovering import in_place, recover, refusal
 from .reshaping import groups, reshape
 from .targets import Target, behind, resolve
 from .undoing import undo
@@ -184,8 +184,28 @@ class ClusterOperator:
                 beside = await killed(machine, f"{who()}: recover", draft.files.targets)
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
-        plan = recover(draft, left, beside, {target.name for target in found})
+        made = await self._made(
+            snapshot,
+            {
+                owners[one.member].name: owners[one.member]
+                for one in left
+                if one.member in owners and one.what.partition(" ")[0] in RESHAPING
+            },
+        )
+        plan = recover(draft, left, beside, {target.name for target in found}, made)
         return await self._allowed(plan)
+
+    async def _made(
+        self, snapshot: ClusterSnapshot, stopped: Mapping[str, Target]
+    ) -> set[tuple[str, str]]:
+        """Of what runs in the place of these, the units that llamatop wrote, as (node, unit)."""
+        return {
+            (other.node, other.unit.name)
+            for target in stopped.values()
+            if not target.active and refusal(snapshot, target.node) is None
+            for other in in_place(snapshot, target)
+            if await unit_facts.made_here(self._machines.machine(other.node), other.unit.name)
+        }
 
     async def _draft(
         self,

@@ -21,6 +21,7 @@ _SPLIT = {
 }  # fmt: skip
 _SPLIT_VARIABLES = ("SPLIT_MODE", "TENSOR_SPLIT", "MAIN_GPU", "DEVICE")
 _ENGINE = re.compile(r"llama-server([-._].*)?$")
+_BY_NAME = re.compile(r"\b(pkill|killall)\b")
 _PREFIXES = "@-:+!|"
 _PLAIN = re.compile(r"[A-Za-z0-9:_.@/-]*")
 
@@ -60,6 +61,7 @@ def copy(source: Source, wanted: Wanted) -> str:
         text = text if text.endswith("\n") else text + "\n"
         pieces.append(f"\n# {path}\n{text}" if number else text)
     text = _renamed("".join(pieces), source.unit)
+    _own(source.unit, text)
     variables = {name for one in foreign for name in variables_of([one])}
     from_files = source.environment or {}
     certain = source.environment is not None
@@ -127,6 +129,27 @@ def _renamed(text: str, unit: str) -> str:
     )
 
 
+def _own(unit: str, text: str) -> None:
+    """Refuse what the old unit would take from the new ones when it stops."""
+    values = {
+        one.name: text[one.start : one.end].strip()
+        for one in settings(text)
+        if one.section == "[Service]"
+    }
+    kept = values.get("RuntimeDirectoryPreserve", "").lower() in ("yes", "true", "on", "1")
+    if values.get("RuntimeDirectory") and not kept:
+        raise Refused(
+            f"{unit} has RuntimeDirectory=, which systemd removes when {unit} stops, under the new"
+            " unit too: set RuntimeDirectoryPreserve=yes there first"
+        )
+    for one in settings(text):
+        if one.name in ("ExecStop", "ExecStopPost") and _BY_NAME.search(text, one.start, one.end):
+            raise Refused(
+                f"{unit} has {one.name}= with pkill or killall, which ends processes by their name,"
+                " the new ones too: leave it out, systemd stops a unit's own processes"
+            )
+
+
 def _environment(text: str, wanted: Wanted) -> str:
     """The cards and the port in Environment= where they stand there, what splits left out."""
     for line in reversed([one for one in settings(text) if sets_environment(one)]):
@@ -157,8 +180,8 @@ def _command(text: str, wanted: Wanted, outside: set[str], certain: bool) -> str
     engine = next((n for n, w in enumerate(words) if _is_engine(w.value, n)), None)
     if engine is None:
         raise Refused(
-            f"{text[line.start : line.end].strip()[:80]}: llama-server is no word of its own there"
-            " (a shell or a script starts it), so its flags cannot be rewritten"
+            "llama-server is no word of its own in ExecStart= (a shell or a script starts it), so"
+            " its flags cannot be rewritten"
         )
     named = {
         name: word

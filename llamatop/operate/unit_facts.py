@@ -15,7 +15,7 @@ from llamatop.probe import unit_text
 from llamatop.transport.base import Machine
 
 from .live import ask
-from .unit_copy import Source
+from .unit_copy import MADE, Source
 
 UNITS = "/etc/systemd/system"
 _PLACES = (
@@ -95,6 +95,12 @@ async def source(machine: Machine, unit: str) -> Source:
         files.append((path, _text(read.stdout)))
     paths = unit_text.environment_files(told.get("EnvironmentFiles", ""))
     return Source(unit, tuple(files), await _environment(machine, paths))
+
+
+async def made_here(machine: Machine, unit: str) -> bool:
+    """Whether the unit's file is one that llamatop wrote, as its first line says."""
+    read = await ask(machine, Command(("cat", "--", f"{UNITS}/{unit}")))
+    return read.status == 0 and read.stdout.startswith(MADE.encode())
 
 
 async def _environment(machine: Machine, paths: Iterable[str]) -> dict[str, str] | None:

@@ -82,6 +82,8 @@ async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) 
     there = await ask(machine, Command(("cat", "--", path)))
     if there.status == 0 and there.stdout == data:
         written(step)
+        # A try before this one, cut off, may have left it.
+        await _must(machine, step.commands[-1], step)
         return
     put, link, tidy = step.commands
     beside = put.argv[-1]
@@ -90,7 +92,12 @@ async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) 
         held = await ask(machine, Command(("cat", "--", beside)))
         if held.stdout != data:
             raise StepFailed(f"{beside} does not hold what was written: is the disk full?")
-        await _must(machine, link, step)
+        try:
+            await _must(machine, link, step)
+        except asyncio.CancelledError:
+            # The node goes on with what it was told.
+            written(step)
+            raise
         written(step)
     finally:
         await _must(machine, tidy, step)

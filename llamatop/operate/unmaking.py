@@ -28,7 +28,8 @@ class Unmaking:
     """Remembers the steps that were begun; see `Rollback`, in whose place it stands.
 
     What was in goes in again only once it serves. A unit made by the plan that still serves
-    requests is left alone, and the story says so: nothing is cut.
+    requests is left alone, and the story says so: nothing is cut. Where nothing of what was in
+    serves again, the new ones stay in its place.
     """
 
     def __init__(
@@ -78,6 +79,9 @@ class Unmaking:
                 else:
                     members, text = (), await self._steps_back(step, progress)
             except LlamatopError as error:
+                if step.kind == "membership" and _exchanges(step):
+                    # Their lines are in, or may be: what is behind them is not stopped.
+                    self._kept.update((new.node, new.unit) for new in self._news())
                 self._lease.lost()
                 text = f"NOT undone, {step.title}: {error}"
                 self.story.append(text)
@@ -96,13 +100,18 @@ class Unmaking:
             try:
                 await self._one_back(back, progress)
             except LlamatopError:
-                if back.kind == "wait-drained":
+                if step.verb == "start":
+                    # It runs, or may: its file is not taken from under it.
                     self._kept.add((back.node, back.unit))
-                if back.kind == "wait-healthy":
-                    self._ill.update(back.members)
+                if step.verb == "stop":
+                    self._ill.update(step.members)
                 raise
             done = back.title if back.kind not in ("wait-drained", "wait-healthy") else done
         return done
+
+    def _news(self) -> list[Step]:
+        """The steps by which the plan starts what is new."""
+        return [step for step in self._plan.steps if step.verb == "start"]
 
     async def _one_back(self, back: Step, progress: Callable[[str], None]) -> None:
         if back.kind == "systemctl":
@@ -142,10 +151,30 @@ class Unmaking:
             doing.cancel()
             await asyncio.wait({doing, hurried})
 
+    def _nothing_lost(self, step: Step) -> None:
+        returning: dict[str, set[Member]] = {}
+        for edit in step.edits:
+            if edit.down and not edit.beside:
+                members = {(edit.upstream, address) for address in edit.addresses}
+                returning.setdefault(edit.upstream, set()).update(members)
+        joined = {edit.upstream for edit in step.edits if not edit.down}
+        lost = [returning[u] for u in joined.intersection(returning) if returning[u] <= self._ill]
+        if lost:
+            old = ", ".join(sorted({address for members in lost for _, address in members}))
+            new = ", ".join(step.worker or step.unit or "" for step in self._news())
+            raise StepFailed(
+                f"{old} stays down: what is behind it does not serve, so {new} stay in its place,"
+                " their lines and units as they are"
+            )
+
     async def _lines_back(
         self, step: Step, progress: Callable[[str], None]
     ) -> tuple[tuple[Member, ...], str]:
-        """The server lines as they were, in the files as they are now."""
+        """The server lines as they were, in the files as they are now.
+
+        Raises StepFailed where an upstream would have nothing of it that serves.
+        """
+        self._nothing_lost(step)
         sudo = await self._privileges.prefix(step.node)
         paths = {change.path: change for change in step.files}
         files = await BalancerFiles.read(self._machines, step.node, paths, sudo)
@@ -193,3 +222,8 @@ class Unmaking:
         await waits.look(self._source, [step.node])
         names = ", ".join(address for _, address in returning)
         return tuple(returning), f"{names} in again" if names else "its server lines are as before"
+
+
+def _exchanges(step: Step) -> bool:
+    """Whether it puts lines in and takes others out at once."""
+    return len({edit.down for edit in step.edits}) > 1

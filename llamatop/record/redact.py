@@ -18,6 +18,10 @@ _PLAIN_NAME = rf"(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?![a-z0-9])"
 _NAME = rf"{_WORD}(?<![a-z0-9])(?:{_SECRECY}|key|token)(?![a-z0-9])"
 _CLEAR_NAME = rf"{_WORD}(?:(?<![a-z0-9])(?:{_SECRECY})|(?<=[a-z0-9][-_.])(?:key|token))(?![a-z0-9])"
 _VALUE = r"(\"[^\"]*\"|'[^']*'|[^\s\"';,}\]]+)"
+# Where a value may be several, with commas between.
+_LIST = r"(\"[^\"]*\"|'[^']*'|[^\s\"';}\]]+)"
+# A line that goes on in the next one, comments too.
+_CONTINUED = r"(?:\\\r?\n[\s#;]*)?"
 _PATTERNS = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -28,9 +32,9 @@ _PATTERNS = tuple(
         r"(?P<keep>\bauthorization[\"']?\s*(?:[:=]\s*)?[\"']?(?:bearer|basic|token)\s+)[^\s\"']+",
         r"(?P<keep>\bbearer\s+)[A-Za-z0-9._~+/=-]{8,}",
         # --api-key VALUE, --api-key=VALUE; a path is where a secret is, not what it is
-        rf"(?P<keep>(?<![\w-])--?{_PLAIN_NAME}(?:\s+|=))(?![-/]){_VALUE}",
+        rf"(?P<keep>(?<![\w-])--?{_PLAIN_NAME}(?:[\"']?\s+{_CONTINUED}|=))(?![-/]){_LIST}",
         # LLAMA_API_KEY=…, password: …, "token": "…"
-        rf"(?P<keep>{_NAME}=)(?!/){_VALUE}",
+        rf"(?P<keep>{_NAME}=)(?!/){_LIST}",
         rf"(?P<keep>{_CLEAR_NAME}[\"']?\s*[:=]\s*)(?!/){_VALUE}",
         # What looks like a key wherever it stands.
         r"(?P<keep>\b(?:sk|pk|rk)-)[A-Za-z0-9_-]{16,}",
@@ -42,6 +46,14 @@ _HINT = re.compile(
     r"://|key|token|secret|passw|credential|bearer|authorization|hft|sk-|pk-|rk-|hf_|ghp|gho|glpat",
     re.IGNORECASE,
 )
+_SECRET_NAME = re.compile(
+    rf"-{{0,2}}(?:[a-z0-9]+[-_.])*(?:{_SECRECY}|key|token)(?:[-_.]\d+)?", re.IGNORECASE
+)
+
+
+def names_a_secret(name: str) -> bool:
+    """Whether the value of a flag or variable of this name is a secret."""
+    return _SECRET_NAME.fullmatch(name) is not None
 
 
 class Redactor:

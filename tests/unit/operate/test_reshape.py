@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
-from llamatop.errors import NodeError, PlanFailed, Refused, UsageError
+from llamatop.errors import NodeError, PlanFailed, Refused, Unreachable, UsageError
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.observed import GpuSample, LeftDrained, Tunnel
 from llamatop.model.plan import Command, Plan, StepResult
@@ -50,6 +52,9 @@ class Cards(FakeCluster):
     listening: tuple[int, ...] = (37081, 37082)
     root_of_units: str = ""
     failing: set[str] = field(default_factory=set)
+    refusing: set[tuple[str, str]] = field(default_factory=set)
+    linked: Callable[[], object] = lambda: None
+    cuts: int = 0
 
     @classmethod
     def one(cls) -> Cards:
@@ -62,6 +67,18 @@ class Cards(FakeCluster):
         text = BIG.replace("0,1", "2").replace("37081", "37082").replace(" -ts 1,1", "")
         files[f"{UNITS}/llama-server-gpu2.service"] = text.encode()
         return cls(workers, {}, files)
+
+    @classmethod
+    def two_singles(cls, conf: bytes) -> Cards:
+        """`gpu0` and `gpu2`, one card each."""
+        cards = cls.one()
+        del cards.workers["node1/big"]
+        del cards.files[f"{UNITS}/llama-server-big.service"]
+        cards.workers["node1/gpu0"] = FakeWorker("llama-server-gpu0.service", "127.0.0.1:37080")
+        text = cards.text("llama-server-gpu2.service")
+        text = text.replace("DEVICES=2", "DEVICES=0").replace("37082", "37080")
+        cards.files |= {f"{UNITS}/llama-server-gpu0.service": text.encode(), CONF: conf}
+        return cards
 
     def operator(self, audit: Path) -> ClusterOperator:
         return ClusterOperator(FakeSource(self), CardsFleet(self), Audit(audit))
@@ -125,6 +142,9 @@ class CardsMachine(FakeMachine):
     ) -> Completed:
         cards, argv = self.cluster, list(command.argv)
         assert isinstance(cards, Cards)
+        if cards.cuts:
+            cards.cuts -= 1
+            raise Unreachable(self.name, "the connection was cut")
         bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
         ok = Completed(0, b"", b"")
         match bare:
@@ -160,6 +180,8 @@ class CardsMachine(FakeMachine):
                     enabled="disabled",
                     fails="failed" if unit in cards.failing else "",
                 )
+                cards.linked()
+                await asyncio.sleep(0.01)
             case ["rm", "-f", "--", path]:
                 cards.files.pop(path, None)
                 unit = path.rpartition("/")[2]
@@ -167,6 +189,11 @@ class CardsMachine(FakeMachine):
                     del cards.workers[name]
             case ["systemctl", "--no-ask-password", "reset-failed", *_]:
                 pass
+            case ["systemctl", "--no-ask-password", verb, "--", unit] if (
+                verb,
+                unit,
+            ) in cards.refusing:
+                return Completed(1, b"", b"No.\n")
             case _:
                 return await super().run(command, stdin, timeout_seconds)
         if cards.root or argv[0] == "sudo":
@@ -362,19 +389,7 @@ async def test_behind_a_tunnel_a_forward_is_used_or_asked_for(tmp_path: Path) ->
 
 
 async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Path) -> None:
-    cluster = Cards.one()
-    cluster.free = 6 * GIB
-    operator = cluster.operator(tmp_path / "audit.jsonl")
-    running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
-    async for result in running:
-        if result.step.title == "start node1/gpu0" and result.state == "done":
-            break
-    # Killed: what it left is as it is now, and its record on the balancer says who it was.
-    files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
-    await running.aclose()
-    cluster.files, cluster.workers = files, workers
-    left = LeftDrained("llama_cluster", "127.0.0.1:37081", "p", "ann", "unsplit node1/big", 3)
-    cluster.left = (left,)
+    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
     plan = await operator.plan("recover", [])
     assert outline(plan) == [
         "stop node1/gpu0",
@@ -387,3 +402,185 @@ async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Pat
     await carried_out(operator, plan)
     assert cluster.states() == {"127.0.0.1:37081": False, "127.0.0.1:37082": False}
     assert cluster.workers["node1/big"].active == "active"
+
+
+@pytest.mark.parametrize(
+    "conf",
+    [
+        b"upstream u { server 127.0.0.1:37082; }\n",
+        b"upstream u { server 127.0.0.1:37082; }\nupstream v { server 127.0.0.1:37080; }\n",
+    ],
+)
+@pytest.mark.parametrize("order", [("gpu0", "gpu2"), ("gpu2", "gpu0")])
+async def test_workers_of_unlike_upstreams_do_not_become_one(
+    tmp_path: Path, conf: bytes, order: tuple[str, str]
+) -> None:
+    operator = Cards.two_singles(conf).operator(tmp_path / "audit.jsonl")
+    with pytest.raises(Refused, match=r"node1/gpu. serves in upstream ., node1/gpu. .*: drain"):
+        await operator.plan("split", [f"node1/{name}" for name in order])
+
+
+async def test_what_serves_is_drained_before_it_stops_though_nothing_new_joins(
+    tmp_path: Path,
+) -> None:
+    conf = b"upstream u { server 127.0.0.1:37080; server 127.0.0.1:37082; }\n"
+    cluster = Cards.two_singles(conf + b"upstream v { server 127.0.0.1:37099 down; }\n")
+    text = cluster.text("llama-server-gpu0.service").replace("DEVICES=0", "DEVICES=0,2")
+    cluster.files[f"{UNITS}/llama-server-big.service"] = text.replace("37080", "37099").encode()
+    cluster.workers["node1/big"] = FakeWorker(
+        "llama-server-big.service", "127.0.0.1:37099", active="inactive", sub="dead"
+    )
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(Refused, match="all that is in of upstream u"):
+        await operator.plan("split", ["node1/gpu0", "node1/gpu2"])
+
+
+@pytest.mark.parametrize("refused", ["disable", "disable start"])
+async def test_the_new_ones_stay_where_the_old_one_does_not_come_back(
+    tmp_path: Path, refused: str
+) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    big = cluster.workers["node1/big"]
+    big.fails = "failed"
+    cluster.refusing = {(verb, big.unit) for verb in refused.split()}
+    with pytest.raises(PlanFailed, match=r"37081 .*does not serve.*node1/gpu0, node1/gpu1 stay"):
+        await carried_out(operator, plan)
+    assert cluster.states() == {
+        "127.0.0.1:37081": True,
+        "127.0.0.1:37084": False,
+        "127.0.0.1:37085": False,
+        "127.0.0.1:37082": False,
+    }
+    for name in ("node1/gpu0", "node1/gpu1"):
+        worker = cluster.workers[name]
+        assert (worker.active, worker.health, worker.enabled) == ("active", "ok", "enabled")
+        assert worker.unit in cluster.units()
+
+
+async def test_what_did_not_start_again_is_not_put_in(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.free, cluster.failing = 6 * GIB, {"llama-server-gpu1.service"}
+    cluster.refusing = {("start", "llama-server-big.service")}
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=r"127.0.0.1:37081 stays down"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    assert cluster.states()["127.0.0.1:37081"] is True
+
+
+async def test_what_does_not_stop_keeps_its_file(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.failing = {"llama-server-gpu1.service"}
+    cluster.refusing = {("stop", "llama-server-gpu0.service")}
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match="NOT undone, start node1/gpu0"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    assert "llama-server-gpu0.service" in cluster.units()
+    assert "llama-server-gpu1.service" not in cluster.units()
+
+
+async def test_the_new_ones_stay_where_their_lines_cannot_be_taken_away(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    cluster.workers["node1/big"].busy = 1
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"], timeout_seconds=0.3)
+
+    async def nginx_fails_once_they_are_in() -> None:
+        async for result in operator.execute(plan):
+            if result.step.kind == "membership" and result.state == "done":
+                cluster.transaction_fails = ("test", "emerg")
+
+    with pytest.raises(PlanFailed, match="NOT undone, put node1/gpu0"):
+        await nginx_fails_once_they_are_in()
+    assert cluster.states()["127.0.0.1:37084"] is False
+    assert cluster.workers["node1/gpu0"].active == cluster.workers["node1/big"].active == "active"
+    assert "llama-server-gpu0.service" in cluster.units()
+
+
+async def test_a_write_cut_off_after_it_is_taken_back(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    units = cluster.units()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    running = asyncio.ensure_future(carried_out(operator, plan))
+    cluster.linked = lambda: running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert cluster.units() == units
+
+
+async def test_a_write_cut_off_leaves_nothing_beside_the_unit(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+
+    def cut() -> None:
+        cluster.cuts, cluster.linked = 1, lambda: None
+
+    cluster.linked = cut
+    await carried_out(operator, plan)
+    assert [name for name in cluster.units() if name.startswith(".")] == []
+
+
+async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, ClusterOperator]:
+    """An unsplit without room, killed once the first of the new ones had been started."""
+    cluster = Cards.one()
+    cluster.free = 6 * GIB
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
+    async for result in running:
+        if result.step.title == "start node1/gpu0" and result.state == "done":
+            break
+    # What it left is as it is now, and its record on the balancer says who it was.
+    files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
+    await running.aclose()
+    cluster.files, cluster.workers = files, workers
+    left = LeftDrained("llama_cluster", "127.0.0.1:37081", "p", "ann", "unsplit node1/big", 3)
+    cluster.left = (left,)
+    return cluster, operator
+
+
+@pytest.mark.parametrize("foreign", ["unknown", "theirs", "draining"])
+async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_to(
+    tmp_path: Path, foreign: str
+) -> None:
+    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
+    other = cluster.workers["node1/gpu0"]
+    path = f"{UNITS}/{other.unit}"
+    if foreign == "unknown":
+        other.certain = False
+    elif foreign == "theirs":
+        cluster.files[path] = cluster.files[path].partition(b"\n")[2]
+    else:
+        other.busy = 1
+        cluster.files[CONF] = cluster.files[CONF].replace(
+            b"}", b"server %s down; }" % (other.member or "").encode()
+        )
+    plan = await operator.plan("recover", [])
+    assert outline(plan) == []
+    assert "node1/big stays drained: node1/gpu0 " in " ".join(plan.stays)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "--api-key \\\n  supersecret",
+        "--api-key alpha,supersecret",
+        '"--api-key" "supersecret"',
+        "--hf-token -supersecret",
+        "--api-key=/super/secret",
+    ],
+)
+async def test_a_key_is_shown_nowhere(tmp_path: Path, written: str) -> None:
+    cluster = Cards.one()
+    path = f"{UNITS}/llama-server-big.service"
+    cluster.files[path] = BIG.replace("--api-key geheim", written).encode()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/big"])
+    await carried_out(operator, plan)
+    audit = (tmp_path / "audit.jsonl").read_text()
+    told = plan.text() + str(plan_record(plan)) + audit
+    assert "CUDA_VISIBLE_DEVICES=0" in plan.text()
+    assert not re.search("supersecret|super/secret|alpha", told)
+    assert written in cluster.text("llama-server-gpu1.service")

@@ -151,11 +151,24 @@ def test_the_last_start_counts_and_one_of_variables_alone_is_changed_there() -> 
             "tensor split would still be 1,1",
         ),
         ("[Service]\nExecStart=/opt/llama-server --host /run/l.sock --port 1\n", "socket file"),
+        (SIMPLE.replace("User=", "RuntimeDirectory=l\nUser="), "RuntimeDirectoryPreserve=yes"),
+        (SIMPLE.replace("User=", "ExecStop=-/bin/pkill llama\nUser="), "leave it out"),
     ],
 )
 def test_what_cannot_be_rewritten_with_certainty_is_refused(text: str, why: str) -> None:
     with pytest.raises(Refused, match=why):
         made(text)
+
+
+def test_a_refusal_says_nothing_of_the_keys() -> None:
+    with pytest.raises(Refused) as refused:
+        made("[Service]\nExecStart=/bin/sh -c 'llama-server --api-key geheim'\n")
+    assert "geheim" not in str(refused.value)
+
+
+def test_what_the_old_unit_leaves_there_may_be_shared() -> None:
+    text = SIMPLE.replace("User=", "RuntimeDirectory=l\nRuntimeDirectoryPreserve=yes\nUser=")
+    assert "RuntimeDirectory=l\n" in made(text)
 
 
 def test_an_environment_file_that_cannot_be_read_decides_nothing() -> None:
