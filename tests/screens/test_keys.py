@@ -343,9 +343,10 @@ async def test_a_tells_every_fault_in_full_and_follows_the_snapshots() -> None:
         await pilot.press("slash", *"memory", "enter")
         words = " ".join(app.shown().split())
         assert "lower -ngl or --ctx-size" in words
-        await pilot.press("escape", "G")
+        await pilot.press("escape", "slash", *"newer", "enter")
         words = " ".join(app.shown().split())
         assert "nginx -s reload applies it" in words
+        await pilot.press("escape")
         app.fake.push(replace(clusters.well(), tick=41))
         await until(pilot, lambda: "mended: a file is newer" in app.shown(), "the good news")
         await pilot.press("escape", "a")
