@@ -91,7 +91,7 @@ def _largest(shape: Shape, demand: Demand, field: str, step: int, most: int, roo
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        asked = replace(demand, **{field: step * middle})  # type: ignore[arg-type]
+        asked = replace(demand, **{field: step * middle})  # type: ignore[arg-type]  # both are int
         if asked.outputs is not None:
             asked = replace(asked, outputs=asked.slots)
         fits = memory.needs.__wrapped__(shape, asked).cards[0].total <= room

@@ -4,55 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from llamatop.errors import LlamatopError, Unreachable
-from llamatop.model.plan import Plan, Step, StepResult
+from llamatop.model.plan import Step, StepResult
 
 from . import waits
-from .audit import who
-from .control import Control
 from .failure import StepFailed
 from .files import BalancerFiles, Member
-from .leases import Lease
-from .live import Fleet, LiveSource
-from .membership import transact
-from .privilege import Privileges
 from .reach import reached
+from .taking_back import TakingBack
 from .targets import behind
 
 GRACE_SECONDS = 2.0
 ASKED_AT_ONCE = 8
 
 
-class Rollback:
+@dataclass(eq=False, slots=True)
+class Rollback(TakingBack):
     """Remembers what a plan took out and stopped; puts back what may serve again.
 
     A member whose unit the plan stopped as meant stays out. One whose unit was started again is
     waited for; where it does not get healthy it stays out, and the story says so.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        source: LiveSource,
-        machines: Fleet,
-        privileges: Privileges,
-        control: Control,
-        lease: Lease,
-    ) -> None:
-        self.story: list[str] = []
-        self._plan = plan
-        self._source = source
-        self._machines = machines
-        self._privileges = privileges
-        self._control = control
-        self._lease = lease
-        self._out: dict[Member, tuple[int, Step]] = {}
-        self._touched: dict[Member, Step] = {}
-        self._stopped: set[Member] = set()
-        self._writing = asyncio.Lock()
+    _out: dict[Member, tuple[int, Step]] = field(init=False, default_factory=dict)
+    _touched: dict[Member, Step] = field(init=False, default_factory=dict)
+    _stopped: set[Member] = field(init=False, default_factory=set)
+    _writing: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     def members_changed(self, step: Step, leaving: bool) -> None:
         """A membership step is done: its members left, or came back."""
@@ -190,21 +170,6 @@ class Rollback:
         else:
             await self._return(members, say)
 
-    async def _unless_hurried(self, work: Coroutine[None, None, None]) -> bool:
-        """Do it; False where the person would no longer wait for its end."""
-        doing = asyncio.ensure_future(work)
-        hurried = asyncio.ensure_future(self._control.hurried.wait())
-        try:
-            await asyncio.wait({doing, hurried}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                return False
-            doing.result()
-            return True
-        finally:
-            hurried.cancel()
-            doing.cancel()
-            await asyncio.wait({doing, hurried})
-
     async def _return(
         self, members: dict[Member, tuple[int, Step]], say: Callable[[StepResult], None]
     ) -> None:
@@ -243,17 +208,7 @@ class Rollback:
                     wanted[path] = here
             edits, changes, _ = files.change(wanted, down=False)
             if changes:
-                await transact(
-                    self._machines.machine(step.node),
-                    changes,
-                    sudo=sudo,
-                    unit=step.unit,
-                    holder=f"{who()}: undo of {self._plan.action}",
-                    progress=lambda text: None,
-                    own=self._source.cluster.balancer,
-                    edits=edits,
-                    lease=self._lease,
-                )
+                await self._write(step, changes, edits, sudo, lambda text: None)
         except LlamatopError as error:
             return error
         return None

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from llamatop.errors import LlamatopError
-from llamatop.model.plan import FileChange, MembershipEdit, Plan, Step, StepResult
+from llamatop.model.plan import FileChange, MembershipEdit, Step, StepResult
 
 from . import unit_files, units, waits
-from .audit import who
-from .control import Control
 from .failure import StepFailed
 from .files import BalancerFiles, Member, together
-from .leases import Lease
-from .live import Fleet, LiveSource
-from .membership import transact
-from .privilege import Privileges
 from .reach import reached
+from .taking_back import TakingBack
 
 ACTIONS = ("split", "unsplit")
 
 
-class Unmaking:
+@dataclass(eq=False, slots=True)
+class Unmaking(TakingBack):
     """Remembers the steps that were begun; see `Rollback`, in whose place it stands.
 
     What was in goes in again only once it serves. A unit made by the plan that still serves
@@ -32,25 +28,9 @@ class Unmaking:
     serves again, the new ones stay in its place.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        source: LiveSource,
-        machines: Fleet,
-        privileges: Privileges,
-        control: Control,
-        lease: Lease,
-    ) -> None:
-        self.story: list[str] = []
-        self._plan = plan
-        self._source = source
-        self._machines = machines
-        self._privileges = privileges
-        self._control = control
-        self._lease = lease
-        self._begun: list[Step] = []
-        self._kept: set[tuple[str, str | None]] = set()
-        self._ill: set[Member] = set()
+    _begun: list[Step] = field(init=False, default_factory=list)
+    _kept: set[tuple[str, str | None]] = field(init=False, default_factory=set)
+    _ill: set[Member] = field(init=False, default_factory=set)
 
     def members_changed(self, step: Step, leaving: bool) -> None:
         """A membership step is done, or may be."""
@@ -121,13 +101,13 @@ class Unmaking:
                 self._source, self._machines, back, progress, lambda step: None
             )
         elif back.kind == "wait-drained":
-            await self._unless_hurried(
+            await self._waited_for(
                 waits.wait(
                     self._source, back, lambda snapshot: waits.drained(snapshot, back), progress
                 )
             )
         else:
-            await self._unless_hurried(self._healthy(back, progress))
+            await self._waited_for(self._healthy(back, progress))
 
     async def _healthy(self, back: Step, progress: Callable[[str], None]) -> None:
         await waits.wait(self._source, back, waits.Healthy(back), progress)
@@ -137,19 +117,10 @@ class Unmaking:
             machine = self._machines.machine(balancer)
             await reached(machine, addresses, back.timeout_seconds, progress)
 
-    async def _unless_hurried(self, work: Coroutine[Any, Any, object]) -> None:
+    async def _waited_for(self, work: Coroutine[Any, Any, object]) -> None:
         """Do it; raises StepFailed where the person would no longer wait for its end."""
-        doing = asyncio.ensure_future(work)
-        hurried = asyncio.ensure_future(self._control.hurried.wait())
-        try:
-            await asyncio.wait({doing, hurried}, return_when=asyncio.FIRST_COMPLETED)
-            if not doing.done():
-                raise StepFailed("it was not waited for")
-            doing.result()
-        finally:
-            hurried.cancel()
-            doing.cancel()
-            await asyncio.wait({doing, hurried})
+        if not await self._unless_hurried(work):
+            raise StepFailed("it was not waited for")
 
     def _nothing_lost(self, step: Step) -> None:
         returning: dict[str, set[Member]] = {}
@@ -208,17 +179,7 @@ class Unmaking:
         changes, _ = together(*parts)
         if not changes:
             return (), ""
-        await transact(
-            self._machines.machine(step.node),
-            changes,
-            sudo=sudo,
-            unit=step.unit,
-            holder=f"{who()}: undo of {self._plan.action}",
-            progress=progress,
-            own=self._source.cluster.balancer,
-            edits=edits,
-            lease=self._lease,
-        )
+        await self._write(step, changes, edits, sudo, progress)
         await waits.look(self._source, [step.node])
         names = ", ".join(address for _, address in returning)
         return tuple(returning), f"{names} in again" if names else "its server lines are as before"
