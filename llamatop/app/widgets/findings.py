@@ -8,29 +8,20 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from llamatop.app.messages import RowOpened, RowSelected
 from llamatop.app.render import advice as render
 from llamatop.app.render.advice import AdviceRow, Entry
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import piece
-from llamatop.app.widgets.lines import Lines
+from llamatop.app.widgets.lines import CURSOR_KEYS, Lines
 
 
 class FindingList(Lines, can_focus=True):
     """What is mended stays where it was, marked so, until the screen is left."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", show=False),
-        Binding("up,k", "move(-1)", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", show=False),
-        Binding("home,g", "edge(0)", show=False),
-        Binding("end,G,shift+g", "edge(1)", show=False),
-        Binding("left,minus", "fold(True)", show=False),
-        Binding("right,plus", "fold(False)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = CURSOR_KEYS
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)

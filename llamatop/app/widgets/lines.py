@@ -20,6 +20,18 @@ from llamatop.app.render.palette import Palette
 # Some milliseconds' work.
 PIECE_LINES = 8
 
+# Of a list whose lines fold, with a cursor of its own.
+CURSOR_KEYS: list[BindingType] = [
+    Binding("down,j", "move(1)", show=False),
+    Binding("up,k", "move(-1)", show=False),
+    Binding("pagedown,ctrl+f", "page(1)", show=False),
+    Binding("pageup,ctrl+b", "page(-1)", show=False),
+    Binding("home,g", "edge(0)", show=False),
+    Binding("end,G,shift+g", "edge(1)", show=False),
+    Binding("left,minus", "fold(True)", show=False),
+    Binding("right,plus", "fold(False)", show=False),
+]
+
 
 class Lines(ScrollView, can_focus=False):
     """Shows `line(0)` to `line(count() - 1)` below `sticky()` lines that do not scroll.

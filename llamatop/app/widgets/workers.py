@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from rich.text import Text
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from llamatop.app.folds import Folds, too_many, tree
 from llamatop.app.messages import Folded, RowOpened, RowSelected
@@ -19,7 +19,7 @@ from llamatop.app.render import workers as render
 from llamatop.app.render.heading import heading
 from llamatop.app.render.palette import Palette
 from llamatop.app.rows import SORTS, Row, arrange, rows
-from llamatop.app.widgets.lines import Lines
+from llamatop.app.widgets.lines import CURSOR_KEYS, Lines
 from llamatop.model.cluster import ClusterSnapshot
 
 # A line's name, whether it is selected, marked, and folded or (None) among others' rows.
@@ -33,16 +33,7 @@ class WorkerTable(Lines, can_focus=True):
     A filter lists what it finds without its nodes, until they are folded there.
     """
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", show=False),
-        Binding("up,k", "move(-1)", show=False),
-        Binding("pagedown,ctrl+f", "page(1)", show=False),
-        Binding("pageup,ctrl+b", "page(-1)", show=False),
-        Binding("home,g", "edge(0)", show=False),
-        Binding("end,G,shift+g", "edge(1)", show=False),
-        Binding("left,minus", "fold(True)", show=False),
-        Binding("right,plus", "fold(False)", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = CURSOR_KEYS
 
     def __init__(self, palette: Palette, *, id: str | None = None) -> None:
         super().__init__(palette, id=id)
