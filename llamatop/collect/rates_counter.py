@@ -55,6 +55,7 @@ class CountedTotal:
         sure = self._seen + progress.certain
         self._seen += progress.generated
         self._doubt += progress.spread
+        half = _half(step)
         if counter is not None:
             self._counter = counter
             if self._low is None:
@@ -62,9 +63,9 @@ class CountedTotal:
                 self._low = (self._low or 0.0) - self._seen
                 self._high -= self._seen
             else:
-                self._hold(progress, counter + progress.in_flight, _half(step), sure)
+                self._hold(progress, counter + progress.in_flight, half, sure)
         owed = self._debt
-        if counter is None or _half(step) * 2 > _FINE_STEP:
+        if owed and (counter is None or half * 2 > _FINE_STEP):
             owed *= _SHARE_PER_READ
             if abs(owed) < 1:
                 owed = self._debt
@@ -109,7 +110,8 @@ class CountedTotal:
             edge = low if miss < 0 else high
             self._low = self._high = edge
         else:
-            self._low, self._high = max(low, seen_low), min(high, seen_high)
+            self._low = low if low > seen_low else seen_low
+            self._high = high if high < seen_high else seen_high
 
 
 class SeenTotal:

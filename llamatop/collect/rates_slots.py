@@ -54,26 +54,60 @@ class SlotLedger:
     def advance(self, slots: Sequence[Slot], seconds: float, reads: int) -> Progress:
         """Take the next read, `seconds` after the one before; `reads` of ours drew a task id."""
         slots = self._without_leftovers(slots)
-        pairs = self._pairs(slots)
-        saturated_before, self._saturated = self._saturated, all(slot.busy for slot in slots)
-        ids = [pair[1].task_id + pair[3] for pair in pairs if pair and pair[3] and pair[1].task_id]
-        shown = max(ids) if ids else None
-        steps = self._steps(shown, pairs, seconds, reads)
-        self._queueing = self._saturated and saturated_before
-        self._clock = self._tick(shown, reads + (steps or 0.0))
+        known, counts = self._before, self._counts
+        pairs: list[Pair] = []
+        kept: list[int] = []
+        made_by: dict[int, int] = {}
+        shown: int | None = None
         certain = prompt = 0
+        saturated = True
+        for now in slots:
+            number = now.id
+            before = known.get(number)
+            busy, task = now.busy, now.task_id
+            if busy:
+                made = now.generated_tokens or 0
+                if made < 0:
+                    made = 0
+            elif before is now and _rests(now):
+                saturated = False
+                pairs.append(None)
+                continue
+            else:
+                saturated = False
+                made = 0
+            began, same = 0, False
+            done, known_done = now.prompt_tokens_processed, None
+            if before is not None:
+                began = counts.get(number, 0)
+                if busy and before.busy:
+                    was = before.task_id
+                    if was is None or task is None:
+                        same = made >= began
+                    elif was == task:
+                        same, known_done = True, before.prompt_tokens_processed
+            pairs.append((before, now, began, made, same))
+            made_by[number] = made
+            if made and task and (shown is None or task + made > shown):
+                shown = task + made
+            gain = made - began if same else made
+            if gain > 0:
+                certain += gain
+            if same and gain >= 0 < began:
+                kept.append(gain)
+            if done and done != known_done:
+                prompt += prompt_gain(before, now)
+        saturated_before, self._saturated = self._saturated, saturated
+        steps = self._steps(shown, kept, pairs, seconds, reads)
+        self._queueing = saturated and saturated_before
+        self._clock = self._tick(shown, reads + (steps or 0.0))
         lost = spread = longest = 0.0
         for pair in pairs:
             if pair is None:
                 self._rest += steps or 0.0
                 continue
-            before, now, began, made, same = pair
-            gain = made - began if same else made
-            if gain > 0:
-                certain += gain
-            if now.prompt_tokens_processed:
-                prompt += prompt_gain(before, now)
-            if before is None or same:
+            before, now, began, _, same = pair
+            if same or before is None:
                 continue
             tail, doubt = self._between(before, now, steps)
             lost += tail
@@ -86,7 +120,7 @@ class SlotLedger:
         self._rest *= _MEMORY
         # what is shown is what is, but for what an older task left
         self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
-        self._counts = {pair[1].id: pair[3] for pair in pairs if pair}
+        self._counts = made_by
         return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
@@ -94,37 +128,24 @@ class SlotLedger:
         """Generation tokens of the tasks that ran at the last read."""
         return sum(self._counts.values())
 
-    def _pairs(self, slots: Sequence[Slot]) -> list[Pair]:
-        pairs: list[Pair] = []
-        known, counts = self._before, self._counts
-        for now in slots:
-            before = known.get(now.id)
-            if before is now and _rests(now):
-                pairs.append(None)
-                continue
-            made = _generated(now) if now.busy else 0
-            if before is None:
-                pairs.append((None, now, 0, made, False))
-                continue
-            began = counts.get(now.id, 0)
-            same = before.busy and now.busy
-            if same:
-                if before.task_id is None or now.task_id is None:
-                    same = made >= began
-                else:
-                    same = before.task_id == now.task_id
-            pairs.append((before, now, began, made, same))
-        return pairs
-
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
         shown, before = self._shown, self._before
-        self._shown = {slot.id: slot for slot in slots}
+        self._shown = now_shown = {}
         self._finals = finals = {}
-        doubtful = [
-            slot
-            for slot in slots
-            if slot.busy and slot.generated_tokens and not _grew(shown.get(slot.id), slot)
-        ]
+        doubtful = []
+        for slot in slots:
+            number, made = slot.id, slot.generated_tokens
+            now_shown[number] = slot
+            if made and slot.busy:
+                was = shown.get(number)
+                # What an older task left stands still.
+                if (
+                    was is None
+                    or was.task_id != slot.task_id
+                    or not was.busy
+                    or not 0 < (was.generated_tokens or 0) < made
+                ):
+                    doubtful.append(slot)
         if not doubtful:
             return slots
         steps = self._most_steps(slots)
@@ -147,12 +168,12 @@ class SlotLedger:
     def _steps(
         self,
         clock: float | None,
+        kept: list[int],
         pairs: list[Pair],
         seconds: float,
         reads: int,
     ) -> float | None:
-        """Tokens that a slot busy for the whole interval generated."""
-        kept = [pair[3] - pair[2] for pair in pairs if pair and pair[4] and 0 < pair[2] <= pair[3]]
+        """Tokens that a slot busy for the whole interval generated; `kept` are those of tasks."""
         # a prompt that was being processed ends with a step that gives the first token
         kept = kept or [
             pair[3] - pair[2] for pair in pairs if pair and pair[4] and pair[3] > pair[2]
@@ -255,6 +276,9 @@ class SlotLedger:
     def _tail(self, before: Slot, now: Slot, room: float | None) -> tuple[float, float]:
         """Tokens that the task in `before` made until it ended, and the doubt."""
         limit = before.remaining_tokens
+        if limit is not None and limit < 0:
+            # some builds' word for none
+            limit = None
         exact = _tail_in_context(before, now)
         if now.id in self._finals and self._finals[now.id] >= _generated(before):
             exact = self._finals[now.id] - _generated(before)
@@ -278,16 +302,6 @@ class SlotLedger:
         if self._steps_at_risk <= 0:
             return 0.0
         return min(self._early_ends / (self._steps_at_risk), 1.0)
-
-
-def _grew(before: Slot | None, now: Slot) -> bool:
-    """Whether the counts moved under the same task: what an older task left stands still."""
-    return (
-        before is not None
-        and before.task_id == now.task_id
-        and before.busy
-        and 0 < (before.generated_tokens or 0) < (now.generated_tokens or 0)
-    )
 
 
 def _rests(slot: Slot) -> bool:

@@ -66,6 +66,15 @@ def test_the_tail_of_a_task_is_read_from_the_context_that_its_slot_keeps() -> No
     assert rates.generation_tokens_per_second == 40 + 13
 
 
+def test_a_limit_below_zero_is_none() -> None:
+    meter = RateMeter()
+    meter.update(worker(10.0, busy(0, 1, 50), busy(1, 2, 50, 100), busy(2, 3, 50, 100)))
+    meter.update(worker(11.0, busy(0, 1, 51), busy(1, 5, 0, -1), busy(2, 6, 0, -1)))
+    rates = meter.update(worker(12.0, busy(0, 1, 52), busy(1, 8, 0, -1), busy(2, 9, 0, -1)))
+    assert rates.generation_tokens_per_second is not None
+    assert 1.0 <= rates.generation_tokens_per_second < 10.0
+
+
 def test_a_limit_tells_the_tail_of_a_task_whose_slot_is_taken() -> None:
     meter = RateMeter()
     meter.update(worker(10.0, busy(0, 1, 50, 500), busy(1, 2, 50, 10)))
