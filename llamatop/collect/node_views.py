@@ -16,7 +16,7 @@ from llamatop.model.cluster import (
     WorkerView,
 )
 from llamatop.model.declared import Node
-from llamatop.model.observed import NodeSnapshot, UnitState, WorkerSample
+from llamatop.model.observed import GpuSample, NodeSnapshot, UnitState, WorkerSample
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
@@ -55,6 +55,9 @@ class NodeViews:
     _made_of: NodeSnapshot | None = None
     _made_stale: bool = False
     _made_age: float | None = None
+    _stood: Mapping[str, Standing] | None = None
+    _laid_out_by: tuple[object, object, object] = (None, None, None)
+    _layout: list[tuple[str, tuple[str, ...], Topology | None]] = field(default_factory=list)
 
     def renew(
         self,
@@ -67,6 +70,7 @@ class NodeViews:
         """Make the views again where the node's view gives cause to.
 
         `queued_since` is for each unit where requests wait since when, on this side's clock.
+        `names` and `placements` are other objects where anything in them is not as before.
         """
         age = view.age_seconds
         if (
@@ -90,15 +94,20 @@ class NodeViews:
             )
             for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
         )
+        self._lay_out(view.snapshot.gpus, names, placements)
         self.gpus = tuple(self._gpus(view))
 
     def keep(self, names: Iterable[str]) -> None:
         """Forget the standings of all other workers."""
         for name in self.standings.keys() - set(names):
             del self.standings[name]
+        self._stood = None
 
     def stand(self, workers: Mapping[str, Standing]) -> None:
-        """Take what the balancer makes of each worker."""
+        """Take what the balancer makes of each worker; views made later begin with it."""
+        if workers is self._stood:
+            return
+        self._stood = workers
         views = self.workers
         for place, worker in enumerate(views):
             standing = workers.get(worker.name, NOWHERE)
@@ -123,7 +132,7 @@ class NodeViews:
         placement: Placement,
         queued_since: float | None,
     ) -> WorkerView:
-        age = view.age_of("workers", unit)
+        age = view.age_of("workers", unit) if view.snapshot.ages else view.age_seconds
         if view.stale or age is None or age > STALE_TICKS * self.interval_seconds + 1:
             rates = _NO_RATES
         busy = total = context = None
@@ -155,22 +164,14 @@ class NodeViews:
 
     def _gpus(self, view: NodeView) -> list[GpuView]:
         """Cards with the workers on each; one that shows the same as before is the same object."""
-        on: dict[int, list[WorkerView]] = {}
-        for worker in self.workers:
-            for index in worker.gpus or ():
-                on.setdefault(index, []).append(worker)
-        cards = sorted(
-            view.snapshot.gpus.values(),
-            key=lambda gpu: (gpu.index is None, gpu.index or 0, gpu.uuid),
-        )
-        before = {gpu.sample.uuid: gpu for gpu in self.gpus}
+        cards = view.snapshot.gpus
+        aged = bool(view.snapshot.ages)
+        before = self.gpus if len(self.gpus) == len(self._layout) else None
         views = []
-        for gpu in cards:
-            here = on.get(gpu.index, []) if gpu.index is not None else []
-            names = tuple([worker.name for worker in here])
-            mark = _mark([worker.topology for worker in here])
-            age = view.age_of("gpus", gpu.uuid)
-            was = before.get(gpu.uuid)
+        for number, (uuid, names, mark) in enumerate(self._layout):
+            gpu = cards[uuid]
+            age = view.age_of("gpus", gpu.uuid) if aged else view.age_seconds
+            was = before[number] if before is not None else None
             if (
                 was is not None
                 and was.sample is gpu
@@ -184,6 +185,32 @@ class NodeViews:
             else:
                 views.append(_gpu_view(self.node.name, gpu, names, mark, age))
         return views
+
+    def _lay_out(
+        self,
+        cards: Mapping[str, GpuSample],
+        names: Mapping[str, str],
+        placements: Mapping[str, Placement],
+    ) -> None:
+        """The cards in their order, each with who is on it; again where that has changed."""
+        on_cards = [(gpu.uuid, gpu.index) for gpu in cards.values()]
+        named, placed, were = self._laid_out_by
+        if names is named and placements is placed and on_cards == were:
+            return
+        self._laid_out_by = names, placements, on_cards
+        on: dict[int, list[WorkerView]] = {}
+        for worker in self.workers:
+            for index in worker.gpus or ():
+                on.setdefault(index, []).append(worker)
+        ordered = sorted(
+            cards.items(),
+            key=lambda card: (card[1].index is None, card[1].index or 0, card[1].uuid),
+        )
+        self._layout = []
+        for uuid, gpu in ordered:
+            here = on.get(gpu.index, []) if gpu.index is not None else []
+            mark = _mark([worker.topology for worker in here])
+            self._layout.append((uuid, tuple([worker.name for worker in here]), mark))
 
 
 def _waited(view: NodeView, since: float | None) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from llamatop.collect.decode import Decoder
 from llamatop.collect.node_state import NodeState
 from llamatop.collect.node_views import Standing
@@ -54,3 +57,49 @@ def test_how_long_requests_wait_begins_anew_with_a_process_and_after_a_silence()
     assert waits(104.0, 2, "second") == 1.0
     assert waits(900.0, 2, "second") == 0.0, "the node was away"
     assert waits(901.0, 0, "second") is None
+
+
+_CARD = st.fixed_dictionaries(
+    {
+        "index": st.sampled_from([0, 0, 1, None]),
+        "processes": st.sampled_from([{}, {"7": 1}, {"7": 1, "8": 2}, {"8": 3}]),
+    },
+    optional={"power_watts": st.sampled_from([1.0, 2.0])},
+)
+_WORKER = st.fixed_dictionaries(
+    {"health": st.just("ok"), "pids": st.sampled_from([[7], [8], [7, 8]])},
+)
+_CARDS = st.fixed_dictionaries({"GPU-a": _CARD}, optional={"GPU-b": _CARD})
+_WORKERS = st.fixed_dictionaries(
+    {"ollama-a.service": _WORKER}, optional={"llama-server-a.service": _WORKER}
+)
+_STANDING = st.dictionaries(
+    st.sampled_from(["n/llama-server-a", "n/ollama-a", "n/a", "n/b"]),
+    st.sampled_from([Standing("in"), Standing("down"), Standing(None, "in doubt")]),
+)
+
+
+@given(st.lists(st.tuples(_CARDS, _WORKERS, _STANDING, st.booleans()), min_size=2, max_size=8))
+def test_views_kept_from_tick_to_tick_are_those_made_of_the_last_document_alone(
+    ticks: list[tuple[dict[str, object], dict[str, object], dict[str, Standing], bool]],
+) -> None:
+    kept, decoder = NodeState(Node("n", "n"), 1.0), Decoder("n")
+    standings: dict[str, Standing] = {}
+    for at, (cards, workers, given_standings, anew) in enumerate(ticks):
+        document = {"gpus": cards, "workers": workers}
+        fresh = NodeState(Node("n", "n"), 1.0)
+        if anew:
+            standings = given_standings
+        for state, read in ((kept, decoder), (fresh, Decoder("n"))):
+            state.update(read.snapshot(document, float(at)))
+            state.view(float(at))
+            state.views.stand(standings)
+        assert kept.views.gpus == fresh.views.gpus
+        shown = [
+            [
+                (view.name, view.gpus, view.topology, view.membership, view.membership_fault)
+                for view in state.views.workers
+            ]
+            for state in (kept, fresh)
+        ]
+        assert shown[0] == shown[1]
