@@ -20,7 +20,8 @@ from llamatop.model.text import plain
 from llamatop.probe import bundle
 from llamatop.transport.base import Channel, Machine
 
-BEAT_SECONDS = 1.0
+# What TCP sends again 3 s after it was lost still comes within the 5 s that the probe waits.
+BEAT_SECONDS = 1.5
 FIRST_LINE_SECONDS = 15.0
 SILENCE_SECONDS = 8.0
 CHATTER_LIMIT_BYTES = 64 * 1024

@@ -118,7 +118,7 @@ def test_what_was_read_through_a_tunnel_is_forgotten_when_the_tunnel_changes() -
     virtual.run(work())
 
 
-def test_the_configuration_follows_the_payload_and_beats_follow_each_second() -> None:
+def test_the_configuration_follows_the_payload_and_beats_follow() -> None:
     async def work() -> None:
         machine = FakeMachine("node1", probe=ticking(lambda tick: {}))
         async with linked(machine) as watched:
