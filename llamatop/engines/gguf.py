@@ -46,6 +46,8 @@ _NUMBERS = {
     "attention.key_length_mla": "key_length_latent",
     "attention.sliding_window": "window_tokens",
     "attention.shared_kv_layers": "shared_kv_layers",
+    "full_attention_interval": "attention_interval",
+    "shortconv.l_cache": "convolution_length",
     "expert_count": "experts",
     "expert_used_count": "experts_used",
     "expert_feed_forward_length": "expert_feed_forward_length",
@@ -65,6 +67,7 @@ _LISTS = {
     "attention.head_count_kv": "heads_kv",
     "feed_forward_length": "feed_forward_length",
     "attention.sliding_window_pattern": "window_pattern",
+    "attention.recurrent_layers": "recurrent_layers",
 }
 
 

@@ -14,7 +14,9 @@ class ModelFile:
     is of all. `layer_bytes` are the tensors of each layer, `other_bytes` those of none (norms).
     `output_bytes` is 0 where the output layer is the token embedding. `window_tokens` is the
     sliding window, `window_pattern` how often a layer sees everything, or each layer's own flag.
-    `state_…` are of recurrent layers (SSM), `state_layers` counts them. `fault` is one sentence.
+    `state_…` are of recurrent layers (SSM), `state_layers` counts them, `recurrent_layers` flags
+    each, `attention_interval` is after how many one attends. `draft_layers` are the last ones, which
+    only draft. `fault` is one sentence.
     """
 
     path: str
@@ -38,6 +40,9 @@ class ModelFile:
     window_pattern: tuple[int, ...] | None = None
     shared_kv_layers: int | None = None
     draft_layers: int | None = None
+    recurrent_layers: tuple[int, ...] | None = None
+    attention_interval: int | None = None
+    convolution_length: int | None = None
     experts: int | None = None
     experts_used: int | None = None
     experts_shared: int | None = None
