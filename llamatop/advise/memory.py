@@ -226,7 +226,7 @@ def _compute(shape: Shape, demand: Demand) -> int:
     keys = max((layer.keys + layer.values for layer in shape.layers), default=0)
     attending = tokens * (3 * width + 2 * shape.query + keys)
     if shape.latent:
-        # queries are brought to the length of the compressed keys, and joined with their turned part
+        # queries are as long as the compressed keys, once before and once after their turned part
         attending = tokens * (4 * width + shape.query + 2 * shape.heads * shape.latent)
     if keys and not demand.flash_attention:
         attending += tokens * shape.heads * max(_seen(shape, demand))

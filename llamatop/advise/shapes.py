@@ -9,10 +9,11 @@ from llamatop.model.gguf import ModelFile
 
 # Keys and values of every token in every layer, nothing else.
 _PLAIN_NAMES = """
-arcee baichuan bloom chatglm codeshell command-r dbrx deepseek deepseek2 dots1 ernie4_5 ernie4_5-moe exaone
-falcon gemma glm4 glm4moe gpt2 gptneox granite granitemoe grok hunyuan-dense hunyuan-moe internlm2 jais
-llama minicpm minimax-m2 mistral3 mpt nemotron olmo olmoe orion phi2 phi3 phimoe qwen2 qwen2moe qwen2vl qwen3
-qwen3moe qwen3vl qwen3vlmoe refact seed_oss smollm3 stablelm starcoder starcoder2 xverse
+arcee baichuan bloom chatglm codeshell command-r dbrx deepseek deepseek2 dots1 ernie4_5 ernie4_5-moe
+exaone falcon gemma glm4 glm4moe gpt2 gptneox granite granitemoe grok hunyuan-dense hunyuan-moe
+internlm2 jais llama minicpm minimax-m2 mistral3 mpt nemotron olmo olmoe orion phi2 phi3 phimoe
+qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact seed_oss smollm3 stablelm starcoder
+starcoder2 xverse
 """
 _PLAIN = frozenset(_PLAIN_NAMES.split())
 # A sliding window in all layers but one of so many; True where that one is the first of them.

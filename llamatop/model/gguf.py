@@ -15,8 +15,8 @@ class ModelFile:
     `output_bytes` is 0 where the output layer is the token embedding. `window_tokens` is the
     sliding window, `window_pattern` how often a layer sees everything, or each layer's own flag.
     `state_…` are of recurrent layers (SSM), `state_layers` counts them, `recurrent_layers` flags
-    each, `attention_interval` is after how many one attends. `draft_layers` are the last ones, which
-    only draft. `fault` is one sentence.
+    each, every `attention_interval`th attends. `draft_layers` are the last ones, which only draft.
+    `fault` is one sentence.
     """
 
     path: str

@@ -15,7 +15,7 @@ class Shape:
 
     `dense` counts the layers before those with experts, `shared` the experts of every token,
     `drafting` the layers at the end that only draft, `latent` is the rank of compressed keys and
-    values, `groups` and `inner` are of the recurrent layers, `altered` of gemma3n's layers.
+    values, `groups` and `inner` are of the recurrent layers.
     """
 
     name: str
@@ -39,7 +39,6 @@ class Shape:
     state: int = 0
     groups: int = 0
     inner: int = 0
-    altered: int = 0
     quantized: bool = False
 
     def attends(self, layer: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,80 +26,40 @@ HYBRID = Shape("hybrid", "jamba", layers=8, heads_kv=4, state=16)
 GPT = Shape(
     "gpt",
     "gpt-oss",
+    layers=4,
     heads_kv=4,
     head=64,
-    feed_forward=512,
-    experts=16,
+    experts=8,
     experts_used=4,
     expert_feed_forward=512,
     window=128,
 )
-GLM = Shape(
-    "glm",
-    "glm4moe",
-    layers=9,
-    heads_kv=2,
-    head=64,
-    experts=16,
-    experts_used=4,
-    expert_feed_forward=256,
-    dense=1,
-    shared=1,
-    drafting=1,
+_SPARSE = Shape(
+    "", heads=8, heads_kv=2, head=64, experts=8, experts_used=4, expert_feed_forward=256, shared=1
 )
-LATENT = Shape(
-    "latent",
-    "deepseek2",
-    heads=8,
+GLM = replace(_SPARSE, name="glm", architecture="glm4moe", layers=5, dense=1, drafting=1)
+LATENT = replace(
+    _SPARSE,
+    name="latent",
+    architecture="deepseek2",
+    layers=4,
+    heads=32,
     heads_kv=1,
-    head=96,
-    experts=16,
-    experts_used=4,
-    expert_feed_forward=256,
+    head=192,
     dense=1,
-    shared=1,
-    latent=128,
+    latent=512,
 )
-DELTA = Shape(
-    "delta",
-    "qwen3next",
-    heads=8,
-    heads_kv=2,
-    head=64,
-    experts=16,
-    experts_used=4,
-    expert_feed_forward=256,
-    shared=1,
-    state=64,
-    groups=4,
-    inner=512,
+DELTA = replace(
+    _SPARSE, name="delta", architecture="qwen3next", state=128, groups=8, inner=2048, layers=8
 )
-DELTA_DENSE = Shape(
-    "delta-dense", "qwen35", heads=8, heads_kv=2, head=64, state=64, groups=4, inner=512
+DELTA_DENSE = replace(
+    DELTA, name="delta-dense", architecture="qwen35", layers=4, experts=0, experts_used=0, shared=0
 )
-DELTA_EXPERTS = Shape(
-    "delta-experts",
-    "qwen35moe",
-    layers=9,
-    heads=8,
-    heads_kv=2,
-    head=64,
-    experts=16,
-    experts_used=4,
-    expert_feed_forward=256,
-    shared=1,
-    drafting=1,
-    state=64,
-    groups=4,
-    inner=512,
-)
+DELTA_DRAFT = replace(DELTA, name="delta-draft", architecture="qwen35moe", layers=5, drafting=1)
 CONVOLUTION = Shape("convolution", "lfm2", heads=8, heads_kv=2, head=64, tied=True)
-ALTERED = Shape(
-    "altered", "gemma3n", layers=30, heads=8, heads_kv=2, head=64, tied=True, window=512, altered=64
-)
 SHAPES = (
     *(GQA, WIDE, QUANTIZED, EXPERTS, WINDOW, RECURRENT, HYBRID, GPT, GLM, LATENT, DELTA),
-    *(DELTA_DENSE, DELTA_EXPERTS, CONVOLUTION, ALTERED),
+    *(DELTA_DENSE, DELTA_DRAFT, CONVOLUTION),
 )
 
 
@@ -109,9 +70,8 @@ def shape_files() -> Path:
         for shape in SHAPES:
             write_shape(place / f"{shape.name}.gguf", shape)
 
-    recipe = "".join(inspect.getsource(one) for one in (_shape, _tensors))
-    own = Path(__file__).read_text()
-    return cached("shapes", recipe + own, build)
+    sources = [inspect.getsource(one) for one in (_shape, _tensors)]
+    return cached("shapes", "".join(sources) + Path(__file__).read_text(), build)
 
 
 def write_shape(path: Path, shape: Shape) -> None:
@@ -124,7 +84,7 @@ def write_shape(path: Path, shape: Shape) -> None:
     _add_shape(writer, shape)
     _add_words(writer, shape)
     for name, dimensions in tensors(shape):
-        plain = len(dimensions) == 1 or name.endswith(".bias") or "altup_" in name
+        plain = len(dimensions) == 1 or name.endswith(".bias")
         if plain or "ssm" in name or "gate_inp" in name or "conv" in name:
             writer.add_tensor(name, numpy.zeros(dimensions, dtype=numpy.float32))
         elif shape.quantized:
@@ -179,12 +139,6 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
         writer.add_rope_dimension_sections([8, 12, 12, 0])
     if shape.architecture.startswith("lfm2"):
         writer.add_shortconv_l_cache(3)
-    if shape.altered:
-        writer.add_embedding_length_per_layer_input(shape.altered)
-        writer.add_altup_num_inputs(4)
-        writer.add_altup_active_idx(0)
-        writer.add_shared_kv_layers(10)
-        writer.add_sliding_window_pattern([layer % 5 != 4 for layer in range(shape.layers)])
 
 
 def _add_experts(writer: gguf.GGUFWriter, shape: Shape) -> None:
