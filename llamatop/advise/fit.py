@@ -211,6 +211,8 @@ def _shape(file: ModelFile | None) -> tuple[Shape | None, tuple[str, ...]]:
         return None, ("the header of its model's file",)
     if file.fault is not None:
         return None, (file.fault,)
+    if file.reading:
+        return None, ("the header of its model's file, which is being read",)
     return shapes.of(file)
 
 

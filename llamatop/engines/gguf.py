@@ -238,9 +238,13 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
     """The fields of a ModelFile, from the headers of all its files; raises HeaderError."""
     keys: Dict[str, Any] = {}
     tensors: Dict[str, int] = {}
+    count = 0
     for one in headers:
         tensors.update(one.tensors)
         keys = {**one.keys, **keys}
+        count += 1
+    if count < (_whole(keys.get("split.count")) or 0):
+        raise HeaderError("only %d of its %d files are known" % (count, keys["split.count"]))
     architecture = keys.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise HeaderError("its header names no architecture")
@@ -264,6 +268,10 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
         found["vocabulary"] = keys["tokenizer.ggml.tokens"]
     found.update(_tensor_bytes(tensors))
     return found
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _is_number(value: Any) -> bool:

@@ -16,7 +16,7 @@ class ModelFile:
     sliding window, `window_pattern` how often a layer sees everything, or each layer's own flag.
     `state_…` are of recurrent layers (SSM), `state_layers` counts them, `recurrent_layers` flags
     each, every `attention_interval`th attends. `draft_layers` are the last ones, which only draft.
-    `fault` is one sentence.
+    `reading` is set while the node has not read it yet. `fault` is one sentence.
     """
 
     path: str
@@ -60,4 +60,5 @@ class ModelFile:
     output_bytes: int | None = None
     other_bytes: int | None = None
     layer_bytes: tuple[int, ...] | None = None
+    reading: bool | None = None
     fault: str | None = None
