@@ -59,12 +59,12 @@ def describe(arguments: List[str], variables: Dict[str, str]) -> Dict[str, Any]:
     extras = []
     for flags, variable in _EXTRAS:
         named = variables.get("LLAMA_ARG_" + variable) or variables.get("LLAMA_" + variable)
-        given = [place for place, word in enumerate(arguments) if word.partition("=")[0] in flags]
+        places = [place for place, word in enumerate(arguments) if word.partition("=")[0] in flags]
         if flags == ("--spec-type",):
-            value = _value(arguments, given[-1]) if given else named or ""
+            value = _value(arguments, places[-1]) if places else named or ""
             if all(kind.strip().startswith(_LIGHT) for kind in value.split(",")) or not value:
                 continue
-        if named or given:
+        if named or places:
             extras.append(flags[1] if len(flags) > 1 and flags[1][:2] == "--" else flags[0])
     if extras:
         told["extras"] = extras

@@ -237,6 +237,38 @@ def test_a_recording_says_it_again() -> None:
     document = json.loads(json.dumps(Encoder(str).document(before)))
     after = Decoder().snapshot(document, before.taken_at, 1, ())
     assert after.nodes[0].snapshot.models == {PATH: FILE}
-    # which process takes what is not recorded: a gibibyte is left free instead
     said = render.note(after.workers[0], after.nodes[0].snapshot.models[PATH], after.gpus) or ""
-    assert said.startswith("fits on one card · 42 slots of 8192 would fit")
+    assert said == render.note(worker(), FILE, running())
+    assert list(fitting.split(after)) == list(fitting.split(before))
+    assert list(fitting.split(after))
+
+
+def test_a_recording_without_processes_says_what_it_can() -> None:
+    before = cluster(worker(), (card(0, used=4 * GIGABYTE), card(1, used=4 * GIGABYTE)))
+    (view,) = before.workers
+    old = replace(before, workers=(replace(view, sample=replace(view.sample, pids=None)),))
+    document = json.loads(json.dumps(Encoder(str).document(old)))
+    after = Decoder().snapshot(document, before.taken_at, 1, ())
+    # which process takes what is not there: a gibibyte is left free instead
+    said = render.note(after.workers[0], FILE, after.gpus) or ""
+    assert said.startswith("fits on one card · 40 slots of 8192 would fit")
+
+
+def test_a_stopped_worker_is_judged_by_what_it_was_told_and_what_is_free() -> None:
+    view = worker(context_tokens=32768)
+    sample = replace(view.sample, pids=(), health=None, slots=None, slots_total=None)
+    stopped = replace(view, sample=sample)
+    found = judged(stopped, (card(0, used=20 * GIGABYTE), card(1, used=8 * GIGABYTE)))
+    assert (found.card, found.room_bytes) == (1, 16 * GIGABYTE)
+    assert found.overhead_bytes is None
+    assert found.fits is True
+    assert judged(stopped, (card(0, used=20 * GIGABYTE),) * 2).fits is False
+
+
+def test_a_worker_that_loads_is_not_taken_for_one_that_needs_little() -> None:
+    cards = (card(0, own=GIGABYTE), card(1, own=GIGABYTE))
+    loading = worker()
+    loading = replace(loading, sample=replace(loading.sample, health="loading"))
+    assert judged(loading, cards).fits is True
+    assert judged(loading, cards).overhead_bytes is None
+    assert judged(worker(), cards).fits is None
