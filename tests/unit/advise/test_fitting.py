@@ -197,14 +197,25 @@ def shown(view: WorkerView, cards: tuple[GpuView, ...]) -> str:
 def test_the_panel_says_what_it_takes_whether_it_fits_and_what_a_split_costs() -> None:
     said = shown(worker(), running())
     assert "memory: weights 4.1G + KV 1.8G + compute 147M + overhead 400M = 6.4G of 24.0G" in said
-    assert "fit: fits on one card · 44 slots of 8192 would fit" in said
+    assert "fit: one card: yes, 4 slots × 8192 (room for 44)" in said
     assert "split: each card busy 50 % at most with one stream" in said
 
 
 def test_the_panel_of_a_small_card_says_what_would_fit() -> None:
     said = shown(worker(), running(6 * GIGABYTE))
-    assert "does not fit on one card · 3 slots of 8192 would fit" in said
-    assert "does not fit on one card, with any context" in shown(worker(), running(4 * GIGABYTE))
+    assert "one card: no, 4 slots × 8192 (room for 3)" in said
+    said = shown(worker(), running(4 * GIGABYTE))
+    assert "one card: no, 4 slots × 8192 (no room with any context)" in said
+
+
+def test_the_panel_says_who_shares_a_context_and_which_would_have_room() -> None:
+    sharing = worker((0,), parallel=None, kv_unified=True)
+    said = shown(sharing, (card(0),))
+    assert "its card: yes, 4 slots sharing 8192 (room for 42 with 8192 each)" in said
+    small = judged(worker((0,)), (card(0),))
+    assert small.alone is not None
+    tight = small.alone.weights + 2**30 + 300 * 2**20
+    assert "(room for 512 tokens each)" in shown(worker((0,)), (card(0, tight),))
 
 
 def test_the_panel_names_what_is_missing_and_is_silent_without_a_file() -> None:
@@ -214,7 +225,7 @@ def test_the_panel_names_what_is_missing_and_is_silent_without_a_file() -> None:
 
 def test_a_split_has_one_line_for_the_screen_of_cards() -> None:
     said = render.note(worker(), FILE, running()) or ""
-    assert said.startswith("fits on one card · 44 slots of 8192 would fit · 6.4G of 24.0G")
+    assert said.startswith("fits one card: yes, 4 slots × 8192 (room for 44) · 6.4G of 24.0G")
     assert render.note(worker(), None, running()) is None
     assert render.note(worker(extras=("--lora",)), FILE, running()) is None
 
@@ -251,7 +262,7 @@ def test_a_recording_without_processes_says_what_it_can() -> None:
     after = Decoder().snapshot(document, before.taken_at, 1, ())
     # which process takes what is not there: a gibibyte is left free instead
     said = render.note(after.workers[0], FILE, after.gpus) or ""
-    assert said.startswith("fits on one card · 40 slots of 8192 would fit")
+    assert said.startswith("fits one card: yes, 4 slots × 8192 (room for 40)")
 
 
 def test_a_stopped_worker_is_judged_by_what_it_was_told_and_what_is_free() -> None:
