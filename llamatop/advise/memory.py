@@ -131,9 +131,12 @@ def needs(shape: Shape, demand: Demand, split: Split = ONE_CARD) -> Needs:
     wanted = count + 1 if split.gpu_layers is None else min(split.gpu_layers, count + 1)
     places = _places(count, wanted if split.shares else 0, split.shares)
     cards = [Part() for _ in split.shares]
-    host = Part(weights=shape.embedding_bytes)
+    host = Part(weights=shape.embedding_bytes + shape.side_bytes)
+    # without flash attention values lie across, as wide in each layer as in the widest
+    widest = 0 if demand.flash_attention else max(layer.values for layer in shape.layers)
     for layer, place in zip(shape.layers, places, strict=False):
-        cache = _cached(demand, layer.keys, layer.values, layer.window) + _FLOAT * (
+        values = max(layer.values, widest if layer.values else 0)
+        cache = _cached(demand, layer.keys, values, layer.window) + _FLOAT * (
             layer.state * demand.slots
         )
         kept = Part(cache=cache)
@@ -234,7 +237,13 @@ def _compute(shape: Shape, demand: Demand) -> int:
     feeding = tokens * max(4 * width + 3 * shape.feed, 2 * shape.experts * width)
     outputs = tokens if demand.outputs is None else min(tokens, demand.outputs)
     telling = outputs * (shape.vocabulary + 2 * width)
-    most = max(attending, feeding if shape.feed else 0, _recurring(shape, demand), telling)
+    altering = tokens * 17 * width if shape.altered else 0
+    most = max(
+        attending, feeding if shape.feed else 0, _recurring(shape, demand), altering, telling
+    )
+    if shape.side:
+        # made ready for all layers first, and there beside each
+        most = max(most + tokens * 2 * shape.side, tokens * (4 * shape.side + 2 * width))
     return _FLOAT * most + _masks(shape, demand)
 
 

@@ -23,11 +23,15 @@ _WINDOWED = {
     "exaone4": (4, False),
     "gemma2": (2, False),
     "gemma3": (6, False),
+    "gemma3n": (5, False),
+    "gemma4": (6, False),
     "gpt-oss": (2, False),
     "olmo2": (4, False),
     "smallthinker": (4, True),
 }
 _WINDOW_BY_DEFAULT = {"gemma2": 4096}
+# The last layers read the cache of others.
+_BORROWING = frozenset({"gemma3n", "gemma4"})
 # A state of fixed size a slot; those with heads in some layers cache there as well.
 _RECURRENT = frozenset({"granitehybrid", "jamba", "mamba", "mamba2"})
 _STATE_ONLY = frozenset({"mamba", "mamba2"})
@@ -39,6 +43,8 @@ _KNOWN = _PLAIN | _WINDOWED.keys() | _RECURRENT | _DELTA | _CONVOLVING
 # above load the tensors and reserve none.
 _DRAFTING = frozenset({"deepseek2", "glm4moe"})
 _ATTENTION_INTERVAL = 4
+# of gemma3n, whatever the file says
+_LAYERS_CACHED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,8 @@ class Shape:
     `query` is the width of all heads, `feed` of the widest feed-forward part, of all `experts` that
     a token uses, `inner` of the recurrent part, which with `delta` has keys of its own, as many as
     `state_groups`, each as long as `state_size`; `tied` where the embedding is the output layer
-    too. `latent` is how long a compressed key with its value is, 0 for none.
+    too. `latent` is how long a compressed key with its value is, 0 for none. `side` is the width of
+    what all layers take in beside, from a table of `side_bytes`; `altered` has four states a token.
     """
 
     layers: tuple[Layer, ...]
@@ -80,6 +87,9 @@ class Shape:
     state_size: int = 0
     latent: int = 0
     delta: bool = False
+    side: int = 0
+    side_bytes: int = 0
+    altered: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -91,8 +101,9 @@ def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
     if name not in _KNOWN:
         return None, (f"how a model of architecture {name} uses memory",)
     drafts = file.draft_layers or 0
-    odd = drafts and name not in _DRAFTING | _DELTA
-    if odd or (file.key_length_latent and name != "deepseek2") or file.shared_kv_layers:
+    odd: object = drafts and name not in _DRAFTING | _DELTA
+    odd = odd or (file.key_length_latent and name != "deepseek2")
+    if odd or (file.shared_kv_layers and name not in _BORROWING):
         return None, (f"how this kind of {name} caches",)
     missing = [
         text
@@ -151,6 +162,9 @@ def _shape(file: ModelFile, heads: tuple[int, ...], heads_kv: tuple[int, ...]) -
         file.state_size or 0,
         (file.key_length or 0) if latent else 0,
         name in _DELTA,
+        (file.side_embedding_length or 0) * len(heads),
+        file.side_embedding_bytes or 0,
+        name == "gemma3n",
     )
 
 
@@ -159,9 +173,15 @@ def _layers(file: ModelFile, heads_kv: tuple[int, ...], head: int) -> tuple[Laye
     key, value = file.key_length or head, file.value_length or head
     state, recurrent = _state(file), _recurrent(file, heads_kv)
     sizes = (*(file.layer_bytes or ()), *(0,) * drafts)[:count]
+    cached = count - (file.shared_kv_layers or 0)
+    if file.architecture == "gemma3n":
+        cached = _LAYERS_CACHED
     layers = []
     for place, (size, window) in enumerate(zip(sizes, _windows(file), strict=True)):
         heads = heads_kv[place]
+        if place >= cached:
+            layers.append(Layer(size, window=window))
+            continue
         if recurrent[place]:
             layers.append(Layer(size, window=window, state=state))
             continue

@@ -39,6 +39,7 @@ _NUMBERS = {
     "block_count": "layers",
     "context_length": "context_tokens",
     "embedding_length": "embedding_length",
+    "embedding_length_per_layer_input": "side_embedding_length",
     "attention.key_length": "key_length",
     "attention.value_length": "value_length",
     "attention.key_length_swa": "key_length_window",
@@ -291,6 +292,8 @@ def _tensor_bytes(tensors: Dict[str, int]) -> Dict[str, Any]:
             states += name.endswith(".ssm_in.weight")
         elif name == "token_embd.weight":
             found["embedding_bytes"] += size
+        elif name == "per_layer_token_embd.weight":
+            found["side_embedding_bytes"] = size
         elif name == "output.weight":
             found["output_bytes"] += size
         else:

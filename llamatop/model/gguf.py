@@ -12,7 +12,7 @@ class ModelFile:
     Names follow the keys of the format; what a header does not hold is None. A tuple has one
     entry for all layers or one for each. `files` counts the parts of a split model, `size_bytes`
     is of all. `layer_bytes` are the tensors of each layer, `other_bytes` those of none (norms).
-    `output_bytes` is 0 where the output layer is the token embedding. `window_tokens` is the
+    `side_embedding_…` are of what each layer has beside. `output_bytes` is 0 where the output layer is the token embedding. `window_tokens` is the
     sliding window, `window_pattern` how often a layer sees everything, or each layer's own flag.
     `state_…` are of recurrent layers (SSM), `state_layers` counts them, `recurrent_layers` flags
     each, every `attention_interval`th attends. `draft_layers` are the last ones, which only draft.
@@ -27,6 +27,7 @@ class ModelFile:
     layers: int | None = None
     context_tokens: int | None = None
     embedding_length: int | None = None
+    side_embedding_length: int | None = None
     vocabulary: int | None = None
     heads: tuple[int, ...] | None = None
     heads_kv: tuple[int, ...] | None = None
@@ -57,6 +58,7 @@ class ModelFile:
     rope_base: float | None = None
     rope_scaling: str | None = None
     embedding_bytes: int | None = None
+    side_embedding_bytes: int | None = None
     output_bytes: int | None = None
     other_bytes: int | None = None
     layer_bytes: tuple[int, ...] | None = None

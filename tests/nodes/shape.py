@@ -15,7 +15,9 @@ class Shape:
 
     `dense` counts the layers before those with experts, `shared` the experts of every token,
     `drafting` the layers at the end that only draft, `latent` is the rank of compressed keys and
-    values, `groups` and `inner` are of the recurrent layers.
+    values, `groups` and `inner` are of the recurrent layers,
+    `side` is the width of the embeddings that gemma's layers have of their own, `borrowing` counts
+    the layers at the end that read the cache of others.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Shape:
     state: int = 0
     groups: int = 0
     inner: int = 0
+    side: int = 0
+    borrowing: int = 0
     quantized: bool = False
 
     def attends(self, layer: int) -> bool:

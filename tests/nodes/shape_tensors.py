@@ -8,7 +8,7 @@ from tests.nodes.shape import Shape
 
 Tensors = dict[str, tuple[int, ...]]
 
-_NORMED = ("qwen3", "qwen3moe", "gemma3", "glm4moe", "lfm2", "lfm2moe")
+_NORMED = ("qwen3", "qwen3moe", "gemma3", "gemma3n", "gemma4", "glm4moe", "lfm2", "lfm2moe")
 _DELTA = ("qwen3next", "qwen35", "qwen35moe")
 _NORMED_AFTER = ("gpt-oss", "glm4moe", *_DELTA)
 _BARE = ("ssm_a", "ssm_d")
@@ -22,6 +22,16 @@ def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield ("token_embd_norm" if lfm else "output_norm") + ".weight", (width,)
     if not shape.tied:
         yield "output.weight", (shape.words, width)
+    if shape.side:
+        deep, side = shape.layers * shape.side, shape.side
+        yield "per_layer_token_embd.weight", (shape.words, deep)
+        yield "per_layer_model_proj.weight", (deep, width)
+        yield "per_layer_proj_norm.weight", (side,)
+    if shape.architecture == "gemma4":
+        yield "rope_freqs.weight", (shape.head // 2,)
+    if shape.architecture == "gemma3n":
+        yield "altup_proj.weight", (3, width, width)
+        yield "altup_unembd_proj.weight", (3, width, width)
     for layer in range(shape.layers):
         for name, dimensions in _layer(shape, layer).items():
             bare = "." in name or name in _BARE
@@ -41,7 +51,12 @@ def _layer(shape: Shape, layer: int) -> Tensors:
     part.update(_experts(shape) if shape.experts and layer >= shape.dense else _dense(shape))
     if name in _NORMED_AFTER:
         part["post_attention_norm"] = (width,)
-    if name == "gemma3":
+    if shape.side:
+        part.update({"inp_gate": (shape.side, width), "proj": (width, shape.side)})
+        part["post_norm"] = (width,)
+    if name == "gemma3n":
+        part.update(_altered(width))
+    if name.startswith("gemma"):
         part.update({"post_attention_norm": (width,), "post_ffw_norm": (width,)})
     if shape.drafts(layer):
         part["nextn.eh_proj.weight"] = (width, 2 * width)
@@ -165,4 +180,18 @@ def _convolution(shape: Shape) -> Tensors:
         "shortconv.conv.weight": (width, 3),
         "shortconv.in_proj.weight": (3 * width, width),
         "shortconv.out_proj.weight": (width, width),
+    }
+
+
+def _altered(width: int) -> Tensors:
+    """Four states a token instead of one, and a shortcut past attention."""
+    return {
+        "altup_correct_coef": (4, 4),
+        "altup_correct_scale": (width,),
+        "altup_predict_coef": (16, 4),
+        "altup_router": (4, width),
+        "altup_router_norm": (width,),
+        "laurel_l": (64, width),
+        "laurel_r": (width, 64),
+        "laurel_post_norm": (width,),
     }

@@ -57,9 +57,14 @@ DELTA_DENSE = replace(
 )
 DELTA_DRAFT = replace(DELTA, name="delta-draft", architecture="qwen35moe", layers=5, drafting=1)
 CONVOLUTION = Shape("convolution", "lfm2", heads=8, heads_kv=2, head=64, tied=True)
+GEMMA4 = Shape("gemma4", "gemma4", layers=10, heads=8, heads_kv=2, head=64, tied=True, window=512)
+BORROWING = replace(GEMMA4, name="borrowing", side=64, borrowing=5)
+ALTERED = replace(
+    BORROWING, name="altered", architecture="gemma3n", layers=24, side=256, words=4000
+)
 SHAPES = (
     *(GQA, WIDE, QUANTIZED, EXPERTS, WINDOW, RECURRENT, HYBRID, GPT, GLM, LATENT, DELTA),
-    *(DELTA_DENSE, DELTA_DRAFT, CONVOLUTION),
+    *(DELTA_DENSE, DELTA_DRAFT, CONVOLUTION, GEMMA4, BORROWING, ALTERED),
 )
 
 
@@ -139,6 +144,17 @@ def _add_shape(writer: gguf.GGUFWriter, shape: Shape) -> None:
         writer.add_rope_dimension_sections([8, 12, 12, 0])
     if shape.architecture.startswith("lfm2"):
         writer.add_shortconv_l_cache(3)
+    if shape.architecture in ("gemma4", "gemma3n"):
+        writer.add_embedding_length_per_layer_input(shape.side)
+        writer.add_shared_kv_layers(shape.borrowing)
+        writer.add_sliding_window_pattern([layer % 5 != 4 for layer in range(shape.layers)])
+        if shape.architecture == "gemma4":
+            writer.add_key_length_swa(shape.head)
+            writer.add_value_length_swa(shape.head)
+            writer.add_rope_dimension_count_swa(shape.head)
+        else:
+            writer.add_altup_num_inputs(4)
+            writer.add_altup_active_idx(0)
 
 
 def _add_experts(writer: gguf.GGUFWriter, shape: Shape) -> None:

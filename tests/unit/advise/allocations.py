@@ -43,6 +43,10 @@ COMBINATIONS = (
     "delta-dense -c 4096 -np 8 -ub 256",
     "delta-draft -c 8192 -np 2",
     "convolution -c 8192 -np 2",
+    "gemma4 -c 8192 -np 2",
+    "borrowing -c 16384 -np 4 -kvu -ub 256",
+    "altered -c 8192 -np 2",
+    "altered -c 32768 -np 1 -ctk q8_0 -ctv q8_0 -fa on",
     "convolution -c 6000 -np 3 -ctk q8_0 -ctv q4_0 -fa on",
 )
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s*([\d.]+) MiB")
