@@ -220,7 +220,8 @@ def _state(file: ModelFile) -> int:
 
 def _experts(file: ModelFile, feeds: tuple[int, ...]) -> int:
     each = file.expert_feed_forward_length or max(feeds)
-    return (file.experts_used or 1) * each
+    dense = max(feeds) if file.dense_layers or file.architecture == "gemma4" else 0
+    return max(dense, (file.experts_used or 1) * each)
 
 
 def _windows(file: ModelFile) -> tuple[int | None, ...]:

@@ -54,6 +54,7 @@ _NUMBERS = {
     "expert_feed_forward_length": "expert_feed_forward_length",
     "expert_shared_feed_forward_length": "expert_shared_feed_forward_length",
     "expert_shared_count": "experts_shared",
+    "leading_dense_block_count": "dense_layers",
     "nextn_predict_layers": "draft_layers",
     "ssm.conv_kernel": "state_kernel",
     "ssm.inner_size": "state_inner",
