@@ -26,6 +26,8 @@ _BUILD = re.compile(r"b?(\d+)\b")
 _FEW_OUTPUTS_BUILD = 9500
 _FLASH_BUILD = 6325
 _OWN_BUILDS = 1000
+# builds before it cache values beside the compressed keys that have them within
+_LATENT_BUILD = 7900
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,9 @@ def fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) ->
     missing = (*missing, *unasked, *unsplit)
     if not on:
         missing = (*missing, "which cards it computes on")
+    number = _build(sample.build)
+    if shape is not None and shape.latent and number is not None and number < _LATENT_BUILD:
+        missing = (*missing, f"how a build as old as b{number} caches compressed keys")
     if missing or shape is None or demand is None or split is None:
         return Fit(missing=missing)
     return _judge(worker, shape, demand, split, on)

@@ -255,10 +255,10 @@ class Workers:
         found: Dict[str, Place] = {}
         for worker in self._workers.values():
             told = worker.start.launch.get("model") or ""
-            if worker.start.engine != llama_server.NAME or not told.isprintable():
+            if worker.start.engine != llama_server.NAME or not told or not told.isprintable():
                 continue
             pid = worker.start.pid
-            if told[:1] == "/" or told[-5:].lower() == ".gguf":
+            if told[:1] == "/" or (told[-5:].lower() == ".gguf" and "://" not in told):
                 path: str | None = told
             else:
                 path = self._fetched(worker)

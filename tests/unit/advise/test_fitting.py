@@ -165,6 +165,29 @@ def test_a_process_that_takes_less_than_its_parts_is_not_understood() -> None:
     assert found.fits is None
 
 
+def test_compressed_keys_are_reckoned_where_the_build_is_not_too_old() -> None:
+    latent = replace(
+        FILE,
+        architecture="deepseek2",
+        heads_kv=(1,),
+        key_length=576,
+        value_length=512,
+        key_length_latent=192,
+    )
+    view = worker((0,))
+
+    def by(build: str) -> Fit:
+        old = replace(view, sample=replace(view.sample, build=build))
+        found = fit(old, latent, (card(0),))
+        assert found is not None
+        return found
+
+    found = by("b10068-571d0d5")
+    assert found.alone is not None
+    assert found.alone.cache == 28 * 4 * 8192 * 576 * 2
+    assert by("b6000-abc").missing == ("how a build as old as b6000 caches compressed keys",)
+
+
 def test_overhead_is_learnt_and_else_a_gibibyte_is_left() -> None:
     assert judged(worker(), running()).spare_bytes == OVERHEAD
     hidden = judged(worker(), (card(0), card(1)))
