@@ -103,6 +103,7 @@ def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
     drafts = file.draft_layers or 0
     odd: object = drafts and name not in _DRAFTING | _DELTA
     odd = odd or (file.key_length_latent and name != "deepseek2")
+    odd = odd or (file.window_tokens and name in _CONVOLVING)
     if odd or (file.shared_kv_layers and name not in _BORROWING):
         return None, (f"how this kind of {name} caches",)
     missing = [
