@@ -41,6 +41,7 @@ class Lease:
             "who": holder.partition(":")[0],
             "what": plan.explained[:200],
             "returns": sorted(back),
+            **({"auto": True} if plan.automatic else {}),
         }
 
     def note(self, edits: Sequence[MembershipEdit]) -> dict[str, object]:
