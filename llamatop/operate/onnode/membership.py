@@ -40,7 +40,7 @@ def transact(request: dict[str, Any], lock: int) -> None:
     moved = request.get("drains") or {}
     if moved.get("out"):
         drains.note(moved["about"], "out", moved["out"])
-        if all(file["before"] == file["after"] for file in request["files"]):
+        if moved.get("kept"):
             # They were out before: only by whose word is new.
             return
     try:

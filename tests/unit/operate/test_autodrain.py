@@ -15,7 +15,7 @@ from llamatop.operate.autodrain import AutoDrain
 from llamatop.operate.control import Control
 from llamatop.operate.vitals import SURE_TICKS, WELL_TICKS, Move, Vitals
 from tests.unit.operate.beside import running, until
-from tests.unit.operate.fakes import FakeCluster, FakeFleet, FakeSource
+from tests.unit.operate.fakes import CONF, FakeCluster, FakeFleet, FakeSource
 
 GPU1 = "node2/gpu1"
 LINE = "127.0.0.1:37084"
@@ -38,6 +38,12 @@ def cluster() -> FakeCluster:
 def ticks(vitals: Vitals, cluster: FakeCluster, number: int) -> list[Move]:
     moves = [vitals.look(cluster.snapshot(tick)) for tick in range(number)]
     return [move for move in moves if move is not None]
+
+
+def mark_down(cluster: FakeCluster) -> None:
+    """By hand, in the file."""
+    up = f"{LINE};".encode()
+    cluster.files[CONF] = cluster.files[CONF].replace(up, f"{LINE} down;".encode())
 
 
 def fails(cluster: FakeCluster) -> None:
@@ -161,21 +167,18 @@ def test_what_was_not_looked_at_for_long_begins_anew(cluster: FakeCluster) -> No
 
 
 def test_who_was_taken_out_by_hand_is_not_put_back(cluster: FakeCluster) -> None:
-    cluster.files["/etc/nginx/conf.d/llama.conf"] = cluster.files[
-        "/etc/nginx/conf.d/llama.conf"
-    ].replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+    mark_down(cluster)
     assert ticks(Vitals(Clock()), cluster, 40) == []
 
 
 def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
-    conf = "/etc/nginx/conf.d/llama.conf"
-    up, worker, vitals = cluster.files[conf], cluster.workers[GPU1], Vitals(Clock())
+    up, worker, vitals = cluster.files[CONF], cluster.workers[GPU1], Vitals(Clock())
     for times in range(3):
         worker.health = "unreachable"
-        cluster.files[conf] = up
+        cluster.files[CONF] = up
         (out,) = ticks(vitals, cluster, SURE_TICKS)
         vitals.moved(out)
-        cluster.files[conf] = up.replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+        mark_down(cluster)
         worker.health = "ok"
         assert ticks(vitals, cluster, WELL_TICKS * 2**times - 1) == []
         (back,) = ticks(vitals, cluster, 1)
@@ -289,14 +292,11 @@ def asking(cluster: FakeCluster, operator: Asked) -> AbstractAsyncContextManager
 
 
 async def test_what_a_person_was_quicker_to_take_out_is_not_put_back(cluster: FakeCluster) -> None:
-    operator, conf = Asked(), "/etc/nginx/conf.d/llama.conf"
-    seen = [0]
+    operator, seen = Asked(), [0]
     fails(cluster)
     async with asking(cluster, operator):
         await until(lambda: bool(operator.asked))
-        cluster.files[conf] = cluster.files[conf].replace(
-            f"{LINE};".encode(), f"{LINE} down;".encode()
-        )
+        mark_down(cluster)
         cluster.workers[GPU1].active = "active"
         cluster.ticks = [lambda: seen.append(0)] * (3 * WELL_TICKS)
         await until(lambda: not cluster.ticks)
