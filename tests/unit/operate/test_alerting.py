@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import select
 import threading
@@ -110,6 +111,18 @@ async def test_a_webhook_that_fails_is_told_once_and_never_by_its_address(hook: 
     told = [event.text for event in cluster.events if "not sent on" in event.text]
     assert told == ["alerts are not sent on: the webhook answered with HTTP 500"]
     assert "s3cret" not in repr(Alerts(webhook=hook.url))
+
+
+@pytest.mark.parametrize("status", [204, 302, 500])
+async def test_what_is_sent_on_leaves_no_address_in_any_log(
+    hook: Hook, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    hook.status = status
+    caplog.set_level(logging.DEBUG)
+    fault = await delivery.to_webhook(hook.url, b"{}")
+    assert (fault is None) is (status == 204)
+    assert hook.got == [{}]
+    assert "s3cret" not in f"{caplog.text} {fault}"
 
 
 async def test_a_command_that_is_not_there_is_told_once() -> None:
