@@ -81,6 +81,18 @@ class ChangingApp(App[None]):
         else:
             self.say("select a worker first", "warning")
 
+    def action_take_out(self) -> None:
+        """Make the plan that drains what is dead and still sent to, and show it."""
+        from llamatop.advise.dead import to_take_out
+
+        if not self._may_change():
+            return
+        targets = to_take_out(self.snapshot)
+        if targets:
+            self._plan("drain", list(targets))
+        else:
+            self.say("nothing that nginx sends to is dead; d takes out the selected worker")
+
     def mend(self, action: Action, targets: list[str]) -> None:
         """Make the plan that a finding names, and show it."""
         if self._may_change():

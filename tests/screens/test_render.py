@@ -357,7 +357,7 @@ def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     assert [(alert.where, alert.text) for alert in found] == [
         (
             "node1/gpu0",
-            "no answer within 3 s; read its log with l, restart it with r; d takes it out",
+            "no answer within 3 s; read its log with l, restart it with r; f takes it out",
         ),
         (
             "node1 gpu 1",

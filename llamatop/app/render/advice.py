@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from llamatop.model.text import plain
 MARKS = {"error": "✗", "warning": "▲", "info": "·"}
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 _NOW = "now"
+_SAY_THE_SAME = ("worker-dead-in-upstream", "gpu-fault")
+_COUNTS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,23 @@ class AdviceRow:
 
 def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]:
     """Everything that is wrong, worst first."""
+    # A rule that says the same has its plan with it.
+    told = {
+        one.place.replace(":GPU", " gpu ")
+        for one in (diagnosis.findings if diagnosis is not None else ())
+        if one.id in _SAY_THE_SAME
+    }
     found = [
-        Entry((_NOW, one.where, one.text), one.severity, _NOW, (one.where,), one.text + one.next)
+        Entry(
+            # How often it went round makes no other fault of it.
+            (_NOW, one.where, _COUNTS.sub("", one.text)),
+            one.severity,
+            _NOW,
+            (one.where,),
+            one.text + one.next,
+        )
         for one in alerts
+        if one.where not in told
     ]
     for group in grouped(diagnosis.findings if diagnosis is not None else ()):
         places = tuple(one.place for one in group.findings)

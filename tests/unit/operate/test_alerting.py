@@ -179,6 +179,21 @@ async def test_a_command_that_hangs_ends_with_its_children(
         os.close(reading)
 
 
+async def test_a_command_under_way_ends_with_llamatop(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    command = ("sh", "-c", f"echo $$ > {told}; exec sleep 300")
+    async with running(_sent(command)):
+        await until(lambda: told.exists() and told.read_text().endswith("\n"))
+        pid = int(told.read_text())
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def _sent(command: tuple[str, ...]) -> None:
+    await delivery.to_command(command, b"")
+
+
 async def test_while_a_rule_fails_nothing_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, looks = FakeCluster.two_by_two(), [0]
     breaks = False
