@@ -205,7 +205,9 @@ async def test_a_dead_member_is_listed_once_with_its_plan() -> None:
         screen = app.screen
         assert isinstance(screen, AdviceScreen)
         titles = [(row.title, row.places) for row in screen.list.entries]
-        assert titles == [("worker-dead-in-upstream", ("node1/gpu0",))]
+        assert titles == [("now", ("node1/gpu0",))]
+        assert "mended" not in app.shown()
+        assert "they fail or hang" in app.shown()
         await pilot.press("f")
         await until(pilot, lambda: bool(app.hand.asked), "the plan")
         assert app.hand.asked == [("drain", ("node1/gpu0",), False, False)]

@@ -43,7 +43,7 @@ class Entry:
     @property
     def rank(self) -> tuple[int, bool]:
         """The worst first, and what is wrong now before what could be better."""
-        return (_RANKS[self.severity], bool(self.findings))
+        return (_RANKS[self.severity], self.title != _NOW)
 
     def says(self, words: str) -> bool:
         """Whether each of the words stands somewhere in it."""
@@ -79,12 +79,10 @@ class AdviceRow:
 
 def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]:
     """Everything that is wrong, worst first."""
-    # A rule that says the same has its plan with it.
-    told = {
-        one.place.replace(":GPU", " gpu ")
-        for one in (diagnosis.findings if diagnosis is not None else ())
-        if one.id in _SAY_THE_SAME
-    }
+    findings = diagnosis.findings if diagnosis is not None else ()
+    # What a rule says of the same is not listed twice: the alert says more, the rule has a plan.
+    same = {one.place.replace(":GPU", " gpu "): one for one in findings if one.id in _SAY_THE_SAME}
+    told = {id(same[one.where]) for one in alerts if one.where in same}
     found = [
         Entry(
             # How often it went round makes no other fault of it.
@@ -93,11 +91,11 @@ def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]
             _NOW,
             (one.where,),
             one.text + one.next,
+            (same[one.where],) if one.where in same else (),
         )
         for one in alerts
-        if one.where not in told
     ]
-    for group in grouped(diagnosis.findings if diagnosis is not None else ()):
+    for group in grouped([one for one in findings if id(one) not in told]):
         places = tuple(one.place for one in group.findings)
         first = group.first
         found.append(
@@ -193,10 +191,13 @@ def detail(row: AdviceRow, width: int, palette: Palette, may_change: bool) -> li
     state = "mended" if entry.gone else entry.severity
     head.append(f"  {state}", palette["health.good" if entry.gone else f"event.{entry.severity}"])
     made = [head]
+    if entry.title == _NOW:
+        made += _told("", f"{entry.places[0]}: {entry.text}", width, palette)
     if not row.meant:
-        return [*made, *_told("", f"{entry.places[0]}: {entry.text}", width, palette)]
+        return made
     first = row.meant[0]
-    made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
+    if entry.title != _NOW:
+        made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
     made += _told("why", first.why, width, palette)
     made += _told("mend", first.mend, width, palette)
     if len(row.meant) > 1:
