@@ -103,10 +103,20 @@ def _serving(snapshot: ClusterSnapshot, node: str) -> tuple[str, ...]:
 
 
 def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    """The workers to take out first: the dead ones, else on a lost card, else of lost nodes."""
-    places = [one.plan.targets for one in serving_though_dead(snapshot) if one.plan is not None]
+    """The workers to take out first: the dead ones, else on a lost card, else of lost nodes.
+
+    For a person, who sees what is old: it may be the systemctl beside the dead one that hangs.
+    """
+    faulty = cards(snapshot)
+    old = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+    places: list[tuple[str, ...]] = [
+        (worker.name,)
+        for worker in snapshot.workers
+        if worker.membership in ("in", "mixed")
+        and worker.node not in old
+        and dead(worker, faulty) is not None
+    ]
     if not places:
-        old = silent(snapshot)
         places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
     if not any(places):
         places = [cut_off(snapshot, node) for node in snapshot.nodes]

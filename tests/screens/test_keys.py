@@ -379,7 +379,10 @@ async def test_f_plans_for_what_is_dead_wherever_the_cursor_is() -> None:
     well = clusters.well()
     second = replace(well.workers[1], unit=replace(well.workers[1].unit, active_state="failed"))
     workers = (well.workers[0], second, *well.workers[2:])
-    app = Stage(replace(well, workers=workers))
+    # systemctl hangs beside it
+    first = well.nodes[0]
+    slow = replace(first, snapshot=replace(first.snapshot, ages={"units": 6.0}))
+    app = Stage(replace(well, workers=workers, nodes=(slow, *well.nodes[1:])))
     async with app.run_test(size=(80, 24)) as pilot:
         assert app.table.selected_name == "node1/gpu0"
         assert "f takes it out" in " ".join(app.shown().split())
