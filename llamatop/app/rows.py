@@ -56,7 +56,8 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
     cards = cards_by_node(snapshot)
     files = {node.name: node.snapshot.models for node in snapshot.nodes}
     left = {one.worker: one.story for one in leftovers.find(snapshot.balancer, snapshot.members)}
-    stale = {node.name: node.age_seconds or 0.0 for node in snapshot.nodes if node.stale}
+    # Of a node that was never read nothing is old: it is not known.
+    stale = {node.name: node.age_seconds for node in snapshot.nodes if node.stale}
     listed = [
         Row(
             worker.name,
