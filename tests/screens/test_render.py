@@ -494,5 +494,5 @@ def test_a_declared_worker_of_a_node_never_read_is_unknown_and_not_old() -> None
     )
     sample = WorkerSample(well.workers[0].unit.name, fault="node1 was not read yet")
     worker = WorkerView("node1/gpu0", "node1", UnitState(sample.unit), sample)
-    (row,) = rows(replace(well, nodes=(node,), workers=(worker,)))
+    row = rows(replace(well, nodes=(node,), workers=(worker,)))[0]
     assert (row.state.mark, row.state.word, row.stale_seconds) == ("?", "–", None)
