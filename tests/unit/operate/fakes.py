@@ -49,8 +49,6 @@ from llamatop.transport.base import Completed
 
 MAIN = "/etc/nginx/nginx.conf"
 CONF = "/etc/nginx/conf.d/llama.conf"
-# For how long nothing was heard of a node that is silent.
-LOST_SECONDS = 20.0
 UPSTREAM = """upstream llama_cluster {
     least_conn;
     server 127.0.0.1:37081;
@@ -124,6 +122,7 @@ class FakeCluster:
     before_transaction: Callable[[], None] = lambda: None
     during_systemctl: Callable[[], None] = lambda: None
     age_seconds: float = 0.0
+    lost_seconds: float = 0.0
     balancer: bool = True
     reloads: int = 0
     nginx_active: str = "active"
@@ -283,7 +282,7 @@ class FakeCluster:
             tunnels=self.tunnels.get(name, ()),
         )
         fault = "no answer for 9 s" if name in self.silent else None
-        age = self.age_seconds + (LOST_SECONDS if fault else 0.0)
+        age = self.age_seconds + (self.lost_seconds if fault else 0.0)
         return NodeView(name, snapshot, name not in self.silent, age, fault, bool(fault))
 
 

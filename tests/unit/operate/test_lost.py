@@ -19,7 +19,10 @@ FOREVER = 10**9
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    return FakeCluster.two_by_two()
+    made = FakeCluster.two_by_two()
+    # Long enough that no drain waits for what ran there.
+    made.lost_seconds = 20.0
+    return made
 
 
 def loses(cluster: FakeCluster, *unreached: str) -> None:
