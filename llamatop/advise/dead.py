@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
 
 from .finding import Finding, Mend, Rule
 
@@ -75,10 +75,59 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
+def cut_off(snapshot: ClusterSnapshot, node: NodeView) -> tuple[str, ...]:
+    """The workers of a lost node that nginx, which runs elsewhere, still sends to."""
+    if node.reachable or node.fault is None or snapshot.balancer_node in (None, node.name):
+        return ()
+    return _serving(snapshot, node.name)
+
+
+def on_card(snapshot: ClusterSnapshot, gpu: GpuView) -> tuple[str, ...]:
+    """The workers on a lost card that nginx still sends to, whatever they say.
+
+    One that only withholds a figure is not lost.
+    """
+    sample = gpu.sample
+    told = sample.utilization_percent is not None or sample.memory_used_bytes is not None
+    if sample.fault is None or told or not gpu.workers:
+        return ()
+    return tuple(name for name in _serving(snapshot, gpu.node) if name in gpu.workers)
+
+
+def _serving(snapshot: ClusterSnapshot, node: str) -> tuple[str, ...]:
+    return tuple(
+        worker.name
+        for worker in snapshot.workers
+        if worker.node == node and worker.membership in ("in", "mixed")
+    )
+
+
+def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """The workers to take out first: the dead ones, else on a lost card, else of lost nodes.
+
+    For a person, who sees what is old: it may be the systemctl beside the dead one that hangs.
+    """
+    faulty = cards(snapshot)
+    old = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
+    places: list[tuple[str, ...]] = [
+        (worker.name,)
+        for worker in snapshot.workers
+        if worker.membership in ("in", "mixed")
+        and worker.node not in old
+        and dead(worker, faulty) is not None
+    ]
+    if not places:
+        places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
+    if not any(places):
+        places = [cut_off(snapshot, node) for node in snapshot.nodes]
+    return tuple(dict.fromkeys(name for names in places for name in names))
+
+
 def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A node that was read, or should be, and is not."""
     for node in snapshot.nodes:
         if not node.reachable and node.fault is not None:
+            serving = cut_off(snapshot, node)
             yield Finding(
                 "node-lost",
                 "error",
@@ -86,6 +135,7 @@ def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 node.fault,
                 "what its workers do is not known, and those behind a tunnel are cut off",
                 "look whether the machine and the network between are up",
+                Mend("drain", serving) if serving else None,
             )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 
 from .cards import place
-from .finding import Finding, Rule
+from .dead import on_card
+from .finding import Finding, Mend, Rule
 
 RECENT_SECONDS = 24 * 3600.0
 # Of the 64 pages that a card can retire.
@@ -103,6 +104,7 @@ def faults(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     for gpu in snapshot.gpus:
         if gpu.sample.fault is not None:
             on = f"; on it: {', '.join(gpu.workers)}" if gpu.workers else ""
+            serving = on_card(snapshot, gpu)
             yield Finding(
                 "gpu-fault",
                 "error",
@@ -110,6 +112,7 @@ def faults(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 f"{gpu.sample.fault}{on}",
                 "who is sent to its worker gets an error, or no answer",
                 "drain its worker, then reset the card or reboot the node",
+                Mend("drain", serving) if serving else None,
             )
 
 

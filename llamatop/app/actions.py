@@ -68,6 +68,15 @@ KEYS: tuple[Key, ...] = (
         True,
     ),
     Key(
+        "f",
+        "f",
+        "app.take_out",
+        "take out what is dead, wherever the cursor is",
+        "change",
+        "",
+        True,
+    ),
+    Key(
         "space",
         "space",
         "screen.mark",

@@ -28,6 +28,7 @@ class ChangingApp(App[None]):
 
     operator: Operator | None = None
     read_only = False
+    auto_drains = False
     plan_run: PlanRun | None = None
     snapshot: ClusterSnapshot
     palette: Palette
@@ -80,19 +81,36 @@ class ChangingApp(App[None]):
         else:
             self.say("select a worker first", "warning")
 
+    def action_take_out(self) -> None:
+        """Make the plan that drains what is dead and still sent to, and show it."""
+        from llamatop.advise.dead import to_take_out
+
+        if not self._may_change():
+            return
+        targets = to_take_out(self.snapshot)
+        if targets:
+            self._plan("drain", list(targets))
+        else:
+            self.say("nothing that nginx sends to is dead; d takes out the selected worker")
+
     def mend(self, action: Action, targets: list[str]) -> None:
         """Make the plan that a finding names, and show it."""
         if self._may_change():
             self._plan(action, targets)
 
     def offer_leftovers(self, snapshot: ClusterSnapshot) -> None:
-        """Say once of each member that a plan left drained who did so, and what puts it back."""
+        """Say once of each member that a plan left drained who did so, and what puts it back.
+
+        What auto-drain puts back by itself is among the events alone.
+        """
         for one in leftovers.find(snapshot.balancer, snapshot.members):
             if (one.plan, one.member) not in self._offered:
                 self._offered.add((one.plan, one.member))
-                text = f"{one.worker or one.member[1]} was left drained by {one.who or 'somebody'}"
+                if one.auto and one.own and self.auto_drains:
+                    continue
                 mend = "" if self.read_only else ": v puts it back"
-                self.say(f"{text} {leftovers.ago(one.minutes)} ({one.what}){mend}", "warning")
+                name = one.worker or one.member[1]
+                self.say(f"{name} {one.story}{mend}", "warning")
 
     def changing(self) -> frozenset[str]:
         """The workers that the plan at hand is about, while it runs."""

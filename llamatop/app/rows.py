@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llamatop.app.render.state import State, bare_unit_state, worker_states
+from llamatop.collect import leftovers
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import UnitState
@@ -16,7 +17,8 @@ class Row:
     """One line of the table; `name` is what an action is given, `worker` None for other units.
 
     `stale_seconds` is the age of what it shows where that is too old to trust, else None.
-    `around` are the cards of its node, `file` is what its model's file says of itself.
+    `around` are the cards of its node, `file` is what its model's file says of itself, `left` who
+    took it out of the upstream and why, where that was not a drain on purpose.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Row:
     stale_seconds: float | None = None
     around: tuple[GpuView, ...] = ()
     file: ModelFile | None = None
+    left: str = ""
 
     @property
     def shown(self) -> str:
@@ -52,7 +55,9 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
     """Every worker in the snapshot's order, then tunnels and nginx by node."""
     cards = cards_by_node(snapshot)
     files = {node.name: node.snapshot.models for node in snapshot.nodes}
-    stale = {node.name: node.age_seconds or 0.0 for node in snapshot.nodes if node.stale}
+    left = {one.worker: one.story for one in leftovers.find(snapshot.balancer, snapshot.members)}
+    # Of a node that was never read nothing is old: it is not known.
+    stale = {node.name: node.age_seconds for node in snapshot.nodes if node.stale}
     listed = [
         Row(
             worker.name,
@@ -63,6 +68,7 @@ def rows(snapshot: ClusterSnapshot) -> list[Row]:
             stale.get(worker.node),
             cards.get(worker.node, ()),
             files.get(worker.node, {}).get(worker.sample.launch.model or ""),
+            left.get(worker.name, ""),
         )
         for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True)
     ]

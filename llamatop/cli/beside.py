@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from llamatop.model.declared import Cluster
-    from llamatop.operate.live import LiveSource
+    from llamatop.operate.live import Fleet, LiveSource
     from llamatop.operate.operator import Operator
 
 
 @asynccontextmanager
 async def draining(
-    source: LiveSource, operator: Operator | None, busy: Callable[[], bool] = lambda: False
+    source: LiveSource,
+    operator: Operator | None,
+    machines: Fleet,
+    busy: Callable[[], bool] = lambda: False,
 ) -> AsyncIterator[None]:
     """Have it run meanwhile; at the end its plan is rolled back. Nothing without an operator."""
     if operator is None:
@@ -26,7 +29,8 @@ async def draining(
         return
     from llamatop.operate.autodrain import AutoDrain
 
-    async with _beside(source, "auto-drain has", AutoDrain(source, operator, busy=busy).run()):
+    work = AutoDrain(source, operator, machines, busy=busy)
+    async with _beside(source, "auto-drain has", work.run()):
         yield
 
 

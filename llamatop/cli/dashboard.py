@@ -135,6 +135,7 @@ def composed(
         first=nothing_known(cluster),
         switches=switches,
     )
+    app.auto_drains = drains
     return app
 
 
@@ -192,7 +193,7 @@ async def _bring_operator(
         def busy() -> bool:
             return app.plan_run is not None and app.plan_run.active
 
-        async with draining(collector, operator, busy):
+        async with draining(collector, operator, machines, busy):
             await asyncio.Event().wait()
 
 

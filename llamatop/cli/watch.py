@@ -61,7 +61,10 @@ async def _watch(
 
     async with opened(cluster, tell, record) as (collector, machines):
         operator = ClusterOperator(collector, machines) if drains else None
-        async with draining(collector, operator), alerting(collector, cluster, _ring):
+        async with (
+            draining(collector, operator, machines),
+            alerting(collector, cluster, _ring),
+        ):
             async for snapshot in ticks(collector):
                 print(line(snapshot), flush=True)
                 reached = reached or any(node.reachable for node in snapshot.nodes)

@@ -45,25 +45,16 @@ class NodeState:
             snapshot.received_at != self.snapshot.received_at
         )
         before, now = self.snapshot.received_at, snapshot.received_at or 0.0
-        self.snapshot = snapshot = self._with_declared(snapshot) if came else snapshot
+        self.snapshot = snapshot = self._with_declared(snapshot)
+        self._name(snapshot)
         if not came:
+            # What the cluster file declares is listed though its node was never read.
+            if before is None:
+                self._settle(snapshot)
             return
         if before is None or now - before > STALE_TICKS * self._interval:
             # What waited all the while is not known.
             self._queued_since.clear()
-        if snapshot.workers.keys() != self.names.keys():
-            self.names = short_names(self.node.name, snapshot.workers)
-            for known in (
-                self._meters,
-                self._rates,
-                self._identities,
-                self._ports,
-                self._queued_since,
-                self._queued_at,
-            ):
-                for unit in known.keys() - snapshot.workers.keys():
-                    del known[unit]
-            self.views.keep(self.names.values())
         for unit, worker in snapshot.workers.items():
             meter = self._meters.get(unit)
             if meter is None:
@@ -75,6 +66,23 @@ class NodeState:
                 self._queued_at[unit] = worker.identity
                 self._queued_since.setdefault(unit, now)
         self._settle(snapshot)
+
+    def _name(self, snapshot: NodeSnapshot) -> None:
+        """Names for all workers, where others have come or gone; what is gone is forgotten."""
+        if snapshot.workers.keys() == self.names.keys():
+            return
+        self.names = short_names(self.node.name, snapshot.workers)
+        for known in (
+            self._meters,
+            self._rates,
+            self._identities,
+            self._ports,
+            self._queued_since,
+            self._queued_at,
+        ):
+            for unit in known.keys() - snapshot.workers.keys():
+                del known[unit]
+        self.views.keep(self.names.values())
 
     def _settle(self, snapshot: NodeSnapshot) -> None:
         """Where the workers run and what they are met at, again where what tells it has changed.
@@ -95,16 +103,21 @@ class NodeState:
             self.endpoints = endpoints
 
     def _with_declared(self, snapshot: NodeSnapshot) -> NodeSnapshot:
-        """A declared worker that the node does not have is shown with what is wrong."""
+        """A declared worker that the node does not have, or may have, is shown with the cause."""
         missing = self._declared.keys() - snapshot.workers.keys()
-        if self.node.ssh is None or not missing:
+        lost = snapshot.faults.get("node")
+        unread = snapshot.received_at is None
+        if self.node.ssh is None or not missing or (unread and lost is None):
             return snapshot
+        fault = f"{self.node.name} was not read yet: {lost}"
         workers = dict(snapshot.workers)
         for unit in sorted(missing):
             workers[unit] = WorkerSample(
                 unit=unit,
                 url=self._declared[unit].url,
-                fault=f"there is no unit {unit} on {self.node.name} that runs a known engine",
+                fault=fault
+                if unread
+                else f"there is no unit {unit} on {self.node.name} that runs a known engine",
             )
         return replace(snapshot, workers=workers)
 

@@ -67,7 +67,7 @@ def read(memory: Memory, key: bool) -> Conversation:
 
 def check(memory: Memory) -> Conversation:
     """Whether a worker that is slow to answer `read` lives: /health never waits for the model."""
-    response = yield Request("GET", "/health", 2.0)
+    response = yield Request("GET", "/health", 1.5)
     if response.status == 200:
         return {"health": "busy"}
     answer = judge(response, "/health", False)

@@ -64,7 +64,7 @@ def read(memory: Memory, key: bool) -> Conversation:
 
 def check(memory: Memory) -> Conversation:
     """Whether an Ollama that is slow to answer `read` lives."""
-    response = yield Request("GET", "/api/version", 2.0)
+    response = yield Request("GET", "/api/version", 1.5)
     if response.status == 200:
         return {"health": "busy"}
     answer = judge(response, "/api/version", False)

@@ -76,7 +76,7 @@ def read(memory: Memory, key: bool) -> Conversation:
 
 def check(memory: Memory) -> Conversation:
     """Whether a vLLM that is slow to answer `read` lives."""
-    response = yield Request("GET", "/health", 2.0)
+    response = yield Request("GET", "/health", 1.5)
     if response.status == 200:
         return {"health": "busy"}
     answer = judge(response, "/health", False, text=True)

@@ -65,9 +65,8 @@ class WorkerView:
         result = self.unit.result
         last = f", last result {result}" if result not in (None, "success") else ""
         if (self.unit.sub_state or "").startswith("auto-restart"):
-            return (
-                f"it dies and systemd starts it again, {self.unit.restarts or 0} times so far{last}"
-            )
+            rounds = f", {self.unit.restarts} times so far" if self.unit.restarts else ""
+            return f"it dies and systemd starts it again{rounds}{last}"
         if self.unit.active_state == "failed":
             return f"its unit failed{last}"
         return None

@@ -227,7 +227,9 @@ class UpstreamMember:
 class LeftDrained:
     """A member that a plan took out and left so when it was killed; `minutes` ago, by the node.
 
-    `who` is as the plan's user wrote it, `what` the plan's action and targets.
+    `who` is as the plan's user wrote it, `what` the plan's action and targets. `auto`: auto-drain
+    took it out, `times` within the last hour; `own` where its record can be trusted: it is root's,
+    or of the user that the node is read as.
     """
 
     upstream: str
@@ -236,6 +238,9 @@ class LeftDrained:
     who: str = ""
     what: str = ""
     minutes: int = 0
+    auto: bool = False
+    own: bool = True
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)

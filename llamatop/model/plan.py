@@ -123,6 +123,7 @@ class Plan:
     are its preconditions. `keep` members of each upstream stay in at any time. `about` is a
     sentence on what it is for, `reason` the operator's own words why, each or empty. `stays` says
     what such a plan is there to put right and cannot now, a sentence each: it fails of it.
+    `automatic`: nobody asked for it; who is well again is put back without being asked too.
     """
 
     action: Action
@@ -138,6 +139,7 @@ class Plan:
     about: str = ""
     reason: str = ""
     stays: tuple[str, ...] = ()
+    automatic: bool = False
 
     @property
     def title(self) -> str:

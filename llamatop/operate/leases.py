@@ -41,6 +41,7 @@ class Lease:
             "who": holder.partition(":")[0],
             "what": plan.explained[:200],
             "returns": sorted(back),
+            **({"auto": True} if plan.automatic else {}),
         }
 
     def note(self, edits: Sequence[MembershipEdit]) -> dict[str, object]:
@@ -48,7 +49,13 @@ class Lease:
         out, back = _members(edits, down=True), _members(edits, down=False)
         # From here on the record may say so, however the transaction ends.
         self._out.update(out)
-        return {"about": self._about, "out": sorted(out), "in": sorted(back)}
+        kept = all(stood == stands for edit in edits for _, stood, stands in edit.lines)
+        return {
+            "about": self._about,
+            "out": sorted(out),
+            "in": sorted(back),
+            **({"kept": True} if out and kept else {}),
+        }
 
     def moved(self, edits: Sequence[MembershipEdit]) -> None:
         """These are made: what came back is held no longer."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from llamatop.collect import leftovers
 from llamatop.errors import Refused, UsageError
 from llamatop.model.plan import Action, Expectation, Plan, Verb
 
@@ -143,17 +144,21 @@ class Draft(Steps):
 
     def _drain(self, targets: Sequence[Target]) -> None:
         self._only_workers(targets)
-        todo = []
+        todo, kept = [], []
         for target in targets:
             state = self._membership_of(target)
             if state in ("in", "mixed", "draining"):
                 todo.append(target)
+            elif state == "down" and self._out_by_itself(target):
+                kept.append(target)
             elif state == "down":
                 self.nothing.append(f"{target.name} is drained already")
             else:
                 self.nothing.append(f"{target.name} is in no upstream")
         self.stays([member for target in todo for member in self.serving(target)])
         self.take_out(todo)
+        for target in kept:
+            self.keep_out(target, self._out_by_itself(target))
 
     def _undrain(self, targets: Sequence[Target]) -> None:
         self._only_workers(targets)
@@ -167,6 +172,12 @@ class Draft(Steps):
                 self.nothing.append(f"{target.name} is {where}")
         members = [m for target in todo for m in members_of(self.snapshot, target)]
         self.put_in(todo, members)
+
+    def _out_by_itself(self, target: Target) -> list[Member]:
+        """Those of its server lines that auto-drain took out, and would put back."""
+        out = leftovers.find(self.snapshot.balancer, self.snapshot.members)
+        auto = {one.member for one in out if one.auto}
+        return [member for member in members_of(self.snapshot, target) if member in auto]
 
     def put_in(
         self, targets: Sequence[Target], members: Sequence[Member], started: Sequence[str] = ()

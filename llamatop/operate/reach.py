@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable, Iterable
 from importlib import resources
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, NodeError
 from llamatop.model.plan import Command
-from llamatop.transport.base import Machine
+from llamatop.transport.base import Completed, Machine
 
 from .failure import StepFailed
 
 _NOT_YET = ("502", "503", "504")
 _PAUSE_SECONDS = 0.25
+_ASK_SECONDS = 10.0
 
 
 def question(address: str) -> Command:
@@ -41,13 +42,29 @@ async def reached(
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
+async def cut_off(machine: Machine, address: str) -> str | None:
+    """Why nobody answers HTTP at the address, asked once; None where somebody does.
+
+    Raises LlamatopError where it could not be asked, which says nothing of the member.
+    """
+    done = await machine.run(question(address), timeout_seconds=_ASK_SECONDS)
+    why = _words(done)
+    if done.status not in (0, 1):
+        raise NodeError(machine.name, f"it cannot be asked whether {address} answers: {why}")
+    return why if done.status else None
+
+
 async def _fault(machine: Machine, address: str) -> str | None:
     try:
-        done = await machine.run(question(address), timeout_seconds=10.0)
+        done = await machine.run(question(address), timeout_seconds=_ASK_SECONDS)
     except LlamatopError as error:
         return str(error)
     status = done.stdout.decode("ascii", "replace").strip()
     if done.status == 0:
         return f"HTTP {status}" if status in _NOT_YET else None
+    return _words(done)
+
+
+def _words(done: Completed) -> str:
     words = done.stderr.decode("utf-8", "replace").strip().splitlines()
     return words[-1] if words else f"status {done.status}"

@@ -52,6 +52,11 @@ def recover(
             (stays if _may_be(draft.snapshot, wanted) else draft.warnings).append(sentence)
         elif owner.name not in wanted:
             continue
+        elif one.auto and (why := _unwell(draft.snapshot, owner)) is not None:
+            # It is out because it is dead, which is no failure of this plan.
+            sentence = f"{owner.name} {one.story}; it stays out: {why}"
+            if sentence not in draft.nothing:
+                draft.nothing.append(sentence)
         elif (why := refusal(draft.snapshot, owner.node)) is not None:
             refused.append(f"{owner.name} stays drained: {why}")
         elif not owner.active and one.what.partition(" ")[0] in ACTIONS:
@@ -85,14 +90,18 @@ def recover(
         else:
             targets[owner.name] = owner
             members.append(one.member)
-            told.append(f"{owner.name} was drained by {one.who} {ago(one.minutes)} ({one.what})")
+            told.append(
+                f"{owner.name} {one.story}"
+                if one.auto
+                else f"{owner.name} was drained by {one.who} {ago(one.minutes)} ({one.what})"
+            )
     found = list(targets.values())
     expects = draft.expectations(found)
     draft.put_in(found, members, started)
     if refused and not draft.steps and not stays:
         raise Refused("; ".join(refused))
     stays += refused
-    if not draft.steps and not stays:
+    if not draft.steps and not stays and not draft.nothing:
         draft.nothing.append("no plan left a member drained, and no change was killed half-way")
     plan = draft.finished(list(targets), expects, "; ".join(told))
     return replace(plan, stays=tuple(stays))
@@ -140,6 +149,17 @@ def refusal(snapshot: ClusterSnapshot, node: str) -> str | None:
     except Refused as error:
         return str(error)
     return None
+
+
+def _unwell(snapshot: ClusterSnapshot, owner: Target) -> str | None:
+    """Why a worker that auto-drain took out does not serve yet; None where it does."""
+    why = refusal(snapshot, owner.node)
+    if why is not None or owner.worker is None:
+        return why
+    health = owner.worker.sample.health
+    if owner.active and health in ("ok", "busy"):
+        return None
+    return owner.worker.fault or f"it is {health or owner.unit.active_state or 'not known'}"
 
 
 def _may_be(snapshot: ClusterSnapshot, wanted: Collection[str]) -> bool:

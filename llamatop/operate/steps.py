@@ -211,6 +211,28 @@ class Steps:
             )
         )
 
+    def keep_out(self, target: Target, members: Sequence[Member]) -> None:
+        """Write down that what auto-drain took out is to stay so; the files stay as they are."""
+        balancer, node = self._usable_balancer()
+        assert self.files is not None
+        wanted: dict[str, list[Member]] = {}
+        for member in members:
+            wanted.setdefault(self._known_file(member), []).append(member)
+        edits, changes, _ = self.files.change(wanted, down=True)
+        if changes:
+            raise Refused(f"{target.name} is being put back in just now: look again")
+        self._add(
+            Step(
+                kind="membership",
+                node=node,
+                title=f"keep {target.name} out: auto-drain took it out and does not put it back",
+                unit=balancer.unit,
+                edits=edits,
+                files=self.files.unchanged({edit.file for edit in edits}),
+                members=tuple(members),
+            )
+        )
+
     def _usable_balancer(self) -> tuple[BalancerSample, str]:
         balancer, node = self.snapshot.balancer, self.snapshot.balancer_node
         if balancer is None or node is None or self.files is None:

@@ -1,4 +1,8 @@
-"""Which worker to take out of the upstream, or to put back, judged over many ticks."""
+"""Which worker to take out of the upstream, or to put back, judged over many ticks.
+
+What was taken out so is read from the record on the balancer, which outlives this process and is
+shared by all: see `probe.drains`. Where it could not be written, memory has to do.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from llamatop.advise.dead import Cards, cards, dead, silent
+from llamatop.collect import leftovers
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
 
 SURE_TICKS = 5
@@ -40,14 +45,16 @@ class Vitals:
     """Remembers each worker's ticks, and what was taken out by its word.
 
     A tick counts only where the worker's node and the balancer were both read just now, and what
-    was counted before a gap is forgotten. Who was put back and died again has to be well twice as
-    long the next time.
+    was counted before a gap is forgotten. Who was put back and died again within the hour has to
+    be well twice as long the next time. What a person put in or drained since is the person's.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._pulses: dict[str, _Pulse] = {}
         self._out: set[str] = set()
+        self._recorded: set[str] = set()
+        self._in_ticks: dict[tuple[str, tuple[str, str]], int] = {}
         self._times: dict[str, int] = {}
         self._looked_at = clock()
 
@@ -65,6 +72,7 @@ class Vitals:
             self._pulses.clear()
         if blind:
             return None
+        self._remember(snapshot)
         old = silent(snapshot)
         seen = {worker.name for worker in snapshot.workers if worker.node not in old}
         for name in self._pulses.keys() - seen:
@@ -77,7 +85,6 @@ class Vitals:
             pulse = self._pulses.setdefault(worker.name, _Pulse())
             self._feel(worker, pulse, faulty)
             if worker.membership == "in":
-                self._out.discard(worker.name)
                 if pulse.dead_ticks >= SURE_TICKS and worker.name not in later:
                     found = found or Move("drain", worker.name, pulse.why)
             elif worker.name not in later and self._out_and_well(worker, pulse):
@@ -92,6 +99,29 @@ class Vitals:
             self._times[move.worker] = self._times.get(move.worker, 0) + 1
         else:
             self._out.discard(move.worker)
+
+    def _remember(self, snapshot: ClusterSnapshot) -> None:
+        """What auto-drain has out now, by the records; by memory where one was not written."""
+        taken: dict[str, set[tuple[str, str]]] = {}
+        for one in leftovers.find(snapshot.balancer, snapshot.members):
+            overruled = self._in_ticks.get((one.plan, one.member), 0) >= SURE_TICKS
+            if one.auto and one.own and one.worker is not None and not overruled:
+                taken.setdefault(one.worker, set()).add(one.member)
+                self._times[one.worker] = max(self._times.get(one.worker, 0), one.times)
+        up = {(m.upstream, m.address) for m in snapshot.members if m.state == "in"}
+        # A line that was put in by hand, unrecorded, is no longer ours when it goes out again.
+        for line in snapshot.balancer.left if snapshot.balancer is not None else ():
+            key = line.plan, (line.upstream, line.address)
+            if line.auto and key[1] in up:
+                self._in_ticks[key] = self._in_ticks.get(key, 0) + 1
+        for worker in snapshot.workers:
+            name = worker.name
+            if name in taken and taken[name].issuperset(worker.members):
+                self._out.add(name)
+                self._recorded.add(name)
+            elif name in self._recorded or worker.membership == "in":
+                self._out.discard(name)
+                self._recorded.discard(name)
 
     def _out_and_well(self, worker: WorkerView, pulse: _Pulse) -> bool:
         out = worker.name in self._out and worker.membership == "down"

@@ -84,6 +84,9 @@ class Drained:
             self._since = self._clock()
         spent = self._clock() - self._since
         held = _connections(snapshot, self._step)
+        worker = worker_of(snapshot, self._step)
+        if held == 0 and worker is not None and not snapshot.node(worker.node).reachable:
+            spent = max(spent, snapshot.node(worker.node).age_seconds or 0.0)
         if not verdict.done and spent >= (GONE_SECONDS if held == 0 else HELD_SECONDS):
             return Verdict(True, f"{gone}, for {spent:.0f} s: what ran there is lost")
         return verdict

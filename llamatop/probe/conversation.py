@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
     Where = Dict[str, Any]
 
-# how long an answer may take before the worker is asked beside it whether it lives
+# how long an answer may take until nobody waits for it
 _SLOW_SECONDS = 1.0
+# and until the worker is asked beside it whether it lives: that it does not is then known within
+# three seconds, the line of the tick after next
+_LATE_SECONDS = 0.4
 _CHECK_EVERY = 2.0
 
 
@@ -101,6 +104,7 @@ class Talk:
         self._check: Any = None
         self._look: Any = None
         self._looks: List[Timer] = []
+        self._late: Timer | None = None
         self._began = 0.0
         self._checked_at = 0.0
         self.url = self._url()
@@ -136,13 +140,20 @@ class Talk:
             self._began = now
             self._talk = self._engine.read(self.memory, self._key is not None)
             self._step(None)
+            if self._talk is not None:
+                self._late = self._loop.at(now + _LATE_SECONDS, self._ask_beside)
             return was == "unreachable"
-        slow = now - self._began >= 0.8 * _SLOW_SECONDS
-        if slow and self._check is None and now - self._checked_at >= _CHECK_EVERY:
+        self._ask_beside()
+        return False
+
+    def _ask_beside(self) -> None:
+        """Ask on a connection of its own whether the worker lives, where its answer is late."""
+        now = time.monotonic()
+        late = self._talk is not None and now - self._began >= _LATE_SECONDS
+        if late and self._check is None and now - self._checked_at >= _CHECK_EVERY:
             self._checked_at = now
             self._check = self._engine.check(self.memory)
             self._step_check(None)
-        return False
 
     def wanted(self, interval: float) -> int:
         """How many glances until the next tick would tell more than the ticks alone."""
@@ -172,6 +183,11 @@ class Talk:
             return
         self._connection.ask(request, self._key, self._where["prefix"], self._step_look)
 
+    def _not_late(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
     def _look_no_more(self) -> None:
         for timer in self._looks:
             timer.cancel()
@@ -193,6 +209,7 @@ class Talk:
 
     def _ended(self, sample: Dict[str, Any]) -> None:
         self._talk = None
+        self._not_late()
         # held open, it would hold one of the server's few HTTP threads
         self._connection.close()
         if self._check is not None:
@@ -229,6 +246,7 @@ class Talk:
     def close(self) -> None:
         """Give up what is under way."""
         self._look_no_more()
+        self._not_late()
         self._talk = self._check = None
         self._connection.close()
         self._beside.close()

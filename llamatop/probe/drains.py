@@ -20,7 +20,11 @@ LEASE_SECONDS = 30.0
 _PREFIX, _SUFFIX = "llamatop-drains-", ".jsonl"
 _MOST_BYTES = 256 * 1024
 _MOST_TEXT = 200
-ORDER = "order"
+# Within which it is counted how often auto-drain took a member out.
+AGAIN_SECONDS = 3600.0
+ORDER, OWNER = "order", "owner"
+# What is not in the file.
+MARKS = (ORDER, OWNER)
 _EVENTS = ("out", "in", "renewed", "ended")
 
 
@@ -37,7 +41,7 @@ def path(uid: int) -> str:
 def read(uid: int) -> List[Dict[str, Any]]:
     """The lines of a user's record; none where it is missing, or not that user's own file.
 
-    ORDER of each is what to sort by, where records are put together.
+    ORDER of each is what to sort by, where records are put together; OWNER is the user.
     """
     try:
         descriptor = os.open(path(uid), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -61,6 +65,7 @@ def read(uid: int) -> List[Dict[str, Any]]:
         if _valid(line):
             # A clock that was set back turns no order round.
             line[ORDER] = max(line["at"], lines[-1][ORDER] if lines else 0.0)
+            line[OWNER] = uid
             lines.append(line)
     return lines
 
@@ -82,36 +87,57 @@ def left(lines: List[Dict[str, Any]], now: float) -> List[Dict[str, Any]]:
 
     Each as {upstream, address, plan, who, what, minutes}; `now` and the lines' times are this
     node's clock. A plan that meant to put a member back leaves it where it ended without doing so.
+    Those of auto-drain are to be put back by it however it ended: they have `auto`, `own` where
+    the record is root's or this user's, and `times`, how often that was within an hour. They never
+    take the place of what another user took out.
     """
     out: Dict[Tuple[str, str], Dict[str, Any]] = {}
+    times: Dict[Tuple[str, str], int] = {}
     heard: Dict[str, float] = {}
     ended = set()
+    mine = os.geteuid()
     for line in sorted(lines, key=lambda line: line.get(ORDER, line["at"])):
         plan = line["plan"]
         heard[plan] = line["at"]
         if line["event"] == "ended":
             ended.add(plan)
+        auto = line.get("auto") is True
         for upstream, address in line.get("members", []):
+            member = upstream, address
             if line["event"] == "out":
-                out[upstream, address] = line
+                before = out.get(member)
+                if auto and now - line["at"] < AGAIN_SECONDS:
+                    times[member] = times.get(member, 0) + 1
+                if not (auto and before is not None and _anothers(before, line)):
+                    out[member] = line
             elif line["event"] == "in":
-                out.pop((upstream, address), None)
+                out.pop(member, None)
     found = []
     for (upstream, address), line in out.items():
         plan = line["plan"]
+        auto = line.get("auto") is True
         over = plan in ended or not 0 <= now - heard[plan] < LEASE_SECONDS
-        if over and (plan not in ended or [upstream, address] in (line.get("returns") or [])):
-            found.append(
-                {
-                    "upstream": upstream,
-                    "address": address,
-                    "plan": plan,
-                    "who": str(line.get("who"))[:_MOST_TEXT],
-                    "what": str(line.get("what"))[:_MOST_TEXT],
-                    "minutes": max(int((now - line["at"]) // 60), 0),
-                }
-            )
+        returns = auto or plan not in ended or [upstream, address] in (line.get("returns") or [])
+        if over and returns:
+            one = {
+                "upstream": upstream,
+                "address": address,
+                "plan": plan,
+                "who": str(line.get("who"))[:_MOST_TEXT],
+                "what": str(line.get("what"))[:_MOST_TEXT],
+                "minutes": max(int((now - line["at"]) // 60), 0),
+            }
+            if auto:
+                one["auto"] = True
+                one["own"] = line.get(OWNER, mine) in (0, mine)
+                one["times"] = times.get((upstream, address), 1)
+            found.append(one)
     return found
+
+
+def _anothers(before: Dict[str, Any], line: Dict[str, Any]) -> bool:
+    """Whether a line is of a plan that another user asked for."""
+    return before.get("auto") is not True and before.get(OWNER) != line.get(OWNER)
 
 
 class Records:

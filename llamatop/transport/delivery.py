@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import Sequence
 
 DELIVERY_SECONDS = 10.0
+
+# They log each request by its address.
+for _name in ("httpx", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 async def to_command(argv: Sequence[str], body: bytes) -> str | None:

@@ -106,8 +106,11 @@ class Stream:
 
     def _limit(self, option: int, seconds: float) -> None:
         assert isinstance(self._raw, socket.socket)
+        # A struct timeval as this kernel has it: two words of 64 bits, or of 32.
+        size = len(self._raw.getsockopt(socket.SOL_SOCKET, option, 16))
         whole, part = divmod(int(seconds * 1e6), 10**6)
-        self._raw.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, part))
+        limit = struct.pack("=qq" if size == 16 else "=ii", whole, part)
+        self._raw.setsockopt(socket.SOL_SOCKET, option, limit)
 
     def await_answer(self, seconds: float) -> None:
         """Wait until the first bytes or the end have come, not longer than `seconds`."""

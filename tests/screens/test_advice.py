@@ -184,3 +184,30 @@ async def test_hostile_words_stay_words() -> None:
         await opened(pilot, "j", "j")
         assert "[red]" in app.shown()
         assert not set(app.shown()) & {"\x1b", "\x07", "\u202e"}
+
+
+def looping(times: int, tick: int) -> ClusterSnapshot:
+    """node1/gpu0 in a crash loop, which nginx still sends to."""
+    base = clusters.well()
+    unit = replace(
+        base.workers[0].unit, active_state="activating", sub_state="auto-restart", restarts=times
+    )
+    workers = (replace(base.workers[0], unit=unit), *base.workers[1:])
+    return replace(base, tick=tick, workers=workers)
+
+
+async def test_a_dead_member_is_listed_once_with_its_plan() -> None:
+    app = Stage(looping(4, 41))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        app.fake.push(looping(5, 42))
+        await until(pilot, lambda: app.snapshot.tick == 42, "the next round")
+        screen = app.screen
+        assert isinstance(screen, AdviceScreen)
+        titles = [(row.title, row.places) for row in screen.list.entries]
+        assert titles == [("now", ("node1/gpu0",))]
+        assert "mended" not in app.shown()
+        assert "they fail or hang" in app.shown()
+        await pilot.press("f")
+        await until(pilot, lambda: bool(app.hand.asked), "the plan")
+        assert app.hand.asked == [("drain", ("node1/gpu0",), False, False)]

@@ -373,3 +373,28 @@ async def test_the_cursor_waits_on_the_first_worker_until_it_is_moved() -> None:
         app.fake.push(replace(full, tick=42, workers=full.workers[1:]))
         await until(pilot, lambda: app.table.total() == 4, "the shorter table")
         assert app.table.selected_name == "node1/gpu1"
+
+
+async def test_f_plans_for_what_is_dead_wherever_the_cursor_is() -> None:
+    well = clusters.well()
+    second = replace(well.workers[1], unit=replace(well.workers[1].unit, active_state="failed"))
+    workers = (well.workers[0], second, *well.workers[2:])
+    # systemctl hangs beside it
+    first = well.nodes[0]
+    slow = replace(first, snapshot=replace(first.snapshot, ages={"units": 6.0}))
+    app = Stage(replace(well, workers=workers, nodes=(slow, *well.nodes[1:])))
+    async with app.run_test(size=(80, 24)) as pilot:
+        assert app.table.selected_name == "node1/gpu0"
+        assert "f takes it out" in " ".join(app.shown().split())
+        await pilot.press("f")
+        await until(pilot, lambda: bool(app.hand.asked), "the plan")
+        assert app.hand.asked == [("drain", ("node1/gpu1",), False, False)]
+        assert app.hand.executed == []
+
+
+async def test_f_with_nobody_dead_says_so() -> None:
+    app = Stage()
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("f")
+        await until(pilot, lambda: "is dead; d takes out" in app.shown(), "the word")
+        assert app.hand.asked == []

@@ -36,6 +36,40 @@ async def test_it_is_offered_once_and_v_makes_the_plan() -> None:
         assert app.hand.executed == []
 
 
+def taken_out(tick: int) -> ClusterSnapshot:
+    left = left_drained(tick)
+    assert left.balancer is not None
+    (one,) = left.balancer.left
+    why = "drain node1/gpu0 (auto-drain: it does not answer: timed out)"
+    one = replace(one, what=why, auto=True)
+    return replace(left, balancer=replace(left.balancer, left=(one,)))
+
+
+STORY = "taken out by auto-drain of ann@desk 12 min ago: it does not answer: timed out"
+
+
+async def test_what_auto_drain_took_out_says_why_and_stays_readable() -> None:
+    app = Stage()
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(taken_out(41))
+        await until(pilot, lambda: bool(app._notifications), "the offer")
+        (told,) = [one.message for one in app._notifications]
+        assert told == f"node1/gpu0 was {STORY}: v puts it back"
+        await pilot.press("enter")
+        await until(pilot, lambda: "drained" in app.shown(), "the reason in its details")
+        assert STORY in " ".join(app.shown().replace("│", " ").split())
+
+
+async def test_what_it_will_put_back_itself_needs_no_key() -> None:
+    app = Stage()
+    app.auto_drains = True
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        app.fake.push(taken_out(41))
+        await until(pilot, lambda: app.snapshot.tick == 41, "the snapshot")
+        await pilot.pause()
+        assert not app._notifications
+
+
 async def test_what_cannot_go_back_now_is_no_nothing_to_do() -> None:
     app = Stage()
     stays = "node1/gpu0 stays drained: it does not run (inactive); start it, then undrain it"

@@ -26,7 +26,8 @@ from llamatop.app.render.palette import ROLES, attributes, fallback
 from llamatop.app.render.words import fit, fit_middle, fit_name, wrap
 from llamatop.app.rows import SORTS, Row, arrange, rows
 from llamatop.model import figures
-from llamatop.model.observed import UnitState
+from llamatop.model.cluster import WorkerView
+from llamatop.model.observed import UnitState, WorkerSample
 from llamatop.model.text import plain
 from tests.screens import clusters
 from tests.screens.fake import drain_plan
@@ -357,7 +358,7 @@ def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     assert [(alert.where, alert.text) for alert in found] == [
         (
             "node1/gpu0",
-            "no answer within 3 s; read its log with l, restart it with r; d takes it out",
+            "no answer within 3 s; read its log with l, restart it with r; f takes it out",
         ),
         (
             "node1 gpu 1",
@@ -484,3 +485,14 @@ def test_wrapping_keeps_the_width_and_every_character(text: str, width: int) -> 
     lines = wrap(text, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join(lines).replace(" ", "") == plain(text).replace(" ", "")
+
+
+def test_a_declared_worker_of_a_node_never_read_is_unknown_and_not_old() -> None:
+    well = clusters.well()
+    node = replace(
+        well.nodes[0], reachable=False, stale=True, age_seconds=None, fault="connection refused"
+    )
+    sample = WorkerSample(well.workers[0].unit.name, fault="node1 was not read yet")
+    worker = WorkerView("node1/gpu0", "node1", UnitState(sample.unit), sample)
+    row = rows(replace(well, nodes=(node,), workers=(worker,)))[0]
+    assert (row.state.mark, row.state.word, row.stale_seconds) == ("?", "–", None)

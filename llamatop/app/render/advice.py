@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ from llamatop.model.text import plain
 MARKS = {"error": "✗", "warning": "▲", "info": "·"}
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 _NOW = "now"
+_SAY_THE_SAME = ("worker-dead-in-upstream", "gpu-fault")
+_COUNTS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Entry:
     @property
     def rank(self) -> tuple[int, bool]:
         """The worst first, and what is wrong now before what could be better."""
-        return (_RANKS[self.severity], bool(self.findings))
+        return (_RANKS[self.severity], self.title != _NOW)
 
     def says(self, words: str) -> bool:
         """Whether each of the words stands somewhere in it."""
@@ -76,11 +79,23 @@ class AdviceRow:
 
 def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]:
     """Everything that is wrong, worst first."""
+    findings = diagnosis.findings if diagnosis is not None else ()
+    # What a rule says of the same is not listed twice: the alert says more, the rule has a plan.
+    same = {one.place.replace(":GPU", " gpu "): one for one in findings if one.id in _SAY_THE_SAME}
+    told = {id(same[one.where]) for one in alerts if one.where in same}
     found = [
-        Entry((_NOW, one.where, one.text), one.severity, _NOW, (one.where,), one.text + one.next)
+        Entry(
+            # How often it went round makes no other fault of it.
+            (_NOW, one.where, _COUNTS.sub("", one.text)),
+            one.severity,
+            _NOW,
+            (one.where,),
+            one.text + one.next,
+            (same[one.where],) if one.where in same else (),
+        )
         for one in alerts
     ]
-    for group in grouped(diagnosis.findings if diagnosis is not None else ()):
+    for group in grouped([one for one in findings if id(one) not in told]):
         places = tuple(one.place for one in group.findings)
         first = group.first
         found.append(
@@ -176,10 +191,13 @@ def detail(row: AdviceRow, width: int, palette: Palette, may_change: bool) -> li
     state = "mended" if entry.gone else entry.severity
     head.append(f"  {state}", palette["health.good" if entry.gone else f"event.{entry.severity}"])
     made = [head]
+    if entry.title == _NOW:
+        made += _told("", f"{entry.places[0]}: {entry.text}", width, palette)
     if not row.meant:
-        return [*made, *_told("", f"{entry.places[0]}: {entry.text}", width, palette)]
+        return made
     first = row.meant[0]
-    made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
+    if entry.title != _NOW:
+        made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
     made += _told("why", first.why, width, palette)
     made += _told("mend", first.mend, width, palette)
     if len(row.meant) > 1:

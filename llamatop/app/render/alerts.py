@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.text import Text
 
+from llamatop.advise.dead import Cards, cards, cut_off, dead, on_card
 from llamatop.app.render.gpus import HOT_CELSIUS, hot, slowed_down
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import FAULT, State, worker_states
@@ -51,14 +52,22 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         if not node.reachable or node.stale:
             silent.add(node.name)
         if (alert := _node(node)) is not None and alert.text not in told:
-            found.append(alert)
+            serving = not node.reachable and cut_off(snapshot, node)
+            again = f"; f takes its workers out{alert.next}" if serving else alert.next
+            found.append(replace(alert, next=again))
+    faulty = cards(snapshot)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
         if worker.node in silent or worker.name in changing:
             continue
         if state.rank == FAULT or worker.fault:
-            found.append(_worker(worker, state))
+            found.append(_worker(worker, state, faulty))
     found += [
-        Alert("error", f"{gpu.node} gpu {gpu.sample.index}", gpu.sample.fault)
+        Alert(
+            "error",
+            f"{gpu.node} gpu {gpu.sample.index}",
+            gpu.sample.fault,
+            "; f takes its worker out" if on_card(snapshot, gpu) else "",
+        )
         for gpu in snapshot.gpus
         if gpu.sample.fault and gpu.node not in silent
     ]
@@ -98,13 +107,15 @@ def grouped(found: Sequence[Alert]) -> list[Alert]:
     ]
 
 
-def _worker(worker: WorkerView, state: State) -> Alert:
+def _worker(worker: WorkerView, state: State, faulty: Cards) -> Alert:
     if state.rank == FAULT:
         text = worker.sample.fault or worker.unit_fault or _SENTENCES.get(state.word, state.word)
         if state.word == "no answer" and worker.sample.fault and "; " not in text:
             text += "; read its log with l, restart it with r"
-        member = worker.membership in ("in", "mixed")
-        return Alert("error", worker.name, text + ("; d takes it out" if member else ""))
+        if worker.membership in ("in", "mixed"):
+            key = "d" if dead(worker, faulty) is None else "f"
+            text += f"; {key} takes it out"
+        return Alert("error", worker.name, text)
     return Alert("warning", worker.name, worker.fault or "")
 
 

@@ -54,6 +54,8 @@ def facts(row: Row, width: int, palette: Palette, now: datetime) -> list[Text]:
     fault = worker.fault if worker else None
     if fault:
         listed.append(("fault", fault, "worker.fault"))
+    if row.left:
+        listed.append(("drained", row.left.removeprefix("was "), "member.down"))
     if worker is not None:
         listed += [("hint", hint, "event.warning") for hint in worker.hints]
         listed += inference.first(worker)

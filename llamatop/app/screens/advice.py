@@ -70,6 +70,7 @@ class AdviceScreen(ClusterScreen):
         super().__init__(read_only)
         self._bindings.key_to_bindings.pop("a", None)
         self._bindings.bind("a", "screen.back", show=False)
+        self._bindings.key_to_bindings.pop("f", None)
         if not read_only:
             self._bindings.bind("f", "screen.mend", show=False)
 

@@ -35,7 +35,7 @@ def note(about: dict[str, Any], event: str, members: list[list[str]] | None = No
 
 def _write(path: str, lines: list[dict[str, Any]]) -> None:
     """The whole record anew: a reader sees the old one or the new one."""
-    kept = [{key: line[key] for key in line if key != drains.ORDER} for line in lines]
+    kept = [{key: line[key] for key in line if key not in drains.MARKS} for line in lines]
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in kept)
     directory, name = os.path.split(path)
     new = os.path.join(directory, ".%s.new" % name)

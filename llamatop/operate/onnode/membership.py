@@ -40,6 +40,9 @@ def transact(request: dict[str, Any], lock: int) -> None:
     moved = request.get("drains") or {}
     if moved.get("out"):
         drains.note(moved["about"], "out", moved["out"])
+        if moved.get("kept"):
+            # They were out before: only by whose word is new.
+            return
     try:
         for file in todo:
             files.write(file)

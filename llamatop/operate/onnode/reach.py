@@ -34,4 +34,4 @@ if __name__ == "__main__":
     try:
         print(status(sys.argv[1]))
     except (OSError, ValueError) as error:
-        sys.exit(str(error))
+        sys.exit(str(getattr(error, "strerror", None) or error))

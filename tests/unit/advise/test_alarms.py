@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from llamatop.advise.alarms import APPEAR_LOOKS, CLEAR_LOOKS, OF_LOAD, OF_LOAD_LOOKS, Alarm, Alarms
+import pytest
+
+from llamatop.advise.alarms import (
+    APPEAR_LOOKS,
+    CLEAR_LOOKS,
+    FLAP_LOOKS,
+    OF_LOAD,
+    OF_LOAD_LOOKS,
+    Alarm,
+    Alarms,
+)
 from llamatop.advise.finding import Finding
 from llamatop.model.cluster import Severity
 from llamatop.model.rules import IDS
@@ -67,3 +77,21 @@ def test_what_is_seen_under_load_alone_is_told_once_however_the_load_comes_and_g
         assert looks(alarms, 4, one) == []
         assert looks(alarms, 6) == []
     assert looks(alarms, OF_LOAD_LOOKS) == [Alarm(False, one)]
+
+
+@pytest.mark.parametrize("away", [6, 12, 25, 60])
+def test_what_flaps_for_an_hour_is_told_a_few_times(away: int) -> None:
+    alarms, told = Alarms(), []
+    for _ in range(3600 // (4 + away)):
+        told += looks(alarms, 4, ONE) + looks(alarms, away)
+    assert 1 < len(told) <= 10
+    assert told[-1] == Alarm(True, ONE), "it still flaps"
+    assert [alarm.raised for alarm in told] == [True, False] * (len(told) // 2) + [True]
+
+
+def test_what_was_gone_for_long_begins_anew() -> None:
+    alarms = Alarms()
+    for _ in range(3):
+        assert len(looks(alarms, APPEAR_LOOKS, ONE)) == 1
+        assert looks(alarms, CLEAR_LOOKS) == [Alarm(False, ONE)]
+        assert looks(alarms, FLAP_LOOKS) == []

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from llamatop.advise.dead import HEALTH, RULES
+from llamatop.advise.dead import HEALTH, RULES, to_take_out
 from llamatop.advise.doctor import judge
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import BalancerSample, UnitState
@@ -94,6 +94,42 @@ def test_a_lost_card_tells_why_its_worker_errs() -> None:
     assert found(erring, lost) == [(worker.name, "GPU 0: GPU is lost")]
     # a card that only withholds a figure takes nobody out
     assert found(worker, lost) == []
+
+
+def off_the_bus(base: ClusterSnapshot) -> ClusterSnapshot:
+    """The same with the first card lost, whose worker says that all is well."""
+    sample = replace(
+        base.gpus[0].sample, fault="GPU is lost", utilization_percent=None, memory_used_bytes=None
+    )
+    return replace(base, gpus=(replace(base.gpus[0], sample=sample), *base.gpus[1:]))
+
+
+def without_second_node(base: ClusterSnapshot) -> ClusterSnapshot:
+    lost = replace(base.nodes[1], reachable=False, stale=True, fault="no answer")
+    return replace(base, nodes=(base.nodes[0], lost))
+
+
+def test_the_dead_are_taken_out_first_then_those_on_lost_cards_then_those_of_lost_nodes() -> None:
+    base = well()
+    assert to_take_out(base) == ()
+    away = without_second_node(base)
+    assert to_take_out(away) == ("node2/big",)
+    assert to_take_out(off_the_bus(away)) == base.gpus[0].workers == ("node1/gpu0",)
+    second = replace(base.workers[1], unit=replace(base.workers[1].unit, active_state="failed"))
+    workers = (base.workers[0], second, *base.workers[2:])
+    assert to_take_out(replace(off_the_bus(away), workers=workers)) == ("node1/gpu1",)
+
+
+def test_nobody_is_taken_out_for_a_figure_withheld_or_without_the_balancer() -> None:
+    base = well()
+    sample = replace(base.gpus[0].sample, fault="power is not supported", power_watts=None)
+    assert to_take_out(replace(base, gpus=(replace(base.gpus[0], sample=sample),))) == ()
+    nobody = replace(without_second_node(base), balancer_node=None)
+    own = replace(without_second_node(base), balancer_node="node2")
+    drained = tuple(replace(worker, membership="down") for worker in base.workers)
+    out = replace(off_the_bus(without_second_node(base)), workers=drained)
+    for snapshot in (nobody, own, out):
+        assert to_take_out(snapshot) == ()
 
 
 def health(base: ClusterSnapshot) -> list[tuple[str, str]]:

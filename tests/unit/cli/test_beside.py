@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,16 +17,11 @@ from llamatop.cli import dashboard, watch
 from llamatop.cli.beside import alerting, draining
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Alerts, Cluster, Node
-from tests.unit.operate.fakes import FakeCluster, FakeSource
+from tests.unit.operate.beside import until
+from tests.unit.operate.fakes import FakeCluster, FakeFleet, FakeSource
 
 # Port 9 (discard) refuses at once: a node that is lost from the beginning.
 LOST = Cluster("c", (Node("edge", url="http://127.0.0.1:9"),), interval_seconds=0.2)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.slow
@@ -90,7 +85,8 @@ async def test_what_ends_by_a_fault_is_told() -> None:
 
     async with alerting(source, replace(source.cluster, alerts=Alerts())):
         await until(told)
-    async with draining(source, cluster.operator(Path("/nonexistent/audit"))):
+    operator = cluster.operator(Path("/nonexistent/audit"))
+    async with draining(source, operator, FakeFleet(cluster)):
         await until(lambda: len(told()) > 1)
     assert [text.partition(":")[0] for text in told()] == [
         "alerts have ended by a fault of llamatop itself (RuntimeError",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llamatop.collect.decode import Decoder
 from llamatop.collect.node_state import NodeState
 from llamatop.collect.node_views import Standing
-from llamatop.model.declared import Node
+from llamatop.model.declared import Node, Worker
+from llamatop.model.observed import NodeSnapshot
 from tests.unit.collect.fakes import gpu, worker
 
 
@@ -103,3 +106,34 @@ def test_views_kept_from_tick_to_tick_are_those_made_of_the_last_document_alone(
             for state in (kept, fresh)
         ]
         assert shown[0] == shown[1]
+
+
+DECLARED = Node("n", "n", workers=(Worker("b.service", url="http://127.0.0.1:8081"),))
+
+
+def test_a_declared_worker_stays_with_its_lost_node() -> None:
+    state, decoder = NodeState(DECLARED, 1.0), Decoder("n")
+    read = decoder.snapshot({"workers": {"a.service": worker()}}, 10.0)
+    state.update(read)
+    state.update(replace(read, reachable=False, faults={"node": "no answer"}))
+    assert state.view(60.0).fault == "no answer"
+    by_name = {view.name: view for view in state.views.workers}
+    assert list(by_name) == ["n/a", "n/b"]
+    assert by_name["n/b"].sample.fault == "there is no unit b.service on n that runs a known engine"
+    assert by_name["n/b"].age_seconds == 50.0
+    assert {one.name for one in state.endpoints} == {"n/a", "n/b"}
+
+
+def test_a_declared_worker_is_listed_though_its_node_was_never_read() -> None:
+    state = NodeState(DECLARED, 1.0)
+    state.view(0.0)
+    assert state.views.workers == (), "nobody has tried yet"
+    state.update(NodeSnapshot("n", faults={"node": "connection refused"}))
+    state.view(1.0)
+    (view,) = state.views.workers
+    assert (view.name, view.sample.health, view.slots_busy) == ("n/b", None, None)
+    assert view.sample.fault == "n was not read yet: connection refused"
+    assert [(one.name, one.port) for one in state.endpoints] == [("n/b", 8081)]
+    state.update(Decoder("n").snapshot({"workers": {"b.service": worker()}}, 5.0))
+    state.view(5.0)
+    assert [(one.name, one.sample.fault) for one in state.views.workers] == [("n/b", None)]

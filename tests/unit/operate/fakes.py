@@ -44,6 +44,7 @@ from llamatop.model.observed import (
 from llamatop.model.plan import Command, Plan
 from llamatop.operate.audit import Audit
 from llamatop.operate.service import ClusterOperator
+from llamatop.probe import drains
 from llamatop.transport.base import Completed
 
 MAIN = "/etc/nginx/nginx.conf"
@@ -121,6 +122,7 @@ class FakeCluster:
     before_transaction: Callable[[], None] = lambda: None
     during_systemctl: Callable[[], None] = lambda: None
     age_seconds: float = 0.0
+    lost_seconds: float = 0.0
     balancer: bool = True
     reloads: int = 0
     nginx_active: str = "active"
@@ -210,8 +212,17 @@ class FakeCluster:
             members=nginx.members(self.files, MAIN),
             draining_connections=self.connections,
             shutdown_timeout=nginx.shutdown_timeout(self.files, MAIN),
-            left=self.left,
+            left=(*self.left, *self._taken_out()),
         )
+
+    def _taken_out(self) -> list[LeftDrained]:
+        """What auto-drain has out by the notes, which are a second apart."""
+        lines = [
+            {"members": [], **about, "event": event, "at": float(at)}
+            for at, (event, about) in enumerate(self.notes)
+        ]
+        left = drains.left(lines, float(len(lines)))
+        return [LeftDrained(**one) for one in left if one.get("auto")]
 
     def _unit(self, worker: FakeWorker) -> UnitState:
         return UnitState(
@@ -271,9 +282,8 @@ class FakeCluster:
             tunnels=self.tunnels.get(name, ()),
         )
         fault = "no answer for 9 s" if name in self.silent else None
-        return NodeView(
-            name, snapshot, name not in self.silent, self.age_seconds, fault, bool(fault)
-        )
+        age = self.age_seconds + (self.lost_seconds if fault else 0.0)
+        return NodeView(name, snapshot, name not in self.silent, age, fault, bool(fault))
 
 
 class FakeSource:
@@ -504,7 +514,7 @@ class FakeChannel:
                 self._cluster.notes.append((what, {**drains["about"], "members": drains[what]}))
         for file in request["files"]:
             self._cluster.files[file["target"]] = file["text"].encode("latin-1")
-        self._cluster.reloads += 1
+        self._cluster.reloads += not drains.get("kept")
         error = self._cluster.unrecorded
         told: list[dict[str, object]] = [{"event": "unrecorded", "error": error}] if error else []
         return [{"event": "locked"}, *told, {"event": "confirmed"}, {"event": "done"}]

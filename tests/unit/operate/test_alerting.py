@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import logging
 import os
 import select
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Alerts
 from llamatop.operate.alerting import Alerting
 from llamatop.transport import delivery
+from tests.unit.operate.beside import running, until
 from tests.unit.operate.fakes import FakeCluster, FakeSource
 
 GPU1 = "node2/gpu1"
@@ -61,23 +62,10 @@ def hook() -> Iterator[Hook]:
     made.close()
 
 
-@asynccontextmanager
-async def running(
+def alerting(
     cluster: FakeCluster, alerts: Alerts, bell: Callable[[], None] = lambda: None
-) -> AsyncIterator[None]:
-    task = asyncio.create_task(Alerting(FakeSource(cluster), alerts, bell).run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.002)
+) -> AbstractAsyncContextManager[None]:
+    return running(Alerting(FakeSource(cluster), alerts, bell).run())
 
 
 def of_the_dead(told: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -94,7 +82,7 @@ async def test_a_dead_member_rings_and_is_sent_and_so_is_its_end(
     def bell() -> None:
         rung[0] += 1
 
-    async with running(cluster, alerts, bell):
+    async with alerting(cluster, alerts, bell):
         cluster.workers[GPU1].active = "failed"
         await until(lambda: of_the_dead(hook.got))
         cluster.workers[GPU1].active = "active"
@@ -116,7 +104,7 @@ async def test_a_dead_member_rings_and_is_sent_and_so_is_its_end(
 async def test_a_webhook_that_fails_is_told_once_and_never_by_its_address(hook: Hook) -> None:
     cluster = FakeCluster.two_by_two()
     hook.status = 500
-    async with running(cluster, Alerts(webhook=hook.url)):
+    async with alerting(cluster, Alerts(webhook=hook.url)):
         for active, number in (("failed", 1), ("active", 2), ("failed", 3)):
             cluster.workers[GPU1].active = active
             await until(lambda n=number: len(of_the_dead(hook.got)) >= n)  # type: ignore[misc]
@@ -125,9 +113,21 @@ async def test_a_webhook_that_fails_is_told_once_and_never_by_its_address(hook: 
     assert "s3cret" not in repr(Alerts(webhook=hook.url))
 
 
+@pytest.mark.parametrize("status", [204, 302, 500])
+async def test_what_is_sent_on_leaves_no_address_in_any_log(
+    hook: Hook, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    hook.status = status
+    caplog.set_level(logging.DEBUG)
+    fault = await delivery.to_webhook(hook.url, b"{}")
+    assert (fault is None) is (status == 204)
+    assert hook.got == [{}]
+    assert "s3cret" not in f"{caplog.text} {fault}"
+
+
 async def test_a_command_that_is_not_there_is_told_once() -> None:
     cluster = FakeCluster.two_by_two()
-    async with running(cluster, Alerts(("/nonexistent/pager",))):
+    async with alerting(cluster, Alerts(("/nonexistent/pager",))):
         cluster.workers[GPU1].active = "failed"
         await until(lambda: any("not sent on" in event.text for event in cluster.events))
         cluster.workers[GPU1].active = "active"
@@ -143,7 +143,7 @@ async def test_a_proxy_that_httpx_cannot_use_is_told_and_ends_no_alerting(
     monkeypatch.setenv("ALL_PROXY", "odd://127.0.0.1:9")
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
-    async with running(cluster, Alerts(webhook=hook.url)):
+    async with alerting(cluster, Alerts(webhook=hook.url)):
         cluster.workers[GPU1].active = "failed"
         await until(lambda: any("not sent on" in event.text for event in cluster.events))
         cluster.workers[GPU1].active = "active"
@@ -179,6 +179,21 @@ async def test_a_command_that_hangs_ends_with_its_children(
         os.close(reading)
 
 
+async def test_a_command_under_way_ends_with_llamatop(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    command = ("sh", "-c", f"echo $$ > {told}; exec sleep 300")
+    async with running(_sent(command)):
+        await until(lambda: told.exists() and told.read_text().endswith("\n"))
+        pid = int(told.read_text())
+        os.kill(pid, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def _sent(command: tuple[str, ...]) -> None:
+    await delivery.to_command(command, b"")
+
+
 async def test_while_a_rule_fails_nothing_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster, looks = FakeCluster.two_by_two(), [0]
     breaks = False
@@ -190,7 +205,7 @@ async def test_while_a_rule_fails_nothing_is_over(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("llamatop.operate.alerting.judge", judging)
     # a quick look costs nothing here
     monkeypatch.setattr("llamatop.operate.alerting._SHARE", 1e9)
-    async with running(cluster, Alerts()):
+    async with alerting(cluster, Alerts()):
         cluster.workers[GPU1].active = "failed"
         await until(lambda: any(event.worker == GPU1 for event in cluster.events))
         breaks, begun = True, looks[0]
@@ -202,7 +217,7 @@ async def test_what_old_units_hide_is_not_over(monkeypatch: pytest.MonkeyPatch) 
     cluster, ticks = FakeCluster.two_by_two(), [0]
     monkeypatch.setattr("llamatop.operate.alerting._SHARE", 1e9)
     dead = "node1/gpu1"
-    async with running(cluster, Alerts()):
+    async with alerting(cluster, Alerts()):
         cluster.workers[dead].active = "failed"
         await until(lambda: any(event.worker == dead for event in cluster.events))
         cluster.ages = {"units": 5.0}

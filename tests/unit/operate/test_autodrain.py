@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from llamatop.model.plan import Action, Plan, StepResult
 from llamatop.operate.autodrain import AutoDrain
 from llamatop.operate.control import Control
 from llamatop.operate.vitals import SURE_TICKS, WELL_TICKS, Move, Vitals
-from tests.unit.operate.fakes import FakeCluster, FakeSource
+from tests.unit.operate.beside import running, until
+from tests.unit.operate.fakes import CONF, FakeCluster, FakeFleet, FakeSource
 
 GPU1 = "node2/gpu1"
 LINE = "127.0.0.1:37084"
@@ -38,6 +38,12 @@ def cluster() -> FakeCluster:
 def ticks(vitals: Vitals, cluster: FakeCluster, number: int) -> list[Move]:
     moves = [vitals.look(cluster.snapshot(tick)) for tick in range(number)]
     return [move for move in moves if move is not None]
+
+
+def mark_down(cluster: FakeCluster) -> None:
+    """By hand, in the file."""
+    up = f"{LINE};".encode()
+    cluster.files[CONF] = cluster.files[CONF].replace(up, f"{LINE} down;".encode())
 
 
 def fails(cluster: FakeCluster) -> None:
@@ -161,21 +167,18 @@ def test_what_was_not_looked_at_for_long_begins_anew(cluster: FakeCluster) -> No
 
 
 def test_who_was_taken_out_by_hand_is_not_put_back(cluster: FakeCluster) -> None:
-    cluster.files["/etc/nginx/conf.d/llama.conf"] = cluster.files[
-        "/etc/nginx/conf.d/llama.conf"
-    ].replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+    mark_down(cluster)
     assert ticks(Vitals(Clock()), cluster, 40) == []
 
 
 def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
-    conf = "/etc/nginx/conf.d/llama.conf"
-    up, worker, vitals = cluster.files[conf], cluster.workers[GPU1], Vitals(Clock())
+    up, worker, vitals = cluster.files[CONF], cluster.workers[GPU1], Vitals(Clock())
     for times in range(3):
         worker.health = "unreachable"
-        cluster.files[conf] = up
+        cluster.files[CONF] = up
         (out,) = ticks(vitals, cluster, SURE_TICKS)
         vitals.moved(out)
-        cluster.files[conf] = up.replace(f"{LINE};".encode(), f"{LINE} down;".encode())
+        mark_down(cluster)
         worker.health = "ok"
         assert ticks(vitals, cluster, WELL_TICKS * 2**times - 1) == []
         (back,) = ticks(vitals, cluster, 1)
@@ -183,32 +186,27 @@ def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
         vitals.moved(back)
 
 
-@asynccontextmanager
-async def running(
-    cluster: FakeCluster, audit: Path, busy: Callable[[], bool] = lambda: False
-) -> AsyncIterator[None]:
-    operator = cluster.operator(audit)
-    work = AutoDrain(FakeSource(cluster), operator, busy=busy, clock=Clock())
-    task = asyncio.create_task(work.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
+def draining(
+    cluster: FakeCluster,
+    audit: Path,
+    busy: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] | None = None,
+) -> AbstractAsyncContextManager[None]:
+    work = AutoDrain(
+        FakeSource(cluster),
+        cluster.operator(audit),
+        FakeFleet(cluster),
+        busy=busy,
+        clock=clock or Clock(),
+    )
+    return running(work.run())
 
 
 async def test_it_goes_out_and_comes_back_with_the_reason_in_the_audit_log(
     cluster: FakeCluster, tmp_path: Path
 ) -> None:
     audit = tmp_path / "audit.jsonl"
-    async with running(cluster, audit):
+    async with draining(cluster, audit):
         fails(cluster)
         await until(lambda: cluster.states()[LINE])
         await until(lambda: '"end"' in audit.read_text())
@@ -226,7 +224,7 @@ async def test_it_goes_out_and_comes_back_with_the_reason_in_the_audit_log(
 async def test_the_last_one_that_serves_stays(cluster: FakeCluster, tmp_path: Path) -> None:
     for name in cluster.workers:
         cluster.workers[name].health = "unreachable"
-    async with running(cluster, tmp_path / "a"):
+    async with draining(cluster, tmp_path / "a"):
         await until(lambda: any("did not drain" in event.text for event in cluster.events))
         await until(lambda: cluster.reloads > 0 or len(cluster.events) > 1)
     assert not any(cluster.states().values())
@@ -238,7 +236,7 @@ async def test_the_last_one_that_serves_stays(cluster: FakeCluster, tmp_path: Pa
 async def test_one_that_may_not_go_holds_up_no_other(cluster: FakeCluster, tmp_path: Path) -> None:
     cluster.workers["node1/gpu0"].model = "the only one"
     cluster.workers["node1/gpu0"].health = cluster.workers[GPU1].health = "unreachable"
-    async with running(cluster, tmp_path / "a"):
+    async with draining(cluster, tmp_path / "a"):
         await until(lambda: cluster.states()[LINE])
     assert not cluster.states()["127.0.0.1:37081"]
 
@@ -254,7 +252,7 @@ async def test_while_a_persons_plan_is_at_hand_it_waits(
         looked[0] += 1
         return at_hand
 
-    async with running(cluster, tmp_path / "a", busy):
+    async with draining(cluster, tmp_path / "a", busy):
         await until(lambda: looked[0] > 5)
         assert not any(cluster.states().values())
         at_hand = False
@@ -288,26 +286,17 @@ class Asked:
         raise NotImplementedError
 
 
-@asynccontextmanager
-async def asking(cluster: FakeCluster, operator: Asked) -> AsyncIterator[None]:
-    task = asyncio.create_task(AutoDrain(FakeSource(cluster), operator, clock=Clock()).run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+def asking(cluster: FakeCluster, operator: Asked) -> AbstractAsyncContextManager[None]:
+    work = AutoDrain(FakeSource(cluster), operator, FakeFleet(cluster), clock=Clock())
+    return running(work.run())
 
 
 async def test_what_a_person_was_quicker_to_take_out_is_not_put_back(cluster: FakeCluster) -> None:
-    operator, conf = Asked(), "/etc/nginx/conf.d/llama.conf"
-    seen = [0]
+    operator, seen = Asked(), [0]
     fails(cluster)
     async with asking(cluster, operator):
         await until(lambda: bool(operator.asked))
-        cluster.files[conf] = cluster.files[conf].replace(
-            f"{LINE};".encode(), f"{LINE} down;".encode()
-        )
+        mark_down(cluster)
         cluster.workers[GPU1].active = "active"
         cluster.ticks = [lambda: seen.append(0)] * (3 * WELL_TICKS)
         await until(lambda: not cluster.ticks)

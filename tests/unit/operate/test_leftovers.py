@@ -63,6 +63,49 @@ def test_what_counts_as_left(lines: list[dict[str, object]], now: float, is_left
         assert one["minutes"] == max(int(now - 100) // 60, 0)
 
 
+AUTO = {"auto": True, "returns": []}
+ANN, BOB = {"owner": 4001}, {"owner": 4002}
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        # However its plan ended, auto-drain is to put it back.
+        ([line("out", 100.0, **AUTO), line("ended", 105.0)], (True, 1)),
+        ([line("out", 100.0, **AUTO)], (True, 1)),
+        ([line("out", 190.0, **AUTO)], None),
+        ([line("out", 100.0, **AUTO), line("in", 110.0, "p2")], None),
+        # A person took it out since, on purpose.
+        ([line("out", 100.0, **AUTO), line("out", 110.0, "p2", returns=[])], None),
+        (
+            [
+                line("out", 100.0, **AUTO),
+                line("out", 110.0, "p2", returns=[]),
+                line("ended", 111.0, "p2"),
+            ],
+            None,
+        ),
+        # How often, within the hour.
+        ([line("out", at, **AUTO) for at in (100.0, 120.0, 140.0)], (True, 3)),
+        ([line("out", at, **AUTO) for at in (-3500.0, 120.0, 140.0)], (True, 2)),
+        # Another user's record does not bring back what this one took out.
+        ([line("out", 100.0, "p0", returns=[], **BOB), line("out", 110.0, **AUTO, **ANN)], None),
+        # Nor is another user's word put back unasked.
+        ([line("out", 100.0, **AUTO, **ANN)], (False, 1)),
+        ([line("out", 100.0, **AUTO, owner=0)], (True, 1)),
+    ],
+)
+def test_what_auto_drain_is_to_put_back(
+    lines: list[dict[str, object]], found: tuple[bool, int] | None
+) -> None:
+    ends = [line("ended", 150.0, str(one["plan"])) for one in lines if "auto" not in one]
+    left = drains.left([*lines, *ends], 200.0)
+    assert [(one["own"], one["times"]) for one in left if one.get("auto")] == (
+        [found] if found else []
+    )
+    assert all(one.get("auto") for one in left)
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLAMATOP_DRAINS_DIRECTORY", str(tmp_path))
@@ -156,6 +199,14 @@ def test_a_record_for_which_the_disk_has_half_a_place_stays_as_it_was(place: Pat
     assert told == {"event": "unrecorded", "error": f"{record}: File too large"}, done.stderr
     assert record.read_text() == before
     assert [path.name for path in place.iterdir()] == [record.name]
+
+
+def test_what_was_out_before_is_written_down_anew_without_a_reload(real: RealNginx) -> None:
+    workers, text = real.workers(), real.target.read_bytes()
+    request = real.request(after=text, drains={**moves(out=True), "kept": True})
+    assert [event["event"] for event in real.run(request)] == ["locked", "done"]
+    assert written(real) == [("out", [MEMBER])]
+    assert (real.workers(), real.target.read_bytes()) == (workers, text)
 
 
 def test_a_drain_that_nginx_refuses_is_no_drain(real: RealNginx) -> None:

@@ -267,3 +267,16 @@ async def test_a_worker_of_a_lost_node_can_be_drained_but_not_stopped(tmp_path: 
     assert cluster.states()["127.0.0.1:37083"]
     assert not any(node == "node2" for node, _ in cluster.ran[:1])
     assert results[-1].state == "done"
+
+
+@pytest.mark.parametrize("held", [0, 1])
+def test_who_was_lost_long_before_is_waited_for_only_where_nginx_holds_connections(
+    held: int,
+) -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.connections = {"127.0.0.1:37083": held} if held else {}
+    cluster.silent, cluster.lost_seconds = {"node2"}, GONE_SECONDS
+    members = (("llama_cluster", "127.0.0.1:37083"),)
+    unit = "llama-server-gpu0.service"
+    far = Step("wait-drained", "node2", "wait", worker="node2/gpu0", unit=unit, members=members)
+    assert Drained(far, lambda: 100.0)(cluster.snapshot()).done is not bool(held)
