@@ -140,7 +140,7 @@ def alike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             upstream,
             workers,
             "llama-server-models-differ",
-            _model,
+            model_name,
             "serves",
             "which model answers a request is chance",
             "one model in an upstream; give the other an upstream of its own",
@@ -195,7 +195,7 @@ def _reachable(host: str) -> bool:
         return False
 
 
-def _model(worker: WorkerView) -> str | None:
+def model_name(worker: WorkerView) -> str | None:
     """The file's name, since aliases may be each worker's own; else what it calls the model."""
     path = worker.sample.launch.model
     name = posixpath.basename(path) if path else worker.sample.model
