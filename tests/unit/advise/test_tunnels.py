@@ -109,6 +109,65 @@ def test_keepalive_that_is_there_or_cannot_be_known(changes: dict[str, Any]) -> 
     assert not found(tunnels.no_keepalive, cluster(**changes))
 
 
+def reverse(
+    *,
+    listening: tuple[str, ...] | None = ("0.0.0.0:22",),
+    worker: str | None = "node2/big",
+    **changes: Any,
+) -> ClusterSnapshot:
+    """The same member, brought by a `-R` of node2."""
+    base = cluster(home="node2", **{"forwards": ("R 127.0.0.1:37083",), **changes})
+    assert base.balancer is not None
+    members = tuple(replace(one, worker=worker) for one in base.members)
+    return replace(base, balancer=replace(base.balancer, listening=listening), members=members)
+
+
+def test_a_member_whose_reverse_tunnel_is_down() -> None:
+    (finding,) = found(tunnels.down, reverse(worker=None, **DEAD))
+    assert (finding.place, finding.severity) == ("node2/autossh-node2", "error")
+    assert "failed/failed, and member 127.0.0.1:37083" in finding.evidence
+    assert finding.plan == Mend("start", ("node2/autossh-node2",))
+
+
+@pytest.mark.parametrize(
+    "snapshot",
+    [
+        reverse(),
+        reverse(listening=None, **DEAD),
+        reverse(listening=("127.0.0.1:37083",), **DEAD),
+        reverse(forwards=("R 127.0.0.1:2222",), **DEAD),
+        reverse(forwards=("L 127.0.0.1:37083",), **DEAD),
+    ],
+    ids=["runs", "unknown-listeners", "served-by-another", "another-port", "a-port-of-its-own"],
+)
+def test_no_reverse_tunnel_is_missed(snapshot: ClusterSnapshot) -> None:
+    assert not found(tunnels.down, snapshot)
+
+
+def test_a_reverse_tunnel_without_keepalive() -> None:
+    (finding,) = found(tunnels.no_keepalive, reverse(keepalive=False))
+    assert finding.place == "node2/autossh-node2"
+    assert "ServerAliveInterval=10" in finding.mend
+    assert "on node1 ClientAliveInterval" in finding.mend
+    # It may lead to another machine's port of that number.
+    assert not found(tunnels.no_keepalive, reverse(keepalive=False, worker=None))
+    assert not found(tunnels.no_keepalive, reverse(keepalive=False, worker="node1/gpu0"))
+    assert not found(tunnels.no_keepalive, reverse(keepalive=None))
+
+
+def test_another_worker_answers_than_a_reverse_tunnel_names() -> None:
+    (finding,) = found(tunnels.wrong_worker, replace_expected(reverse(), "node2/gpu0"))
+    assert "leads to node2/gpu0, yet node2/big answers" in finding.evidence
+    assert "restart node2/autossh-node2" in finding.mend
+    assert not found(tunnels.wrong_worker, reverse())
+
+
+def replace_expected(snapshot: ClusterSnapshot, expected: str) -> ClusterSnapshot:
+    return replace(
+        snapshot, members=tuple(replace(one, expected=expected) for one in snapshot.members)
+    )
+
+
 def test_another_worker_answers_than_the_way_names() -> None:
     (finding,) = found(tunnels.wrong_worker, cluster(expected="node2/gpu0"))
     assert finding.place == f"node1:{FILE}:4"
