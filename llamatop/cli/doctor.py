@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from llamatop.cli.options import add_hosts, add_record
+
+if TYPE_CHECKING:
+    from llamatop.model.cluster import ClusterSnapshot
+    from llamatop.model.declared import Cluster
+    from llamatop.record.writer import Recorder
 
 _DESCRIPTION = """\
 What makes the cluster slow or fragile, worst first: the values seen, why they
 matter, and the mend. One look, nothing is changed. What only shows with time,
-as a queue that stays, the dashboard tells (a). What is unknown is no finding;
-what is not wanted is silenced in the cluster file:
+as a queue that stays, the dashboard tells (a). Each node's sudo is asked what
+it allows, which it notes in its log; not with --read-only. What is unknown is
+no finding; what is not wanted is silenced in the cluster file:
 
   [[silence]]
   rule = "unit-not-enabled"      # the finding's id
@@ -42,13 +49,12 @@ def run(args: argparse.Namespace) -> int:
     from llamatop.advise.doctor import judge
     from llamatop.cli import interrupt, render_findings
     from llamatop.cli.options import require_cluster
-    from llamatop.cli.reading import complete_sample
     from llamatop.cli.recording import recorder
     from llamatop.cli.streams import complain
 
     cluster = require_cluster(args)
     with recorder(args.record) as record:
-        snapshot = interrupt.run(complete_sample(cluster, record))
+        snapshot = interrupt.run(_looked(cluster, record, rights=not args.read_only))
     diagnosis = judge(snapshot)
     unread = [node for node in snapshot.nodes if not node.reachable]
     if args.json:
@@ -66,3 +72,13 @@ def run(args: argparse.Namespace) -> int:
     if unread or not diagnosis.well:
         return 1
     return 70 if diagnosis.faults else 0
+
+
+async def _looked(cluster: Cluster, record: Recorder | None, rights: bool) -> ClusterSnapshot:
+    """One whole sample, with what each node's sudo allows where that may be asked."""
+    from llamatop.cli.reading import opened, settled
+    from llamatop.operate import permitted
+
+    async with opened(cluster, record=record) as (collector, machines):
+        snapshot = await settled(collector)
+        return await permitted.look(snapshot, machines) if rights else snapshot

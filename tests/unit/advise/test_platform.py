@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,25 @@ from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
 
 BOTH = with_worker(0, told(iommu="translating"), gpus=(0, 1))
 LOCKED = with_worker(launch={"mlock": True})
+GROUPS = ({"iommu_group": 14, "links": {"GPU-node1-1": "PIX"}}, {"iommu_group": 15})
+
+
+def switched(iommu: str = "passthrough", **first: Any) -> ClusterSnapshot:
+    """A worker over two cards below one switch, each in a group of its own."""
+    base = with_card(0, with_worker(0, told(iommu=iommu), gpus=(0, 1)), **{**GROUPS[0], **first})
+    return with_card(1, base, **GROUPS[1])
+
+
 ROOT = with_worker(0, LOCKED, unit=replace(LOCKED.workers[0].unit, user="root"))
 
 FIRING: list[tuple[Rule, ClusterSnapshot, str]] = [
     (platform.iommu, BOTH, "the IOMMU translates, and its cards reach each other by PHB"),
+    (
+        platform.acs,
+        switched(),
+        "GPU0 and GPU1 are below one switch (PIX), in IOMMU groups 14 and 15",
+    ),
+    (platform.acs, switched(links={"GPU-node1-1": "PXB"}), "one switch (PXB)"),
     (platform.locked, LOCKED, "--mlock, but no more than 8M may be locked (LimitMEMLOCK)"),
     (
         platform.far,
@@ -32,6 +48,15 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
     (platform.iommu, with_worker(0, told(iommu=None), gpus=(0, 1))),
     (platform.iommu, with_card(0, BOTH, links={"GPU-node1-1": "NV4"})),
     (platform.iommu, with_card(0, BOTH, links=None)),
+    (platform.acs, switched(iommu_group=15)),
+    (platform.acs, switched(iommu_group=None)),
+    (platform.acs, switched(links={"GPU-node1-1": "PHB"})),
+    (platform.acs, switched(links={"GPU-node1-1": "NV4"})),
+    (platform.acs, switched(links=None)),
+    # what the IOMMU does there is the worse of the two
+    (platform.acs, switched("translating")),
+    (platform.acs, switched("off")),
+    (platform.acs, with_worker(0, switched(), gpus=(0,))),
     (platform.locked, ROOT),
     (platform.locked, with_worker(0, LOCKED, confines={"memlock_bytes": 2**63 - 1})),
     (platform.locked, with_worker(0, LOCKED, confines={"memlock_bytes": 30 * GIB})),
@@ -46,7 +71,8 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
 @pytest.mark.parametrize(("rule", "snapshot", "evidence"), FIRING)
 def test_it_fires(rule: Rule, snapshot: ClusterSnapshot, evidence: str) -> None:
     (one,) = found(rule, snapshot)
-    assert (one.place, one.severity) == ("node1/gpu0", "warning")
+    severity = "info" if rule is platform.acs else "warning"
+    assert (one.place, one.severity) == ("node1/gpu0", severity)
     assert evidence in one.evidence
 
 
