@@ -180,20 +180,6 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "snapshot", "place", "severity", "evidence"), FIRING)
-def test_it_fires(
-    rule: Rule, snapshot: ClusterSnapshot, place: str, severity: str, evidence: str
-) -> None:
-    (one,) = found(rule, snapshot)
-    assert (one.place, one.severity) == (place, severity)
-    assert evidence in one.evidence
-
-
-@pytest.mark.parametrize(("rule", "snapshot"), SILENT)
-def test_the_near_case_does_not(rule: Rule, snapshot: ClusterSnapshot) -> None:
-    assert found(rule, snapshot) == []
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_nothing_is_said_of_what_is_well_or_not_known(rule: Rule) -> None:
     assert found(rule, told()) == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
 from llamatop.model.cluster import ClusterSnapshot
@@ -145,20 +143,6 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
         with_worker(0, with_card(numa_node=None), confines={"cpus": "16-31"}),
     ),
 ]
-
-
-@pytest.mark.parametrize(("rule", "snapshot", "place", "severity", "evidence"), FIRING)
-def test_it_fires(
-    rule: Rule, snapshot: ClusterSnapshot, place: str, severity: str, evidence: str
-) -> None:
-    (one,) = found(rule, snapshot)
-    assert (one.place, one.severity) == (place, severity)
-    assert evidence in one.evidence
-
-
-@pytest.mark.parametrize(("rule", "snapshot"), SILENT)
-def test_the_near_case_does_not(rule: Rule, snapshot: ClusterSnapshot) -> None:
-    assert found(rule, snapshot) == []
 
 
 def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:

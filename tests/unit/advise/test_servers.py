@@ -55,7 +55,7 @@ def sampled(view: WorkerView, **changes: object) -> WorkerView:
     return replace(view, sample=replace(view.sample, **changes))  # type: ignore[arg-type]
 
 
-def found(*workers: WorkerView, used: int = 23, total: int = 24) -> list[Finding]:
+def seen(*workers: WorkerView, used: int = 23, total: int = 24) -> ClusterSnapshot:
     card = GpuSample(
         "GPU-0",
         index=0,
@@ -63,13 +63,17 @@ def found(*workers: WorkerView, used: int = 23, total: int = 24) -> list[Finding
         memory_total_bytes=total * GIB,
         processes={"7": 8 * GIB},
     )
-    snapshot = ClusterSnapshot(
+    return ClusterSnapshot(
         cluster=Cluster("c", (Node("n", ssh="n"),)),
         taken_at=datetime(2026, 11, 21, tzinfo=UTC),
         tick=1,
         workers=workers,
         gpus=(GpuView("n", card, ("n/a",)),),
     )
+
+
+def found(*workers: WorkerView, used: int = 23) -> list[Finding]:
+    snapshot = seen(*workers, used=used)
     return [finding for rule in RULES for finding in rule(snapshot)]
 
 
