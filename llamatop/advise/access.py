@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llamatop.advise.finding import Finding, Rule
-from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.cluster import ClusterSnapshot, NodeView
 
 # What the sentences about host keys have in common; other faults of a node are none of this.
 _HOST_KEY = re.compile(r"host key of .* (has changed|is not known)|has revoked|known by a cert")
@@ -17,9 +17,9 @@ _MOST_SHOWN = 2
 def host_key(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A node that is not read because its host key is not the one that is known."""
     for node in snapshot.nodes:
-        if node.reachable or not node.fault or not _HOST_KEY.search(node.fault):
+        if not is_host_key(node):
             continue
-        seen, _, mend = node.fault.removeprefix(f"{node.name}: ").partition("; ")
+        seen, _, mend = (node.fault or "").removeprefix(f"{node.name}: ").partition("; ")
         yield Finding(
             "host-key",
             "error",
@@ -28,6 +28,11 @@ def host_key(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "llamatop does not talk to a machine that may be another",
             mend or "compare the key with the machine's own, then accept it with ssh",
         )
+
+
+def is_host_key(node: NodeView) -> bool:
+    """Whether a node is not read for its host key."""
+    return not node.reachable and bool(node.fault and _HOST_KEY.search(node.fault))
 
 
 def sudo_rights(snapshot: ClusterSnapshot) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 
+from . import access
 from .finding import Finding, Mend, Rule
 
 Cards = dict[tuple[str, int], GpuView]
@@ -70,7 +71,8 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 worker.name,
                 why,
                 "nginx goes on sending requests to it: they fail or hang",
-                f"llamatop drain {worker.name} (d), and undrain (u) once it serves again",
+                f"llamatop drain {worker.name} (d); llamatop logs {worker.name} (l) says why;"
+                " undrain (u) once it serves again",
                 Mend("drain", (worker.name,)),
             )
 
@@ -79,6 +81,9 @@ def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A node that was read, or should be, and is not."""
     for node in snapshot.nodes:
         if not node.reachable and node.fault is not None:
+            # Why it is not talked to is told by that rule.
+            if access.is_host_key(node):
+                continue
             yield Finding(
                 "node-lost",
                 "error",

@@ -46,7 +46,8 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings; 0 well, 1 not, 3 where nothing could be reached, 70 a rule's fault."""
-    from llamatop.advise.doctor import judge
+    from llamatop.advise.dead import HEALTH
+    from llamatop.advise.doctor import RULES, judge
     from llamatop.cli import interrupt, render_findings
     from llamatop.cli.options import require_cluster
     from llamatop.cli.recording import recorder
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     cluster = require_cluster(args)
     with recorder(args.record) as record:
         snapshot = interrupt.run(_looked(cluster, record, rights=not args.read_only))
-    diagnosis = judge(snapshot)
+    diagnosis = judge(snapshot, (*RULES, *HEALTH))
     unread = [node for node in snapshot.nodes if not node.reachable]
     if args.json:
         print(render_findings.to_json(diagnosis, snapshot))
@@ -63,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
         render_findings.print_findings(diagnosis, sys.stdout)
     for fault in diagnosis.faults:
         complain(fault)
+    told = {finding.place for finding in diagnosis.findings}
     for node in unread:
-        complain(f"{node.name} is not judged: {node.fault or 'it does not answer'}")
+        why = "" if node.name in told else f": {node.fault or 'it does not answer'}"
+        complain(f"{node.name} is not judged{why}")
     if not args.json:
         complain(render_findings.summary(diagnosis, len(unread)))
     if unread and len(unread) == len(snapshot.nodes):
