@@ -154,6 +154,15 @@ def alike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "whether a long prompt is refused is chance",
             "the same --ctx-size and --parallel for all members of an upstream",
         )
+        yield from _odd(
+            upstream,
+            workers,
+            "llama-server-keys-differ",
+            _key,
+            "it",
+            "whether a request is refused (401) is chance",
+            "the same --api-key or --api-key-file for all members of an upstream, or for none",
+        )
 
 
 def _odd(
@@ -200,6 +209,11 @@ def model_name(worker: WorkerView) -> str | None:
     path = worker.sample.launch.model
     name = posixpath.basename(path) if path else worker.sample.model
     return name.removesuffix(".gguf") if name else None
+
+
+def _key(worker: WorkerView) -> str | None:
+    asks = True if worker.sample.health == "unauthorized" else worker.sample.launch.api_key
+    return None if asks is None else f"asks for {'an' if asks else 'no'} API key"
 
 
 def _slot_context(worker: WorkerView) -> int | None:

@@ -59,5 +59,6 @@ IDS: tuple[str, ...] = (
     "llama-server-more-slots",
     "llama-server-models-differ",
     "llama-server-contexts-differ",
+    "llama-server-keys-differ",
     "split-fits-one-card",
 )

@@ -179,6 +179,10 @@ def cases() -> dict[str, Pair]:
             seen(one, worker("b", slot_context=2048, launch=Launch())),
             seen(one, worker("b", slot_context=None, launch=Launch())),
         ),
+        "llama-server-keys-differ": (
+            seen(one, worker("b", launch=Launch(api_key=True))),
+            seen(one, worker("b", launch=Launch(api_key=None))),
+        ),
         "split-fits-one-card": (
             test_fitting.cluster(test_fitting.worker(), test_fitting.running()),
             test_fitting.cluster(

@@ -175,6 +175,21 @@ def test_members_of_one_upstream_differ() -> None:
     assert ids(*two, worker("c", model=None)) == []
 
 
+def test_members_that_do_not_all_ask_for_a_key() -> None:
+    def asking(name: str, api_key: bool | None, **changes: object) -> WorkerView:
+        return worker(name, launch=Launch("process", api_key=api_key), **changes)
+
+    open_ones = (asking("a", False), asking("b", False))
+    (finding,) = found(*open_ones, asking("c", True))
+    assert (finding.id, finding.place) == ("llama-server-keys-differ", "n/c")
+    assert "it asks for an API key; 2 of 3 in u: asks for no API key" in finding.evidence
+    refused = sampled(asking("c", False), health="unauthorized", slots=None)
+    assert ids(*open_ones, refused) == ["llama-server-keys-differ"]
+    assert ids(*open_ones, asking("c", None)) == []
+    assert ids(*open_ones, asking("c", True, members=(("v", "x"),))) == []
+    assert ids(asking("a", True), asking("b", True)) == []
+
+
 def test_an_alias_of_its_own_is_no_other_model() -> None:
     one, two = (
         worker(name, model=name, launch=Launch("process", model=f"/{name}/m.gguf"))
