@@ -7,7 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, Severity, WorkerView
 from llamatop.model.figures import bytes_short
 from llamatop.model.observed import GpuSample
 
@@ -160,8 +160,9 @@ def alike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "llama-server-keys-differ",
             _key,
             "it",
-            "whether a request is refused (401) is chance",
+            "whether a client without the key is refused (401) is chance",
             "the same --api-key or --api-key-file for all members of an upstream, or for none",
+            "info",
         )
 
 
@@ -173,6 +174,7 @@ def _odd(
     verb: str,
     why: str,
     mend: str,
+    severity: Severity = "warning",
 ) -> Iterator[Finding]:
     """Those that differ from what most of them have; the first where none has a majority."""
     values = [(worker, value) for worker in workers if (value := told(worker)) is not None]
@@ -184,7 +186,7 @@ def _odd(
         if value != usual:
             yield Finding(
                 rule,
-                "warning",
+                severity,
                 worker.name,
                 f"{verb} {value}; {number} of {len(values)} in {upstream}: {usual}",
                 why,

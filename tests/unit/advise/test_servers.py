@@ -182,6 +182,8 @@ def test_members_that_do_not_all_ask_for_a_key() -> None:
     open_ones = (asking("a", False), asking("b", False))
     (finding,) = found(*open_ones, asking("c", True))
     assert (finding.id, finding.place) == ("llama-server-keys-differ", "n/c")
+    # clients that always send it, or an nginx that adds it, are refused nowhere
+    assert finding.severity == "info"
     assert "it asks for an API key; 2 of 3 in u: asks for no API key" in finding.evidence
     refused = sampled(asking("c", False), health="unauthorized", slots=None)
     assert ids(*open_ones, refused) == ["llama-server-keys-differ"]
