@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from llamatop.model.balancing import Route
@@ -14,6 +15,9 @@ from .members import line_place, member_counts, server_lines
 LEAST_READ_SECONDS = 300.0
 # From this version on keepalive, HTTP/1.1 and no Connection header are nginx's own defaults.
 _KEEPS_ALIVE = (1, 29, 7)
+# A build of September 2026, some months after llama-server began to (ggml-org/llama.cpp #24774).
+_FORBIDS_BUFFERING = 10700
+_BUILD = re.compile(r"b?(\d{4,6})\b")
 # Up to here nginx sent again what a worker had got already, unless told otherwise.
 _SENDS_ONCE = (1, 9, 13)
 # Each spreads by load, or by what the operator chose to stick to.
@@ -43,15 +47,25 @@ def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def buffering(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Tokens gather in nginx's buffers before the client sees them."""
+    """Tokens gather in nginx's buffers before the client sees them.
+
+    Newer llama-servers forbid that with each stream (X-Accel-Buffering: no), which nginx heeds
+    unless it is told to ignore the header.
+    """
+    forbidden = _unbuffered(snapshot)
     for route, place in _written(snapshot, "proxy_buffering"):
         if route.buffering:
+            asked = route.upstream in forbidden
             yield Finding(
                 "nginx-buffering",
-                "warning",
+                "info" if asked else "warning",
                 place,
-                f"proxy_buffering on{_default(route, 'proxy_buffering')} to {route.upstream}",
-                "a stream's tokens reach the client in lumps of a whole buffer",
+                f"proxy_buffering on{_default(route, 'proxy_buffering')} to {route.upstream}"
+                + (", whose llama-servers ask nginx not to for each stream" if asked else ""),
+                "an older build, or any other server, would have its tokens held back"
+                if asked
+                else "a stream's tokens reach the client in lumps of a whole buffer, unless the"
+                " server itself asks nginx not to",
                 "proxy_buffering off; in that location",
             )
 
@@ -234,6 +248,19 @@ def _default(route: Route, directive: str) -> str:
 def _version(written: str | None) -> tuple[int, ...] | None:
     parts = (written or "").split(".")
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else None
+
+
+def _unbuffered(snapshot: ClusterSnapshot) -> set[str]:
+    """The upstreams all of whose members are llama-servers of builds that forbid buffering."""
+    forbid = {
+        worker.name
+        for worker in snapshot.workers
+        if worker.sample.engine == "llama-server"
+        and (build := _BUILD.match(worker.sample.build or "")) is not None
+        and int(build.group(1)) >= _FORBIDS_BUFFERING
+    }
+    found = {member.upstream for member in snapshot.members}
+    return found - {one.upstream for one in snapshot.members if one.worker not in forbid}
 
 
 def _sends_again(snapshot: ClusterSnapshot, route: Route) -> bool:

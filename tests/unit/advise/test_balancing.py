@@ -192,6 +192,27 @@ def test_what_is_near_does_not_fire(text: str) -> None:
     assert found(snapshot(text)) == []
 
 
+def test_servers_that_forbid_buffering_leave_a_remark() -> None:
+    def built(*builds: str | None) -> ClusterSnapshot:
+        workers = tuple(
+            replace(one, sample=replace(one.sample, build=build))
+            for one, build in zip(
+                (worker("a", 37081, "in"), worker("b", 37082, "in")), builds, strict=True
+            )
+        )
+        return snapshot(changed(("proxy_buffering off;", "")), workers=workers)
+
+    severities = {
+        ("b10864-abc1234", "b10864-abc1234"): "info",
+        ("b10864-abc1234", "b9125-dded58b45"): "warning",
+        ("b10864-abc1234", None): "warning",
+        ("b1-571d0d5", "b1-571d0d5"): "warning",
+    }
+    for builds, severity in severities.items():
+        (finding,) = found(built(*builds))
+        assert (finding.id, finding.severity) == ("nginx-buffering", severity)
+
+
 def test_a_short_read_timeout_cuts_and_ejects() -> None:
     findings = found(snapshot(changed(("600s", "1m 30s"))))
     assert [(one.id, one.place) for one in findings] == [

@@ -130,6 +130,15 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
     (placement.crowded, with_card(workers=BOTH, memory_used_bytes=20 * GIB)),
     (placement.crowded, with_card(workers=BOTH, memory_used_bytes=None)),
     (placement.order, with_worker(launch={"cuda_device_order": None})),
+    (
+        placement.order,
+        with_worker(
+            0,
+            with_worker(1, MIXED, launch={"cuda_visible_devices": None}),
+            launch={"cuda_visible_devices": "0,1"},
+        ),
+    ),
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "0,1"}, gpus=(0, 1))),
     (placement.unlike, with_card(1, name="Tesla P100-PCIE-16GB")),
     (placement.unlike, with_card(3, name=None)),
     (placement.affinity, with_worker(confines={"cpus": "15-16"})),
@@ -143,6 +152,12 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
         with_worker(0, with_card(numa_node=None), confines={"cpus": "16-31"}),
     ),
 ]
+
+
+def test_the_order_of_all_cards_matters_where_shares_are_given_by_it() -> None:
+    both = {"cuda_visible_devices": "0,1", "tensor_split": "3,1"}
+    base = with_worker(1, MIXED, launch={"cuda_visible_devices": None})
+    assert len(found(placement.order, with_worker(0, base, launch=both))) == 1
 
 
 def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:
