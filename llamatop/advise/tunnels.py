@@ -93,6 +93,40 @@ def wrong_worker(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
+def astray(snapshot: ClusterSnapshot) -> Iterator[Finding]:
+    """A tunnel to a member that ends at a port of a node where none of its workers listens."""
+    loose = {
+        _local(one.address): one
+        for one in snapshot.members
+        if one.worker is None and one.state in ("in", "mixed")
+    }
+    if not loose:
+        return
+    ports = _ports(snapshot)
+    for node in snapshot.nodes:
+        reverse = node.name != snapshot.balancer_node
+        for tunnel in node.snapshot.tunnels if node.reachable else ():
+            member = loose.get(_local(tunnel.listen))
+            if member is None or tunnel.direction != ("R" if reverse else "L"):
+                continue
+            home = node.name if reverse else _destination(snapshot, tunnel.destination)
+            host, _, port = _local(tunnel.target).rpartition(":")
+            known = ports.get(home or "")
+            if host != "127.0.0.1" or not known or port in known:
+                continue
+            name = f"{node.name}/{(tunnel.unit or 'ssh').removesuffix('.service')}"
+            yield Finding(
+                "tunnel-astray",
+                "warning",
+                name,
+                f"{member.address} of {member.upstream} goes through it to port {port} of {home},"
+                f" whose workers listen on {', '.join(sorted(known))}",
+                "what nginx sends there fails, unless something else serves at that port",
+                f"correct the forward ({tunnel.target}) in {tunnel.unit or 'its command'}"
+                " and restart it",
+            )
+
+
 @dataclass(frozen=True, slots=True)
 class Carrier:
     """A tunnel's unit with the members that lead through it.
@@ -134,6 +168,39 @@ def carrying(snapshot: ClusterSnapshot) -> Iterator[Carrier]:
                 yield Carrier(node.name, unit, members, reverse)
 
 
+def _ports(snapshot: ClusterSnapshot) -> dict[str, set[str]]:
+    """The ports of each node's workers; nodes left out where one is not known, or nginx runs."""
+    found: dict[str, set[str]] = {
+        node.name: set()
+        for node in snapshot.nodes
+        if node.reachable and all(unit.kind != "nginx" for unit in node.snapshot.units.values())
+    }
+    for worker in snapshot.workers:
+        port = (worker.sample.url or "").rstrip("/").rpartition(":")[2]
+        if port.isdecimal():
+            found.get(worker.node, set()).add(port)
+        else:
+            found.pop(worker.node, None)
+    return found
+
+
+def _destination(snapshot: ClusterSnapshot, written: str) -> str | None:
+    """The one node that an ssh on the balancer's means by it, None where that is not certain."""
+    host = _host(written)
+    found = [
+        node.name
+        for node in snapshot.nodes
+        if host in (node.name.lower(), node.snapshot.host.hostname)
+        or host in {_host(one.ssh or "") for one in snapshot.cluster.nodes if one.name == node.name}
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _host(destination: str) -> str:
+    """The host of `user@host:port`; an address of IPv6 is no host that this knows."""
+    return destination.removeprefix("ssh://").rpartition("@")[2].partition(":")[0].lower()
+
+
 def _home(member: MemberView) -> str | None:
     return member.worker.rpartition("/")[0] if member.worker is not None else None
 
@@ -163,4 +230,4 @@ def _lines(snapshot: ClusterSnapshot) -> dict[tuple[str, str], str]:
     }
 
 
-RULES: tuple[Rule, ...] = (down, no_keepalive, wrong_worker)
+RULES: tuple[Rule, ...] = (down, no_keepalive, wrong_worker, astray)

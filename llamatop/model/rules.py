@@ -38,6 +38,7 @@ IDS: tuple[str, ...] = (
     "unit-runs-as-root",
     "tunnel-down",
     "tunnel-no-keepalive",
+    "tunnel-astray",
     "member-wrong-worker",
     "host-key",
     "sudo-rights",

@@ -112,6 +112,10 @@ def cases() -> dict[str, Pair]:
             test_tunnels.cluster(keepalive=False),
             test_tunnels.cluster(keepalive=None),
         ),
+        "tunnel-astray": (
+            test_tunnels.led("L", "127.0.0.1:37180"),
+            test_tunnels.led("L", "127.0.0.1:37080"),
+        ),
         "member-wrong-worker": (
             test_tunnels.cluster(expected="node2/gpu0"),
             test_tunnels.cluster(),

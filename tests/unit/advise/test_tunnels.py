@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from llamatop.advise import tunnels
 from llamatop.advise.finding import Finding, Mend, Rule
 from llamatop.model.cluster import ClusterSnapshot, MemberView
-from llamatop.model.observed import UpstreamMember
+from llamatop.model.observed import Tunnel, UpstreamMember
 from tests.screens.clusters import node, unit, well, with_units
 
 FILE = "/etc/nginx/conf.d/llama.conf"
@@ -173,3 +173,48 @@ def test_another_worker_answers_than_the_way_names() -> None:
     assert finding.place == f"node1:{FILE}:4"
     assert "leads to node2/gpu0, yet node2/big answers" in finding.evidence
     assert not found(tunnels.wrong_worker, cluster())
+
+
+def led(
+    direction: Literal["L", "R"], target: str, *, worker: str | None = None, **changes: Any
+) -> ClusterSnapshot:
+    """The member by a tunnel that runs, on nginx's node or from node2; node2 listens on 37080."""
+    base = cluster() if direction == "L" else reverse()
+    home = "node1" if direction == "L" else "node2"
+    way = Tunnel(direction, "127.0.0.1:37083", target, changes.pop("destination", "ops@node2"))
+    nodes = tuple(
+        replace(view, snapshot=replace(view.snapshot, tunnels=(way,)))
+        if view.name == home
+        else view
+        for view in base.nodes
+    )
+    member = replace(base.members[0], worker=worker, **changes)
+    return replace(base, nodes=nodes, members=(member,))
+
+
+@pytest.mark.parametrize("direction", ["L", "R"])
+def test_a_tunnel_that_ends_where_no_worker_listens(direction: Literal["L", "R"]) -> None:
+    known = {one.sample.url for one in cluster().workers if one.node == "node2"}
+    assert known == {"http://127.0.0.1:37080"}
+    (finding,) = found(tunnels.astray, led(direction, "127.0.0.1:37180"))
+    assert "127.0.0.1:37083 of llama_cluster goes through it to port 37180 of node2" in (
+        finding.evidence
+    )
+    assert finding.evidence.endswith("listen on 37080")
+    for near in (
+        led(direction, "localhost:37080"),
+        led(direction, "10.0.0.9:37180"),
+        led(direction, "127.0.0.1:37180", worker="node2/big"),
+        led(direction, "127.0.0.1:37180", state="down"),
+    ):
+        assert not found(tunnels.astray, near)
+
+
+def test_where_a_tunnel_leads_is_not_guessed() -> None:
+    assert not found(tunnels.astray, led("L", "127.0.0.1:37180", destination="bastion"))
+    # nginx there may serve at any port
+    chained = led("L", "127.0.0.1:37180")
+    far = with_units(chained.nodes[1], unit("nginx.service", "nginx", "nginx"))
+    assert not found(tunnels.astray, replace(chained, nodes=(chained.nodes[0], far)))
+    hidden = tuple(replace(one, sample=replace(one.sample, url=None)) for one in chained.workers)
+    assert not found(tunnels.astray, replace(chained, workers=hidden))
