@@ -99,16 +99,23 @@ def nginx_down(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     balancer = snapshot.balancer
     if balancer is None or snapshot.balancer_node is None:
         return
-    if balancer.running is False or balancer.config_valid is False:
+    if balancer.running is False:
         yield Finding(
             "nginx-down",
             "error",
             snapshot.balancer_node,
-            "nginx does not run"
-            if balancer.running is False
-            else f"its configuration is invalid: {balancer.config_error or 'nginx -t refuses it'}",
-            "no request reaches the workers through it, or none will after a restart",
-            "nginx -t tells what is wrong; start its unit (s) once that is mended",
+            "nginx does not run",
+            "no request reaches the workers through it",
+            "nginx -t tells whether its files are valid; then start its unit (s)",
+        )
+    elif balancer.config_valid is False:
+        yield Finding(
+            "nginx-down",
+            "error",
+            snapshot.balancer_node,
+            f"its configuration is invalid: {balancer.config_error or 'nginx -t refuses it'}",
+            "it goes on with what it read before; no plan can change members, and a restart fails",
+            "correct that; nginx -t tells when it is right",
         )
 
 

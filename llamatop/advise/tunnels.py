@@ -102,7 +102,7 @@ def astray(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     }
     if not loose:
         return
-    ports = _ports(snapshot)
+    ports, places = _ports(snapshot), _lines(snapshot)
     for node in snapshot.nodes:
         reverse = node.name != snapshot.balancer_node
         for tunnel in node.snapshot.tunnels if node.reachable else ():
@@ -112,18 +112,17 @@ def astray(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             home = node.name if reverse else _destination(snapshot, tunnel.destination)
             host, _, port = _local(tunnel.target).rpartition(":")
             known = ports.get(home or "")
-            if host != "127.0.0.1" or not known or port in known:
+            if not host.startswith("127.") or not known or port in known:
                 continue
             name = f"{node.name}/{(tunnel.unit or 'ssh').removesuffix('.service')}"
             yield Finding(
                 "tunnel-astray",
                 "warning",
-                name,
-                f"{member.address} of {member.upstream} goes through it to port {port} of {home},"
+                places.get((member.upstream, member.address), name),
+                f"{member.address} of {member.upstream} goes by {name} to port {port} of {home},"
                 f" whose workers listen on {', '.join(sorted(known))}",
                 "what nginx sends there fails, unless something else serves at that port",
-                f"correct the forward ({tunnel.target}) in {tunnel.unit or 'its command'}"
-                " and restart it",
+                f"correct the forward to {tunnel.target} in {name}, and restart it",
             )
 
 

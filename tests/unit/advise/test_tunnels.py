@@ -181,7 +181,8 @@ def led(
     """The member by a tunnel that runs, on nginx's node or from node2; node2 listens on 37080."""
     base = cluster() if direction == "L" else reverse()
     home = "node1" if direction == "L" else "node2"
-    way = Tunnel(direction, "127.0.0.1:37083", target, changes.pop("destination", "ops@node2"))
+    to = changes.pop("destination", "ops@node2")
+    way = Tunnel(direction, "127.0.0.1:37083", target, to, unit="autossh-node2.service")
     nodes = tuple(
         replace(view, snapshot=replace(view.snapshot, tunnels=(way,)))
         if view.name == home
@@ -197,9 +198,9 @@ def test_a_tunnel_that_ends_where_no_worker_listens(direction: Literal["L", "R"]
     known = {one.sample.url for one in cluster().workers if one.node == "node2"}
     assert known == {"http://127.0.0.1:37080"}
     (finding,) = found(tunnels.astray, led(direction, "127.0.0.1:37180"))
-    assert "127.0.0.1:37083 of llama_cluster goes through it to port 37180 of node2" in (
-        finding.evidence
-    )
+    assert finding.place == f"node1:{FILE}:4"
+    name = f"{'node1' if direction == 'L' else 'node2'}/autossh-node2"
+    assert f"llama_cluster goes by {name} to port 37180 of node2" in finding.evidence
     assert finding.evidence.endswith("listen on 37080")
     for near in (
         led(direction, "localhost:37080"),
