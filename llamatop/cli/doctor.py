@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 What makes the cluster slow or fragile, worst first: the values seen, why they
-matter, and the mend. One look, nothing is changed. What only shows with time,
-as a queue that stays, the dashboard tells (a). Each node's sudo is asked what
-it allows, which it notes in its log; not with --read-only. What is unknown is
-no finding; what is not wanted is silenced in the cluster file:
+matter, and the mend. One look, nothing is changed; models' headers are waited
+for, 10 s at most. What only shows with time, as a queue that stays, the
+dashboard tells (a). Each node's sudo is asked what it allows, which it notes in
+its log; not with --read-only. What is unknown is no finding; what is not wanted
+is silenced in the cluster file:
 
   [[silence]]
   rule = "unit-not-enabled"      # the finding's id
@@ -50,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from llamatop.advise.doctor import RULES, judge
     from llamatop.cli import interrupt, render_findings
     from llamatop.cli.options import require_cluster
+    from llamatop.cli.reading import HEADERS_SECONDS, unread
     from llamatop.cli.recording import recorder
     from llamatop.cli.streams import complain
 
@@ -57,22 +59,27 @@ def run(args: argparse.Namespace) -> int:
     with recorder(args.record) as record:
         snapshot = interrupt.run(_looked(cluster, record, rights=not args.read_only))
     diagnosis = judge(snapshot, (*RULES, *HEALTH))
-    unread = [node for node in snapshot.nodes if not node.reachable]
+    away = [node for node in snapshot.nodes if not node.reachable]
     if args.json:
         print(render_findings.to_json(diagnosis, snapshot))
     else:
         render_findings.print_findings(diagnosis, sys.stdout)
     for fault in diagnosis.faults:
         complain(fault)
+    for worker in unread(snapshot):
+        complain(
+            f"{worker.name}: the header of its model was not read within {HEADERS_SECONDS:.0f} s;"
+            " whether it fits is not judged"
+        )
     told = {finding.place for finding in diagnosis.findings}
-    for node in unread:
+    for node in away:
         why = "" if node.name in told else f": {node.fault or 'it does not answer'}"
         complain(f"{node.name} is not judged{why}")
     if not args.json:
-        complain(render_findings.summary(diagnosis, len(unread)))
-    if unread and len(unread) == len(snapshot.nodes):
+        complain(render_findings.summary(diagnosis, len(away)))
+    if away and len(away) == len(snapshot.nodes):
         return 3
-    if unread or not diagnosis.well:
+    if away or not diagnosis.well:
         return 1
     return 70 if diagnosis.faults else 0
 
@@ -83,5 +90,5 @@ async def _looked(cluster: Cluster, record: Recorder | None, rights: bool) -> Cl
     from llamatop.operate import permitted
 
     async with opened(cluster, record=record) as (collector, machines):
-        snapshot = await settled(collector)
+        snapshot = await settled(collector, headers=True)
         return await permitted.look(snapshot, machines) if rights else snapshot
