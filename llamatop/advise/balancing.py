@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from llamatop.model.balancing import Route
@@ -9,15 +10,20 @@ from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import UpstreamMember
 
 from .finding import Finding, Rule
+from .members import line_place, member_counts, server_lines
 
 LEAST_READ_SECONDS = 300.0
 # From this version on keepalive, HTTP/1.1 and no Connection header are nginx's own defaults.
 _KEEPS_ALIVE = (1, 29, 7)
+# A build of September 2026, some months after llama-server began to (ggml-org/llama.cpp #24774).
+_FORBIDS_BUFFERING = 10700
+_BUILD = re.compile(r"b?(\d{4,6})\b")
+# Up to here nginx sent again what a worker had got already, unless told otherwise.
+_SENDS_ONCE = (1, 9, 13)
 # Each spreads by load, or by what the operator chose to stick to.
 _BY_LOAD = ("least_conn", "least_time", "random two", "fair")
 _CHOSEN = ("ip_hash", "hash", "sticky")
 _BUSY_ANSWERS = ("http_429", "http_500", "http_502", "http_503", "http_504")
-_ANYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # what others listen on
 
 
 def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -25,7 +31,7 @@ def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     balancer = snapshot.balancer
     if balancer is None or balancer.proxying is None:
         return
-    sizes = _sizes(snapshot)
+    sizes = member_counts(snapshot)
     for block in balancer.proxying.upstreams:
         if sizes.get(block.name, 0) < 2 or block.method.startswith(_BY_LOAD):
             continue
@@ -33,7 +39,7 @@ def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         yield Finding(
             "nginx-not-least-conn",
             "info" if chosen else "warning",
-            _place(snapshot, block.file, block.line),
+            line_place(snapshot, block.file, block.line),
             f"upstream {block.name} of {sizes[block.name]} members: {block.method}",
             "a worker with long answers gets new requests while others idle",
             f"write least_conn; as the first line of upstream {block.name}",
@@ -41,36 +47,63 @@ def method(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def buffering(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Tokens gather in nginx's buffers before the client sees them."""
+    """Tokens gather in nginx's buffers before the client sees them.
+
+    Newer llama-servers forbid that with each stream (X-Accel-Buffering: no), which nginx heeds
+    unless it is told to ignore the header.
+    """
+    forbidden = _unbuffered(snapshot)
     for route, place in _written(snapshot, "proxy_buffering"):
         if route.buffering:
+            asked = route.upstream in forbidden
             yield Finding(
                 "nginx-buffering",
-                "warning",
+                "info" if asked else "warning",
                 place,
-                f"proxy_buffering on{_default(route, 'proxy_buffering')} to {route.upstream}",
-                "a stream's tokens reach the client in lumps of a whole buffer",
+                f"proxy_buffering on{_default(route, 'proxy_buffering')} to {route.upstream}"
+                + (", whose llama-servers ask nginx not to for each stream" if asked else ""),
+                "an older build, or any other server, would have its tokens held back"
+                if asked
+                else "a stream's tokens reach the client in lumps of a whole buffer, unless the"
+                " server itself asks nginx not to",
                 "proxy_buffering off; in that location",
             )
 
 
 def next_upstream(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """What one worker failed at is sent to another."""
+    """What one worker failed at is sent to another.
+
+    By nginx's source (`ngx_http_upstream_next`): a POST that a worker has got is sent again with
+    `non_idempotent` alone, and before 1.9.13 always; one that could not be sent, always.
+    """
+    version = snapshot.balancer.version if snapshot.balancer is not None else None
     for route, place in _written(snapshot, "proxy_next_upstream"):
         if "off" in route.next_upstream:
             continue
-        again = "non_idempotent" in route.next_upstream
-        words = " ".join(route.next_upstream)
-        default = _default(route, "proxy_next_upstream")
+        told = f"proxy_next_upstream {' '.join(route.next_upstream)}"
+        told += _default(route, "proxy_next_upstream")
+        if _sends_again(snapshot, route):
+            old = "non_idempotent" not in route.next_upstream
+            yield Finding(
+                "nginx-next-upstream",
+                "warning",
+                place,
+                f"{told}{f' in nginx {version}' if old else ''} to {route.upstream}",
+                "a prompt that one worker was slow or failed at is computed again by the next",
+                "proxy_next_upstream off; in that location"
+                + (f", or a newer nginx than {version}" if old else ", or without non_idempotent"),
+            )
+            continue
+        codes = " ".join(word for word in route.next_upstream if word.startswith("http_"))
         yield Finding(
             "nginx-next-upstream",
-            "warning" if again else "info",
+            "info",
             place,
-            f"proxy_next_upstream {words}{default} to {route.upstream}",
-            "a slow or failed request is computed again by another worker: load where it is high"
-            if again
-            else "a worker that refuses or stalls hides behind the others, which get its requests",
-            "proxy_next_upstream off; in that location",
+            f"{told} to {route.upstream}",
+            "what a worker refuses to accept goes to the next unseen, so a dead one hides; a POST"
+            " that was sent is not sent again" + (f", {codes} holds for GET" if codes else ""),
+            "proxy_next_upstream off; in that location gives clients a 502 at once; keep it where"
+            " they do not try again by themselves",
         )
 
 
@@ -113,7 +146,7 @@ def keepalive(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             yield Finding(
                 "nginx-keepalive-unused",
                 "warning",
-                _place(snapshot, route.file, route.line),
+                line_place(snapshot, route.file, route.line),
                 f"keepalive {block.keepalive} in upstream {block.name}, but {' and '.join(wrong)}",
                 "each request opens a new connection; keepalive is without effect",
                 'proxy_http_version 1.1; and proxy_set_header Connection ""; in that location',
@@ -123,14 +156,16 @@ def keepalive(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 def max_fails(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A busy worker's answers count as failures, after which nginx leaves it out."""
     lines: dict[str, list[UpstreamMember]] = {}
-    for line in _lines(snapshot):
+    for line in server_lines(snapshot):
         if not line.down:
             lines.setdefault(line.upstream, []).append(line)
     told = set()
     for route in _routes(snapshot):
         members = lines.get(route.upstream, [])
         ejected = [line for line in members if line.max_fails != 0]
-        counted = [word for word in route.next_upstream if word in _BUSY_ANSWERS]
+        again = _sends_again(snapshot, route)
+        # an answer to a POST that is not sent again is none of nginx's failures
+        counted = [word for word in route.next_upstream if again and word in _BUSY_ANSWERS]
         given = route.read_timeout_seconds
         if given is not None and given < LEAST_READ_SECONDS:
             counted.append(f"no answer for {given:g} s")
@@ -143,77 +178,13 @@ def max_fails(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         yield Finding(
             "nginx-max-fails",
             "warning",
-            _place(snapshot, first.file, first.line),
+            line_place(snapshot, first.file, first.line),
             f"max_fails {fails} on {len(ejected)} of {len(members)} members of {route.upstream};"
             f" failures are: {', '.join(counted)}",
             "nginx leaves a busy worker out, and its load falls on the others",
-            "max_fails=0 on these server lines, or no http_… in proxy_next_upstream"
-            " and a longer proxy_read_timeout",
+            "max_fails=0 on these server lines, or a longer proxy_read_timeout and no http_…"
+            " beside non_idempotent in proxy_next_upstream",
         )
-
-
-def nobody(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """A server line leads to a port of nginx's machine on which nothing listens."""
-    balancer = snapshot.balancer
-    if balancer is None or balancer.listening is None:
-        return
-    listening = frozenset(balancer.listening)
-    ours = _sizes(snapshot)
-    for line in _lines(snapshot):
-        if line.down or line.upstream not in ours:
-            continue
-        host, _, port = line.address.rpartition(":")
-        hosts = {"localhost": ("127.0.0.1", "[::1]")}.get(host, (host,))
-        if not port.isdecimal() or not all(_loopback(one) for one in hosts):
-            continue
-        if listening.isdisjoint(f"{one}:{port}" for one in (*hosts, *_ANYWHERE)):
-            yield Finding(
-                "nginx-member-silent",
-                "error",
-                _place(snapshot, line.file, line.line),
-                f"{line.address} in {line.upstream}: nothing listens there",
-                "requests that nginx sends there fail, or wait for another member",
-                "start its worker or tunnel, or mark the line down (llamatop drain)",
-            )
-
-
-def unlisted(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """A worker serves, but nginx does not know it."""
-    balancer = snapshot.cluster.balancer
-    if balancer is None:
-        return
-    for worker in snapshot.workers:
-        if worker.membership == "absent" and worker.sample.health in ("ok", "busy"):
-            yield Finding(
-                "nginx-worker-unlisted",
-                "info",
-                worker.name,
-                f"{worker.unit.name} answers on {worker.sample.url or 'its port'},"
-                f" but stands in no upstream of {balancer.node}",
-                "its cards get no request through nginx",
-                f"add its server line to upstream {balancer.upstream}",
-            )
-
-
-def twice(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """One worker stands twice in an upstream."""
-    worker_of = {(one.upstream, one.address): one.worker for one in snapshot.members}
-    seen: dict[tuple[str, str], UpstreamMember] = {}
-    for line in _lines(snapshot):
-        if line.down or (line.upstream, line.address) not in worker_of:
-            continue
-        worker = worker_of[line.upstream, line.address]
-        first = seen.setdefault((line.upstream, worker or line.address), line)
-        if first is not line:
-            yield Finding(
-                "nginx-member-twice",
-                "warning",
-                _place(snapshot, line.file, line.line),
-                f"{line.address} in {line.upstream} is {worker or 'the same address'},"
-                f" as is {first.address} of line {first.line}",
-                "it gets twice the requests of its siblings",
-                "remove one of the two lines; weight= is for unlike cards",
-            )
 
 
 def unguarded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -227,7 +198,7 @@ def unguarded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         if route.guarded or route.upstream not in open_to_all:
             continue
         for listen in route.listens:
-            place = _place(snapshot, listen.file, listen.line)
+            place = line_place(snapshot, listen.file, listen.line)
             if listen.tls or listen.loopback is not False or place in told:
                 continue
             told.add(place)
@@ -248,29 +219,13 @@ def _keyless(worker: WorkerView | None) -> bool:
     return worker.sample.engine == "ollama" or worker.sample.launch.api_key is False
 
 
-def _sizes(snapshot: ClusterSnapshot) -> dict[str, int]:
-    """The upstreams that concern this cluster, each with its number of members."""
-    sizes: dict[str, int] = {}
-    for member in snapshot.members:
-        sizes[member.upstream] = sizes.get(member.upstream, 0) + 1
-    return sizes
-
-
 def _routes(snapshot: ClusterSnapshot) -> Iterator[Route]:
     """The routes to them."""
     balancer = snapshot.balancer
     if balancer is None or balancer.proxying is None:
         return
-    ours = _sizes(snapshot)
+    ours = member_counts(snapshot)
     yield from (route for route in balancer.proxying.routes if route.upstream in ours)
-
-
-def _lines(snapshot: ClusterSnapshot) -> tuple[UpstreamMember, ...]:
-    return (snapshot.balancer.members or ()) if snapshot.balancer is not None else ()
-
-
-def _place(snapshot: ClusterSnapshot, file: str | None, line: int | None) -> str:
-    return f"{snapshot.balancer_node}:{file}:{line}"
 
 
 def _written(snapshot: ClusterSnapshot, directive: str) -> Iterator[tuple[Route, str]]:
@@ -280,7 +235,7 @@ def _written(snapshot: ClusterSnapshot, directive: str) -> Iterator[tuple[Route,
     """
     told = set()
     for route in _routes(snapshot):
-        place = _place(snapshot, *route.at.get(directive, (route.file, route.line)))
+        place = line_place(snapshot, *route.at.get(directive, (route.file, route.line)))
         if place not in told:
             told.add(place)
             yield route, place
@@ -295,8 +250,25 @@ def _version(written: str | None) -> tuple[int, ...] | None:
     return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else None
 
 
-def _loopback(host: str) -> bool:
-    return host == "[::1]" or host.startswith("127.")
+def _unbuffered(snapshot: ClusterSnapshot) -> set[str]:
+    """The upstreams all of whose members are llama-servers of builds that forbid buffering."""
+    forbid = {
+        worker.name
+        for worker in snapshot.workers
+        if worker.sample.engine == "llama-server"
+        and (build := _BUILD.match(worker.sample.build or "")) is not None
+        and int(build.group(1)) >= _FORBIDS_BUFFERING
+    }
+    found = {member.upstream for member in snapshot.members}
+    return found - {one.upstream for one in snapshot.members if one.worker not in forbid}
+
+
+def _sends_again(snapshot: ClusterSnapshot, route: Route) -> bool:
+    """Whether a POST that one worker has got may be sent to another."""
+    version = _version(snapshot.balancer.version if snapshot.balancer is not None else None)
+    return "non_idempotent" in route.next_upstream or (
+        version is not None and version < _SENDS_ONCE and "off" not in route.next_upstream
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -306,8 +278,5 @@ RULES: tuple[Rule, ...] = (
     read_timeout,
     keepalive,
     max_fails,
-    nobody,
-    unlisted,
-    twice,
     unguarded,
 )

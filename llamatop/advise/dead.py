@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
 
+from . import access
 from .finding import Finding, Mend, Rule
 
 Cards = dict[tuple[str, int], GpuView]
@@ -70,7 +71,8 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 worker.name,
                 why,
                 "nginx goes on sending requests to it: they fail or hang",
-                f"llamatop drain {worker.name} (d), and undrain (u) once it serves again",
+                f"llamatop drain {worker.name} (d); llamatop logs {worker.name} (l) says why;"
+                " undrain (u) once it serves again",
                 Mend("drain", (worker.name,)),
             )
 
@@ -127,6 +129,9 @@ def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A node that was read, or should be, and is not."""
     for node in snapshot.nodes:
         if not node.reachable and node.fault is not None:
+            # Why it is not talked to is told by that rule.
+            if access.is_host_key(node):
+                continue
             serving = cut_off(snapshot, node)
             yield Finding(
                 "node-lost",
@@ -144,16 +149,23 @@ def nginx_down(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     balancer = snapshot.balancer
     if balancer is None or snapshot.balancer_node is None:
         return
-    if balancer.running is False or balancer.config_valid is False:
+    if balancer.running is False:
         yield Finding(
             "nginx-down",
             "error",
             snapshot.balancer_node,
-            "nginx does not run"
-            if balancer.running is False
-            else f"its configuration is invalid: {balancer.config_error or 'nginx -t refuses it'}",
-            "no request reaches the workers through it, or none will after a restart",
-            "nginx -t tells what is wrong; start its unit (s) once that is mended",
+            "nginx does not run",
+            "no request reaches the workers through it",
+            "nginx -t tells whether its files are valid; then start its unit (s)",
+        )
+    elif balancer.config_valid is False:
+        yield Finding(
+            "nginx-down",
+            "error",
+            snapshot.balancer_node,
+            f"its configuration is invalid: {balancer.config_error or 'nginx -t refuses it'}",
+            "it goes on with what it read before; no plan can change members, and a restart fails",
+            "correct that; nginx -t tells when it is right",
         )
 
 

@@ -13,6 +13,7 @@ from llamatop.advise import (
     dead,
     fitting,
     gpus,
+    members,
     placement,
     platform,
     servers,
@@ -34,6 +35,7 @@ RULES: tuple[Rule, ...] = (
     *servers.RULES,
     *fitting.RULES,
     *balancing.RULES,
+    *members.RULES,
     *tunnels.RULES,
     *access.RULES,
 )

@@ -121,7 +121,7 @@ def throttled(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "warning",
                 place(gpu),
                 f"slowed down by {', '.join(reasons)}{_degrees(gpu.sample)}",
-                "; ".join(dict.fromkeys(_HARMFUL[reason] for reason in reasons)),
+                _because(reasons),
                 "look at fans, air flow and power cables; nvidia-smi -q -d PERFORMANCE",
             )
 
@@ -133,7 +133,8 @@ def hot(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         limit = sample.temperature_slowdown_celsius
         warm = HOT_CELSIUS if limit is None else limit - SLOWDOWN_MARGIN
         if sample.temperature_celsius is not None and sample.temperature_celsius >= warm:
-            told = "" if limit is None else f", slows down at {limit:.0f} °C"
+            told = ", its own limit is not known" if limit is None else f" of {limit:.0f} °C, where"
+            told += "" if limit is None else " it slows itself down"
             yield Finding(
                 "gpu-hot",
                 "warning",
@@ -185,6 +186,12 @@ def idle(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "whoever waits could be served there",
                 "start a worker on this card, and put it into the upstream",
             )
+
+
+def _because(reasons: list[str]) -> str:
+    """What it is slowed down for; the one reason that has several causes adds nothing to others."""
+    certain = [reason for reason in reasons if reason != "hardware_slowdown"] or reasons
+    return "; ".join(dict.fromkeys(_HARMFUL[reason] for reason in certain))
 
 
 def _by_name(snapshot: ClusterSnapshot) -> dict[str, list[GpuView]]:

@@ -31,6 +31,8 @@ def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         if not launch.environment_known or launch.cuda_visible_devices is not None:
             continue
         chosen = launch.devices or launch.gpu_layers == "0" or launch.split_mode == "none"
+        # shares are an answer to which cards
+        chosen = bool(chosen or launch.tensor_split)
         chosen = chosen or (worker.gpus is not None and len(worker.gpus) < 2)
         if chosen or worker.sample.engine != "llama-server" or not worker.sample.pids:
             continue
@@ -161,6 +163,10 @@ def order(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         names = {gpu.sample.name for gpu in cards[worker.node].values() if gpu.sample.name}
         numbered = any(word.isdecimal() for word, _ in named)
         if len(names) < 2 or not numbered or not launch.environment_known:
+            continue
+        whole = len({index for _, index in named}) == len(cards[worker.node])
+        if whole and not launch.tensor_split and launch.main_gpu is None and not launch.devices:
+            # however they are numbered, it is on all of them
             continue
         if launch.cuda_device_order != "PCI_BUS_ID":
             yield Finding(

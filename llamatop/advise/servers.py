@@ -7,7 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, Severity, WorkerView
 from llamatop.model.figures import bytes_short
 from llamatop.model.observed import GpuSample
 
@@ -145,7 +145,7 @@ def alike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             upstream,
             workers,
             "llama-server-models-differ",
-            _model,
+            model_name,
             "serves",
             "which model answers a request is chance",
             "one model in an upstream; give the other an upstream of its own",
@@ -159,6 +159,16 @@ def alike(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             "whether a long prompt is refused is chance",
             "the same --ctx-size and --parallel for all members of an upstream",
         )
+        yield from _odd(
+            upstream,
+            workers,
+            "llama-server-keys-differ",
+            _key,
+            "it",
+            "whether a client without the key is refused (401) is chance",
+            "the same --api-key or --api-key-file for all members of an upstream, or for none",
+            "info",
+        )
 
 
 def _odd(
@@ -169,6 +179,7 @@ def _odd(
     verb: str,
     why: str,
     mend: str,
+    severity: Severity = "warning",
 ) -> Iterator[Finding]:
     """Those that differ from what most of them have; the first where none has a majority."""
     values = [(worker, value) for worker in workers if (value := told(worker)) is not None]
@@ -180,7 +191,7 @@ def _odd(
         if value != usual:
             yield Finding(
                 rule,
-                "warning",
+                severity,
                 worker.name,
                 f"{verb} {value}; {number} of {len(values)} in {upstream}: {usual}",
                 why,
@@ -200,11 +211,16 @@ def _reachable(host: str) -> bool:
         return False
 
 
-def _model(worker: WorkerView) -> str | None:
+def model_name(worker: WorkerView) -> str | None:
     """The file's name, since aliases may be each worker's own; else what it calls the model."""
     path = worker.sample.launch.model
     name = posixpath.basename(path) if path else worker.sample.model
     return name.removesuffix(".gguf") if name else None
+
+
+def _key(worker: WorkerView) -> str | None:
+    asks = True if worker.sample.health == "unauthorized" else worker.sample.launch.api_key
+    return None if asks is None else f"asks for {'an' if asks else 'no'} API key"
 
 
 def _slot_context(worker: WorkerView) -> int | None:

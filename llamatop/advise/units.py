@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from llamatop.advise import tunnels
 from llamatop.advise.finding import Finding, Mend, Rule
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.observed import UnitState
@@ -37,6 +38,7 @@ def restarts(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """
     now = snapshot.taken_at.timestamp()
     served = {worker.name for worker in snapshot.workers if worker.membership in ("in", "mixed")}
+    served.update(one.place for one in tunnels.down(snapshot))
     for name, unit in _units(snapshot):
         count, since = unit.restarts, unit.since
         if count is None or count < MOST_RESTARTS:
@@ -146,13 +148,11 @@ def as_root(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def _units(snapshot: ClusterSnapshot) -> Iterator[tuple[str, UnitState]]:
-    """Workers and tunnels, as plans call them: what an upstream lives on."""
+    """Workers, and tunnels to members, as plans call them: what an upstream lives on."""
     for worker in snapshot.workers:
         yield worker.name, worker.unit
-    for node in snapshot.nodes:
-        for unit in node.snapshot.units.values():
-            if unit.kind == "tunnel":
-                yield f"{node.name}/{unit.name.removesuffix('.service')}", unit
+    for one in tunnels.carrying(snapshot):
+        yield one.name, one.unit
 
 
 def _drop_in(unit: UnitState, lines: str) -> str:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from llamatop.cli.options import add_hosts, add_record
+
+if TYPE_CHECKING:
+    from llamatop.model.cluster import ClusterSnapshot
+    from llamatop.model.declared import Cluster
+    from llamatop.record.writer import Recorder
 
 _DESCRIPTION = """\
 What makes the cluster slow or fragile, worst first: the values seen, why they
 matter, and the mend. One look, nothing is changed; models' headers are waited
 for, 10 s at most. What only shows with time, as a queue that stays, the
-dashboard tells (a). What is unknown is no finding;
-what is not wanted is silenced in the cluster file:
+dashboard tells (a). Each node's sudo is asked what it allows, which it notes in
+its log; not with --read-only. What is unknown is no finding; what is not wanted
+is silenced in the cluster file:
 
   [[silence]]
   rule = "unit-not-enabled"      # the finding's id
@@ -40,17 +47,18 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 
 def run(args: argparse.Namespace) -> int:
     """Print the findings; 0 well, 1 not, 3 where nothing could be reached, 70 a rule's fault."""
-    from llamatop.advise.doctor import judge
+    from llamatop.advise.dead import HEALTH
+    from llamatop.advise.doctor import RULES, judge
     from llamatop.cli import interrupt, render_findings
     from llamatop.cli.options import require_cluster
-    from llamatop.cli.reading import HEADERS_SECONDS, complete_sample, unread
+    from llamatop.cli.reading import HEADERS_SECONDS, unread
     from llamatop.cli.recording import recorder
     from llamatop.cli.streams import complain
 
     cluster = require_cluster(args)
     with recorder(args.record) as record:
-        snapshot = interrupt.run(complete_sample(cluster, record, headers=True))
-    diagnosis = judge(snapshot)
+        snapshot = interrupt.run(_looked(cluster, record, rights=not args.read_only))
+    diagnosis = judge(snapshot, (*RULES, *HEALTH))
     away = [node for node in snapshot.nodes if not node.reachable]
     if args.json:
         print(render_findings.to_json(diagnosis, snapshot))
@@ -63,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
             f"{worker.name}: the header of its model was not read within {HEADERS_SECONDS:.0f} s;"
             " whether it fits is not judged"
         )
+    told = {finding.place for finding in diagnosis.findings}
     for node in away:
-        complain(f"{node.name} is not judged: {node.fault or 'it does not answer'}")
+        why = "" if node.name in told else f": {node.fault or 'it does not answer'}"
+        complain(f"{node.name} is not judged{why}")
     if not args.json:
         complain(render_findings.summary(diagnosis, len(away)))
     if away and len(away) == len(snapshot.nodes):
@@ -72,3 +82,13 @@ def run(args: argparse.Namespace) -> int:
     if away or not diagnosis.well:
         return 1
     return 70 if diagnosis.faults else 0
+
+
+async def _looked(cluster: Cluster, record: Recorder | None, rights: bool) -> ClusterSnapshot:
+    """One whole sample, with what each node's sudo allows where that may be asked."""
+    from llamatop.cli.reading import opened, settled
+    from llamatop.operate import permitted
+
+    async with opened(cluster, record=record) as (collector, machines):
+        snapshot = await settled(collector, headers=True)
+        return await permitted.look(snapshot, machines) if rights else snapshot

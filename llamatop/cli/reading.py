@@ -94,15 +94,10 @@ async def _recorded(
         yield
 
 
-async def complete_sample(
-    cluster: Cluster, record: Recorder | None = None, *, headers: bool = False
-) -> ClusterSnapshot:
-    """One snapshot with rates, when every node has been read twice or cannot be.
-
-    With `headers` those of the models have been read too, or not within 10 s (`unread`).
-    """
+async def complete_sample(cluster: Cluster, record: Recorder | None = None) -> ClusterSnapshot:
+    """One snapshot with rates, when every node has been read twice or cannot be."""
     async with opened(cluster, record=record) as (collector, _):
-        return await settled(collector, headers=headers)
+        return await settled(collector)
 
 
 def unread(snapshot: ClusterSnapshot) -> list[WorkerView]:
@@ -121,7 +116,8 @@ async def settled(collector: Collector, *, headers: bool = False) -> ClusterSnap
     """The first snapshot in which every node has been read whole and twice, or cannot be.
 
     A node that neither answers nor refuses delays the others by a few seconds at most, and that is
-    its fault then; one that answers slowly is given longer. `headers`: see `complete_sample`.
+    its fault then; one that answers slowly is given longer. With `headers` those of the models have
+    been read too, or not within 10 s (`unread`).
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()

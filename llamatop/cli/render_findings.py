@@ -18,6 +18,8 @@ from llamatop.model.text import plain
 
 FILE_WIDTH = 100
 _INDENT = "    "
+# of one finding: different words, and places of which the same is said
+_MOST_TOLD, _MOST_PLACES = 4, 12
 _MARKS = {
     "error": ("\u2717", "bold red"),
     "warning": ("\u25b2", "yellow"),
@@ -96,13 +98,17 @@ def _group(group: Group, width: int) -> Iterator[Text]:
     head.append(plain(first.id), "bold")
     head.append(f"  {len(group.findings)} places" if several else f"  {plain(first.place)}", "none")
     yield head
-    for evidence, places in _alike(group.findings, "evidence"):
-        yield from _wrapped(f"{', '.join(places)}: {evidence}" if several else evidence, width)
+    seen = _alike(group.findings, "evidence")
+    for evidence, places in seen[:_MOST_TOLD]:
+        yield from _wrapped(f"{_listed(places)}: {evidence}" if several else evidence, width)
+    yield from _more(seen, width)
     yield from _wrapped(first.why, width, "why   ")
     mends = _alike(group.findings, "mend")
-    for number, (mend, places) in enumerate(mends):
-        told = f"{', '.join(places)}: {mend}" if len(mends) > 1 else mend
+    for number, (mend, places) in enumerate(mends[:_MOST_TOLD]):
+        told = f"{_listed(places)}: {mend}" if len(mends) > 1 else mend
         yield from _wrapped(told, width, "      " if number else "mend  ")
+    if len(mends) > _MOST_TOLD:
+        yield from _wrapped("and so on for the others", width, "      ")
 
 
 def _alike(findings: Sequence[Finding], field: str) -> list[tuple[str, list[str]]]:
@@ -111,6 +117,19 @@ def _alike(findings: Sequence[Finding], field: str) -> list[tuple[str, list[str]
     for finding in findings:
         said.setdefault(getattr(finding, field), []).append(plain(finding.place))
     return [(plain(words), places) for words, places in said.items()]
+
+
+def _more(seen: Sequence[tuple[str, list[str]]], width: int) -> Iterator[Text]:
+    """Where the rest is told, where there is a rest."""
+    rest = [place for _, places in seen[_MOST_TOLD:] for place in places]
+    if rest:
+        told = f"and {len(rest)} more: {_listed(rest)}; llamatop doctor --json tells of each"
+        yield from _wrapped(told, width)
+
+
+def _listed(places: Sequence[str]) -> str:
+    more = len(places) - _MOST_PLACES
+    return ", ".join(places[:_MOST_PLACES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _wrapped(text: str, width: int, label: str = "") -> Iterator[Text]:

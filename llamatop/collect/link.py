@@ -284,6 +284,10 @@ def bridged(snapshot: NodeSnapshot, before: NodeSnapshot, pending: Sequence[str]
     if "gpus" in pending and before.gpus and not snapshot.gpus:
         age = before.ages.get("gpus", 0.0) + passed
         snapshot = replace(snapshot, gpus=before.gpus, ages={**snapshot.ages, "gpus": age})
+    if "balancer" in pending and before.balancer is not None:
+        age = before.ages.get("balancer", 0.0) + passed
+        ages = {**snapshot.ages, "balancer": age}
+        snapshot = replace(snapshot, balancer=before.balancer, ages=ages)
     return snapshot
 
 

@@ -173,7 +173,7 @@ class Reading:
             "need_daemon_reload": False,
             "restart_policy": "no" if unit.kind == "nginx" else "always",
             "user": "root" if unit.kind == "nginx" else "llama",
-            **(keepalive.of_unit(list(unit.argv), {}, "llama") if unit.kind == "tunnel" else {}),
+            **(keepalive.of_unit(list(unit.argv), {}) if unit.kind == "tunnel" else {}),
         }
 
     def _models(self, workers: Document) -> Document:

@@ -111,11 +111,23 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Rights:
+    """What may be done as root of the `needed` commands that plans would run on a node.
+
+    `lacking` are those that may not, each as one would type it; `why` is what refuses them.
+    """
+
+    needed: int
+    lacking: tuple[str, ...] = ()
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     """One node: its latest snapshot, its age here in seconds, and its one most telling fault.
 
     `next_try_seconds` is how long until another attempt to reach it begins, None where none is
-    being waited for.
+    being waited for. `rights` is None where nobody looked: no tick does.
     """
 
     name: str
@@ -125,6 +137,7 @@ class NodeView:
     fault: str | None = None
     stale: bool = False
     next_try_seconds: float | None = None
+    rights: Rights | None = None
 
     def age_of(self, part: str, key: str) -> float | None:
         """Age in seconds of one card (`"gpus"`, its uuid) or worker (`"workers"`, its unit).

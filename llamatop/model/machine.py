@@ -55,7 +55,7 @@ class GpuSample:
     out of use for good, or rows remapped, `retired_pages_pending` that some wait for a reset.
     `links` maps another card's uuid to how it is reached, in the words of `nvidia-smi topo -m`:
     `NV4` (so many NVLinks), `PIX`, `PXB`, `PHB`, `NODE`, `SYS`; only cards of higher index, for
-    it is the same both ways.
+    it is the same both ways. Cards of one `iommu_group` are not kept apart by ACS.
     """
 
     uuid: str
@@ -85,6 +85,7 @@ class GpuSample:
     retired_pages: int | None = None
     retired_pages_pending: bool | None = None
     numa_node: int | None = None
+    iommu_group: int | None = None
     links: dict[str, str] | None = None
     processes: dict[str, int | None] | None = None
     fault: str | None = None

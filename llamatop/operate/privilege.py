@@ -69,29 +69,33 @@ class Privileges:
             return
         granted = self._granted.setdefault(node, set())
         wanted = [c for c in commands if c.argv[:2] == SUDO and c not in granted]
-        if not wanted:
-            return
-        done = await ask(self._machines.machine(node), LISTING)
-        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        rights = Rights.parse(done.stdout.decode("utf-8", "replace"))
-        bare = [Command(command.argv[2:]) for command in wanted]
-        if done.status != 0:
-            raise _missing(node, bare, words[-1] if words else "no message")
-        missing = rights.missing(bare) if rights else await self._refused(node, bare)
+        missing, why = await self.refused(node, [Command(c.argv[2:]) for c in wanted])
         if missing:
-            raise _missing(node, missing, "not in its sudoers with NOPASSWD")
+            raise _missing(node, missing, why)
         granted.update(wanted)
 
-    async def _refused(self, node: str, commands: list[Command]) -> list[Command]:
+    async def refused(self, node: str, commands: list[Command]) -> tuple[list[Command], str]:
+        """Which commands, given without `sudo -n`, sudo refuses there, and in which words."""
+        if not commands:
+            return [], ""
+        done = await ask(self._machines.machine(node), LISTING)
+        if done.status != 0:
+            words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            return commands, words[-1] if words else "no message"
+        rights = Rights.parse(done.stdout.decode("utf-8", "replace"))
+        missing = rights.missing(commands) if rights else await self._each(node, commands)
+        return missing, "not in its sudoers with NOPASSWD"
+
+    async def _each(self, node: str, commands: list[Command]) -> list[Command]:
         """What a sudo that lists its rights otherwise refuses, asked a few at a time."""
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def refused(command: Command) -> bool:
+        async def refuses(command: Command) -> bool:
             async with gate:
                 machine = self._machines.machine(node)
                 return (await ask(machine, Command((*SUDO, "-l", *command.argv)))).status != 0
 
-        answers = await asyncio.gather(*(refused(command) for command in commands))
+        answers = await asyncio.gather(*(refuses(command) for command in commands))
         return [command for command, no in zip(commands, answers, strict=True) if no]
 
     @staticmethod

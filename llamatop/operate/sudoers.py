@@ -26,6 +26,7 @@ _FIND = (
     ' for name do command -v "$name" || echo; done'
 )
 _VERBS: tuple[Verb, ...] = ("start", "stop", "restart", "enable", "disable")
+_DUMP = Command(("nginx", "-T"))
 _WATCHED = ("worker", "tunnel", "nginx")
 
 
@@ -40,6 +41,15 @@ class Needs:
     def commands(self) -> tuple[Command, ...]:
         """All of them, each once."""
         return tuple(dict.fromkeys(c for _, group in self.groups for c in group))
+
+    @property
+    def of_plans(self) -> tuple[Command, ...]:
+        """Those that change something: without the others one reads less."""
+        return tuple(
+            command
+            for command in self.commands
+            if command.argv[0] != "journalctl" and command != _DUMP
+        )
 
     @property
     def writes_units(self) -> bool:
@@ -104,7 +114,7 @@ async def _balancer(
     both = (reloading.test(own, SUDO), reloading.reload(own, balancer.unit, SUDO))
     by_sudo = [command.argv[len(SUDO) :] for command in both if command.argv[:2] == SUDO]
     groups.append(("test and reload nginx", _commands(by_sudo)))
-    groups.append(("read nginx's configuration as nginx does", _commands([("nginx", "-T")])))
+    groups.append(("read nginx's configuration as nginx does", (_DUMP,)))
     return groups
 
 

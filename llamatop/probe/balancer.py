@@ -27,6 +27,7 @@ _VERSION = re.compile(r"nginx version: \S*?/(\S+)")
 _SHUTTING_DOWN = "nginx: worker process is shutting down"
 _DEFAULT = "/etc/nginx/nginx.conf"
 _LISTEN_EVERY = 5.0
+_AGAIN_SECONDS = 5.0
 # the kernel prints the listening sockets before all others
 _LISTEN_BYTES = 65536
 _LISTENING = b"0A"
@@ -42,7 +43,8 @@ class Balancer:
         self._processes = processes
         self._built: Dict[str, str] = {}
         self._asking = False
-        self._asked = False
+        self._ask_at = 0.0
+        self.answered = False
         self._files = Files()
         self._records = Records()
         self._children: bytes | None = None
@@ -53,7 +55,7 @@ class Balancer:
 
     @property
     def settled(self) -> bool:
-        """Whether `nginx -V`, asked once, has answered."""
+        """Whether `nginx -V` is not being waited for; `answered` is whether it has told."""
         return not self._asking
 
     def moved(self) -> bool:
@@ -70,15 +72,20 @@ class Balancer:
         return changed or again or self._draining
 
     def start(self) -> None:
-        """Ask once how nginx was built."""
-        if not self._asked:
-            self._asked = self._asking = True
+        """Ask how nginx was built, until that is told."""
+        if not self.answered and not self._asking and time.monotonic() >= self._ask_at:
+            self._asking = True
             masters = self._masters()
             program = _program(masters[0]) if masters else "nginx"
             Child(self._loop, [program or "nginx", "-V"], 5.0, self._told, both=True)
 
     def _told(self, ended: Ended) -> None:
         self._asking = False
+        if ended.late:
+            # a machine that is as slow as that has its files all the same
+            self._ask_at = time.monotonic() + _AGAIN_SECONDS
+            return
+        self.answered = True
         output = procfs.text(ended.output)
         for name, pattern in (("conf", _CONF_PATH), ("prefix", _PREFIX), ("version", _VERSION)):
             match = pattern.search(output)
@@ -97,15 +104,16 @@ class Balancer:
         prefix = _option(words, "-p") or self._built.get("prefix") or "/etc/nginx"
         main = _option(words, "-c") or self._built.get("conf") or _DEFAULT
         main = os.path.join(os.path.dirname(self._built.get("conf") or _DEFAULT), main)
-        files = self._files.read(main, prefix)
         found: Dict[str, Any] = {
             "kind": "nginx",
             "running": master is not None,
             "version": self._built.get("version"),
-            "main": main,
-            "files": files,
-            "fault": self._files.fault,
         }
+        if self.answered:
+            # before that it is not known which files are its own
+            found["main"] = main
+            found["files"] = self._files.read(main, prefix)
+            found["fault"] = self._files.fault
         left = self._records.left(time.time())
         if left:
             found["left"] = left

@@ -30,6 +30,24 @@ def numa_node(bus: str | None) -> int | None:
     return int(told) if told is not None and told.isdigit() else None
 
 
+def iommu_group(bus: str | None) -> int | None:
+    """The IOMMU group of a PCI device, None without an IOMMU.
+
+    None too where the kernel was told to part groups whatever the hardware does
+    (pcie_acs_override): they then tell nothing of it.
+    """
+    if bus is None:
+        return None
+    place = "%s/%s/%s/iommu_group" % (procfs.SYS, _DEVICES, address(bus))
+    try:
+        group = os.path.basename(os.readlink(place))
+    except OSError:
+        return None
+    if not group.isdigit() or b"pcie_acs_override" in (procfs.try_read("cmdline") or b""):
+        return None
+    return int(group)
+
+
 def address(bus: str) -> str:
     """A PCI address as the kernel writes it: NVML has a domain of eight digits, in capitals."""
     domain, _, rest = bus.lower().partition(":")

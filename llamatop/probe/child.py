@@ -20,10 +20,10 @@ _running: Set[subprocess.Popen[bytes]] = set()
 class Ended:
     """How a program ended; `error` is one clause, None where its status was 0.
 
-    `complaint` is the end of its standard error.
+    `complaint` is the end of its standard error; `late` one that was killed at its deadline.
     """
 
-    __slots__ = ("complaint", "error", "missing", "output", "seconds", "status")
+    __slots__ = ("complaint", "error", "late", "missing", "output", "seconds", "status")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Ended:
         seconds: float,
         missing: bool = False,
         complaint: bytes = b"",
+        late: bool = False,
     ) -> None:
         self.status = status
         self.output = output
@@ -40,6 +41,7 @@ class Ended:
         self.seconds = seconds
         self.missing = missing
         self.complaint = complaint
+        self.late = late
 
 
 class Child:
@@ -132,9 +134,10 @@ class Child:
                 self._loop.forget(pipe.fileno())
                 pipe.close()
         self._loop.at(time.monotonic() + 0.05, self._process.poll)
-        self._end(-9, "%s did not end within %g s" % (self._name, self._limit))
+        error = "%s did not end within %g s" % (self._name, self._limit)
+        self._end(-9, error, late=True)
 
-    def _end(self, status: int, error: str | None) -> None:
+    def _end(self, status: int, error: str | None, late: bool = False) -> None:
         self._timer.cancel()
         _running.discard(self._process)
         if error is None and status != 0:
@@ -143,7 +146,7 @@ class Child:
             error = "%s ended with status %d: %s" % (self._name, status, last)
         output = b"".join(self._parts)
         seconds = time.monotonic() - self._started
-        self._done(Ended(status, output, error, seconds, complaint=self._complaint))
+        self._done(Ended(status, output, error, seconds, complaint=self._complaint, late=late))
 
 
 def end_all() -> None:

@@ -209,6 +209,7 @@ class _Smi:
                 card["processes"] = self._processes.get(uuid, {})
         for card in cards.values():
             card["numa_node"] = board.numa_node(card.get("pci_bus_id"))
+            card["iommu_group"] = board.iommu_group(card.get("pci_bus_id"))
         if self._links:
             uuids = {card.get("index"): uuid for uuid, card in cards.items()}
             for card in cards.values():

@@ -4,35 +4,83 @@ from __future__ import annotations
 
 import glob
 import os
+import queue
+import threading
 import time
 
 from . import procfs, tunnels
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Iterator, List, Tuple
+    from typing import Any, Dict, Iterator, List, Set, Tuple
 
 _OPTION = "serveraliveinterval"
 # What ssh_config of the system includes on Debian and its kin.
 _INCLUDED = "/etc/ssh/ssh_config.d/*.conf"
-# A home may lie on the network, and its user in a directory there: they are asked seldom.
+# They change seldom, and an autofs that is asked often never unmounts.
 _KEPT_SECONDS = 600.0
 _MOST_KEPT = 256
-_kept: Dict[Tuple[Any, ...], Tuple[float, bool]] = {}
 
 
-def of_unit(words: List[str], environment: Dict[str, str], user: str | None) -> Dict[str, Any]:
-    """UnitState fields of a tunnel from its ExecStart; {} where no ssh is found in it."""
+def of_unit(words: List[str], environment: Dict[str, str]) -> Dict[str, Any]:
+    """UnitState fields of a tunnel from its ExecStart alone; {} where no ssh is found in it."""
+    command = ssh_of(words)
+    if command is None:
+        return {}
+    _, forwards = tunnels.parse(command)
+    return {
+        "forwards": ["%s %s" % forward[:2] for forward in forwards],
+        "keepalive": on_command_line(command, environment),
+    }
+
+
+def ssh_of(words: List[str]) -> List[str] | None:
+    """The ssh or autossh command among the words."""
     bases = [word.rpartition("/")[2] for word in words]
     place = next((n for n, base in enumerate(bases) if base in ("autossh", "ssh")), None)
-    if place is None:
-        return {}
-    command = words[place:]
-    _, forwards = tunnels.parse(command)
-    kept = on_command_line(command, environment)
-    if kept is None and not _known(command, user):
-        kept = False
-    return {"forwards": ["%s %s" % forward[:2] for forward in forwards], "keepalive": kept}
+    return None if place is None else words[place:]
+
+
+class Files:
+    """What ssh's own files say, read on a thread of its own.
+
+    A home may lie on the network, and its user in a directory there: neither delays a line.
+    """
+
+    def __init__(self) -> None:
+        self._known: Dict[Tuple[str | None, ...], Tuple[float, bool]] = {}
+        self._asked: Set[Tuple[str | None, ...]] = set()
+        self._queue: queue.SimpleQueue[Tuple[str | None, ...]] = queue.SimpleQueue()
+        self._thread: Any = None
+
+    def keepalive(self, asked: Tuple[str | None, ...]) -> bool | None:
+        """False where they certainly set none for the command, as they said some minutes ago.
+
+        `asked` is the user and the command's words. None where they may, or are not read yet.
+        """
+        known = self._known.get(asked)
+        old = known is None or time.monotonic() - known[0] > _KEPT_SECONDS
+        if old and asked not in self._asked and len(self._asked) < _MOST_KEPT:
+            self._asked.add(asked)
+            self._queue.put(asked)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="ssh-files", daemon=True)
+                self._thread.start()
+        return None if known is None or known[1] else False
+
+    def _run(self) -> None:
+        while True:
+            asked = self._queue.get()
+            user, words = asked[0], [word for word in asked[1:] if word is not None]
+            try:
+                may = configured(words, user)
+            except Exception:
+                # what cannot be read may say anything
+                may = True
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            self._known[asked] = (time.monotonic(), may)
+            self._asked.discard(asked)
 
 
 def on_command_line(words: List[str], environment: Dict[str, str]) -> bool | None:
@@ -70,19 +118,7 @@ def _value(words: List[str], letter: str) -> str | None:
     return None
 
 
-def _known(words: List[str], user: str | None) -> bool:
-    """`_configured`, as it was found some minutes ago."""
-    asked = (user, *words)
-    now = time.monotonic()
-    known = _kept.get(asked)
-    if known is None or now - known[0] > _KEPT_SECONDS:
-        if len(_kept) >= _MOST_KEPT:
-            _kept.clear()
-        known = _kept[asked] = (now, _configured(words, user))
-    return known[1]
-
-
-def _configured(words: List[str], user: str | None) -> bool:
+def configured(words: List[str], user: str | None) -> bool:
     """Whether ssh's files may set it: where one cannot be read, or includes others, they may."""
     named = _value(words, "F")
     if named is not None:

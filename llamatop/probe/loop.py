@@ -182,7 +182,7 @@ class Loop:
         known = {
             "units": self._units.answered_at is not None,
             "gpus": self._gpus.answered_at is not None,
-            "balancer": self._balancer is None or self._balancer.settled,
+            "balancer": self._balancer is None or self._balancer.answered,
         }
         return [part for part, answered in known.items() if not answered and not faults.get(part)]
 

@@ -212,6 +212,7 @@ class Card:
         }
         self._fixed.update({name: value for name, value in read.items() if value is not None})
         self._fixed["numa_node"] = board.numa_node(self._fixed.get("pci_bus_id"))
+        self._fixed["iommu_group"] = board.iommu_group(self._fixed.get("pci_bus_id"))
 
     def _health(self) -> Dict[str, Any]:
         """How the card is set up and what has worn out; each may be unknown."""

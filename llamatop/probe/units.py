@@ -77,7 +77,8 @@ class Units:
         self._late = False
         self._marks: Dict[str, Any] = {}
         self._written: int | None = None
-        self._kept: Dict[str, Tuple[Dict[str, str], Dict[str, Any]]] = {}
+        self._kept: Dict[str, Tuple[Any, ...]] = {}
+        self._ssh_files = keepalive.Files()
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
 
@@ -280,14 +281,23 @@ class Units:
             "need_daemon_reload": None if not reload else reload == "yes",
         }
         if shown.get("LoadState") == "loaded":
-            found.update(self._lasting(name, shown))
+            lasting, asked = self._lasting(name, shown)
+            found.update(lasting)
+            if asked is not None:
+                found["keepalive"] = self._ssh_files.keepalive(asked)
         return found
 
-    def _lasting(self, name: str, shown: Dict[str, str]) -> Dict[str, Any]:
-        """What the unit's files say, worked out once for an answer of systemctl."""
+    def _lasting(
+        self, name: str, shown: Dict[str, str]
+    ) -> Tuple[Dict[str, Any], Tuple[str | None, ...] | None]:
+        """What the unit's files say, worked out once for an answer of systemctl.
+
+        With it whose ssh's files are to be asked of a keep-alive, if any.
+        """
         known = self._kept.get(name)
         if known is not None and known[0] is shown:
-            return known[1]
+            return known[1], known[2]
+        asked = None
         user = shown.get("User") or (None if shown.get("DynamicUser") == "yes" else "root")
         found: Dict[str, Any] = {"restart_policy": shown.get("Restart") or None}
         found["user"] = user if "User" in shown else None
@@ -296,9 +306,12 @@ class Units:
         if self.kinds.get(name) == "tunnel":
             words = unit_text.shown_command(shown.get("ExecStart", ""))
             environment = unit_text.assignments(shown.get("Environment", ""))
-            found.update(keepalive.of_unit(words, environment, user))
-        self._kept[name] = (shown, found)
-        return found
+            found.update(keepalive.of_unit(words, environment))
+            command = keepalive.ssh_of(words)
+            if command is not None and found["keepalive"] is None:
+                asked = (user, *command)
+        self._kept[name] = (shown, found, asked)
+        return found, asked
 
 
 def _changed_at(path: str) -> int | None:

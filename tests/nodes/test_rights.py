@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tests.nodes.cluster import GPU0, Cluster
 from tests.nodes.load import Load
 from tests.nodes.machine import Machine
 from tests.nodes.test_operate import CONF, MEMBER, console, ended, llamatop
+from tests.nodes.watch import llamatop as at_once
 
 NODES = ("node1", "node2")
 OPS = {node: f"{node}-ops" for node in NODES}
@@ -105,6 +107,29 @@ async def test_with_the_fragment_alone_everything_can_be_done(
                 assert cluster[node].ssh(f"sudo -n {words}", user="ops").returncode != 0, words
         assert "least_conn" in cluster["node1"].ssh("sudo -n nginx -T", user="ops").stdout
     assert cluster["node1"].read(CONF) == before
+
+
+def test_the_doctor_names_the_rights_that_are_missing(
+    cluster: Cluster, fragments: dict[str, str], tmp_path: Path
+) -> None:
+    file = cluster.write_files(tmp_path)
+    file.write_text(re.sub(r'ssh = "(node\d)"', r'ssh = "\1-ops"', file.read_text()))
+
+    def told(*options: str) -> list[tuple[str, str, str]]:
+        done = at_once(*options, "doctor", "--json", "-c", str(file))
+        findings = json.loads(done.stdout)["findings"]
+        assert {one["id"] for one in findings} <= {"sudo-rights"}, findings
+        print(done.stdout)
+        return [(one["place"], one["severity"], one["evidence"]) for one in findings]
+
+    assert [one[:2] for one in told()] == [("node1", "info"), ("node2", "info")]
+    assert told("--read-only") == []
+    with allowed(cluster, fragments):
+        assert told() == []
+    with allowed(cluster, fragments, "restart -- llama-server-gpu0"):
+        ((place, severity, evidence),) = told()
+    assert (place, severity) == ("node1", "warning")
+    assert "`systemctl --no-ask-password restart -- llama-server-gpu0.service`" in evidence
 
 
 @pytest.mark.parametrize(

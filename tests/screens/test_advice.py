@@ -164,6 +164,62 @@ async def test_lines_keep_their_place_and_what_is_mended_stays_till_one_leaves()
         assert "UnitFileState=disabled" not in app.shown()
 
 
+def failed(places: tuple[int, ...], membership: str = "in", tick: int = 40) -> ClusterSnapshot:
+    """A cluster whose workers at these places have failed."""
+    snapshot = clusters.well(tick)
+    workers = tuple(
+        replace(
+            worker,
+            unit=replace(worker.unit, active_state="failed", result="oom-kill"),
+            membership=membership,  # type: ignore[arg-type]  # a membership's word
+        )
+        if place in places
+        else worker
+        for place, worker in enumerate(snapshot.workers)
+    )
+    return replace(snapshot, workers=workers)
+
+
+async def test_what_a_finding_tells_is_not_told_again_as_an_alert() -> None:
+    app = Stage(failed((0,)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert selected(app) == "worker-dead-in-upstream node1/gpu0"
+        assert "1 error " in app.shown()
+        assert "now" not in app.shown().split()
+
+
+async def test_alerts_that_say_the_same_are_one_line_with_its_places() -> None:
+    app = Stage(failed((0, 1), "absent"))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert selected(app) == "now node1/gpu0"
+        assert "node1/gpu0 +1" in app.shown()
+        await pilot.press("enter", "j", "j")
+        assert selected(app) == "now node1/gpu1"
+        await pilot.press("f", "c")
+        assert app.hand.asked == []
+        assert app.copied == ""
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, DetailScreen), "the worker in full")
+
+
+async def test_an_alert_whose_figures_move_is_still_the_same() -> None:
+    def lost(age: float, tick: int) -> ClusterSnapshot:
+        snapshot = clusters.well(tick)
+        first, second = snapshot.nodes
+        gone = replace(second, reachable=False, age_seconds=age, fault="no answer for 9 s")
+        return replace(snapshot, nodes=(first, gone))
+
+    app = Stage(lost(9, 40))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert "(9s old)" in app.shown()
+        app.fake.push(lost(75, 41))
+        await until(pilot, lambda: "(1m15s old)" in app.shown(), "the new age")
+        assert "mended" not in app.shown()
+
+
 async def test_a_fleet_is_judged_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "AT_ONCE", 0)
     app = Stage(clusters.frail())
@@ -205,7 +261,7 @@ async def test_a_dead_member_is_listed_once_with_its_plan() -> None:
         screen = app.screen
         assert isinstance(screen, AdviceScreen)
         titles = [(row.title, row.places) for row in screen.list.entries]
-        assert titles == [("now", ("node1/gpu0",))]
+        assert titles == [("worker-dead-in-upstream", ("node1/gpu0",))]
         assert "mended" not in app.shown()
         assert "they fail or hang" in app.shown()
         await pilot.press("f")

@@ -21,15 +21,17 @@ from llamatop.model.text import plain
 MARKS = {"error": "✗", "warning": "▲", "info": "·"}
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 _NOW = "now"
-_SAY_THE_SAME = ("worker-dead-in-upstream", "gpu-fault")
-_COUNTS = re.compile(r"\d+")
+# What is told of these is also an alert of the moment; it is shown once, with its mend.
+_ALSO_NOW = ("worker-dead-in-upstream", "gpu-hot", "gpu-throttled", "gpu-fault", "host-key")
+_MOVING = re.compile(r" \([^()]* old\)|\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One thing that is wrong, with its places: an alert of this moment, or findings of a rule.
 
-    `key` stays the same from one look to the next. `gone` is what is wrong no more.
+    `key` stays the same from one look to the next. `gone` is what is wrong no more; `told` what a
+    finding says too. Of an alert that several places share `findings` are these, without a mend.
     """
 
     key: tuple[str, ...]
@@ -39,11 +41,17 @@ class Entry:
     text: str
     findings: tuple[Finding, ...] = ()
     gone: bool = False
+    told: bool = False
+
+    @property
+    def now(self) -> bool:
+        """Whether it is an alert of this moment."""
+        return self.title == _NOW
 
     @property
     def rank(self) -> tuple[int, bool]:
         """The worst first, and what is wrong now before what could be better."""
-        return (_RANKS[self.severity], self.title != _NOW)
+        return (_RANKS[self.severity], not self.now)
 
     def says(self, words: str) -> bool:
         """Whether each of the words stands somewhere in it."""
@@ -68,7 +76,9 @@ class AdviceRow:
 
     @property
     def meant(self) -> tuple[Finding, ...]:
-        """The findings that the line is about."""
+        """The findings that the line is about; none of an alert."""
+        if self.entry.now:
+            return ()
         return self.entry.findings if self.finding is None else (self.finding,)
 
     @property
@@ -78,24 +88,25 @@ class AdviceRow:
 
 
 def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]:
-    """Everything that is wrong, worst first."""
-    findings = diagnosis.findings if diagnosis is not None else ()
-    # What a rule says of the same is not listed twice: the alert says more, the rule has a plan.
-    same = {one.place.replace(":GPU", " gpu "): one for one in findings if one.id in _SAY_THE_SAME}
-    told = {id(same[one.where]) for one in alerts if one.where in same}
-    found = [
-        Entry(
-            # How often it went round makes no other fault of it.
-            (_NOW, one.where, _COUNTS.sub("", one.text)),
-            one.severity,
-            _NOW,
-            (one.where,),
-            one.text + one.next,
-            (same[one.where],) if one.where in same else (),
+    """Everything that is wrong, worst first; alerts that say the same of several places as one."""
+    known = diagnosis.findings if diagnosis is not None else ()
+    told = {one.place for one in known if one.id in _ALSO_NOW}
+    alike: dict[tuple[str, ...], list[Finding]] = {}
+    for alert in alerts:
+        key: tuple[str, ...] = (_NOW, alert.severity, _MOVING.sub("", alert.text))
+        place = alert.where.replace(" gpu ", ":GPU")
+        words = alert.text + alert.next
+        alike.setdefault(key, []).append(Finding(_NOW, alert.severity, place, words, "", ""))
+    found = []
+    for key, every in alike.items():
+        some = [one for one in every if one.place not in told]
+        first = (some or every)[0]
+        places = tuple(one.place for one in some or every)
+        several = tuple(some) if len(some) > 1 else ()
+        found.append(
+            Entry(key, first.severity, _NOW, places, first.evidence, several, told=not some)
         )
-        for one in alerts
-    ]
-    for group in grouped([one for one in findings if id(one) not in told]):
+    for group in grouped(known):
         places = tuple(one.place for one in group.findings)
         first = group.first
         found.append(
@@ -179,7 +190,7 @@ def line(row: AdviceRow, width: int, palette: Palette, selected: bool) -> Text:
         room -= 28
     evidence = entry.text if finding is None else finding.evidence
     if row.unfolded:
-        evidence = entry.findings[0].why
+        evidence = entry.findings[0].why or entry.text
     text.append(fit("mended: " + evidence if entry.gone else evidence, room), words)
     return finished(text, width, palette, selected)
 
@@ -191,13 +202,14 @@ def detail(row: AdviceRow, width: int, palette: Palette, may_change: bool) -> li
     state = "mended" if entry.gone else entry.severity
     head.append(f"  {state}", palette["health.good" if entry.gone else f"event.{entry.severity}"])
     made = [head]
-    if entry.title == _NOW:
-        made += _told("", f"{entry.places[0]}: {entry.text}", width, palette)
     if not row.meant:
+        text = entry.text if row.finding is None else row.finding.evidence
+        made += _told("seen", f"{row.places[0]}: {text}", width, palette)
+        if len(row.places) > 1:
+            made += _told("also", ", ".join(row.places[1:]), width, palette)
         return made
     first = row.meant[0]
-    if entry.title != _NOW:
-        made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
+    made += _told("seen", f"{first.place}: {first.evidence}", width, palette)
     made += _told("why", first.why, width, palette)
     made += _told("mend", first.mend, width, palette)
     if len(row.meant) > 1:

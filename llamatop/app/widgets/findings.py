@@ -34,10 +34,12 @@ class FindingList(Lines, can_focus=True):
 
     def take(self, found: Sequence[Entry]) -> None:
         """The latest look: new entries come where they belong, mended ones stay where they are."""
-        fresh = {entry.key: entry for entry in found}
+        told = {entry.key for entry in found if entry.told}
+        fresh = {entry.key: entry for entry in found if not entry.told}
         kept = [
             fresh.pop(entry.key) if entry.key in fresh else replace(entry, gone=True)
             for entry in self.entries
+            if entry.key not in told
         ]
         for entry in fresh.values():
             place = next(

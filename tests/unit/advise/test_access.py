@@ -11,7 +11,7 @@ from llamatop.advise import access
 from llamatop.advise.doctor import judge
 from llamatop.collect.link import sentence
 from llamatop.errors import HostKeyFault, Unreachable
-from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.cluster import ClusterSnapshot, Rights
 from llamatop.transport.host_keys import KnownHost, KnownKey, check
 from llamatop.transport.ssh_config import HostConfig, SshOptions
 from tests.screens.clusters import well
@@ -69,3 +69,28 @@ def test_of_a_node_that_is_lost_only_that_is_told() -> None:
         ("unit-runs-as-root", "node1/gpu0"),
         ("unit-runs-as-root", "node1/gpu1"),
     }
+
+
+def allowed(rights: Rights | None) -> ClusterSnapshot:
+    base = well()
+    return replace(base, nodes=(base.nodes[0], replace(base.nodes[1], rights=rights)))
+
+
+def test_a_right_that_plans_would_need() -> None:
+    lacking = ("nginx -t", "systemctl stop -- a.service", "systemctl start -- a.service")
+    (finding,) = access.sudo_rights(allowed(Rights(9, lacking, "not in its sudoers")))
+    assert (finding.place, finding.severity) == ("node2", "warning")
+    assert finding.evidence.startswith("3 of 9 commands that plans would run as root may not be")
+    assert "`nginx -t`, `systemctl stop -- a.service` and 1 more" in finding.evidence
+    assert "llamatop sudoers --user USER --node node2" in finding.mend
+
+
+def test_who_may_do_nothing_at_all_may_be_there_to_watch() -> None:
+    (finding,) = access.sudo_rights(allowed(Rights(1, ("nginx -t",), "a password is required")))
+    assert finding.severity == "info"
+    assert "(a password is required): `nginx -t`" in finding.evidence
+
+
+@pytest.mark.parametrize("rights", [None, Rights(9), Rights(0)])
+def test_rights_that_suffice_or_that_nobody_looked_for(rights: Rights | None) -> None:
+    assert not list(access.sudo_rights(allowed(rights)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llamatop import nginx
-from llamatop.advise.balancing import RULES
+from llamatop.advise import balancing, members
 from llamatop.advise.finding import Finding
 from llamatop.model.cluster import ClusterSnapshot, Membership, MemberView, WorkerView
 from llamatop.model.declared import Balancer, Cluster, Node
@@ -85,7 +85,7 @@ def snapshot(
 
 
 def found(seen: ClusterSnapshot) -> list[Finding]:
-    return [finding for rule in RULES for finding in rule(seen)]
+    return [finding for rule in (*balancing.RULES, *members.RULES) for finding in rule(seen)]
 
 
 def changed(*changes: tuple[str, str]) -> str:
@@ -192,6 +192,27 @@ def test_what_is_near_does_not_fire(text: str) -> None:
     assert found(snapshot(text)) == []
 
 
+def test_servers_that_forbid_buffering_leave_a_remark() -> None:
+    def built(*builds: str | None) -> ClusterSnapshot:
+        workers = tuple(
+            replace(one, sample=replace(one.sample, build=build))
+            for one, build in zip(
+                (worker("a", 37081, "in"), worker("b", 37082, "in")), builds, strict=True
+            )
+        )
+        return snapshot(changed(("proxy_buffering off;", "")), workers=workers)
+
+    severities = {
+        ("b10864-abc1234", "b10864-abc1234"): "info",
+        ("b10864-abc1234", "b9125-dded58b45"): "warning",
+        ("b10864-abc1234", None): "warning",
+        ("b1-571d0d5", "b1-571d0d5"): "warning",
+    }
+    for builds, severity in severities.items():
+        (finding,) = found(built(*builds))
+        assert (finding.id, finding.severity) == ("nginx-buffering", severity)
+
+
 def test_a_short_read_timeout_cuts_and_ejects() -> None:
     findings = found(snapshot(changed(("600s", "1m 30s"))))
     assert [(one.id, one.place) for one in findings] == [
@@ -202,13 +223,36 @@ def test_a_short_read_timeout_cuts_and_ejects() -> None:
 
 
 def test_answers_of_a_busy_worker_eject_it_unless_max_fails_is_0() -> None:
-    codes = ("next_upstream off", "next_upstream error http_503")
+    codes = ("next_upstream off", "next_upstream error http_503 non_idempotent")
     ejected = [one for one in found(snapshot(changed(codes))) if one.id == "nginx-max-fails"]
     assert [one.place for one in ejected] == [f"n:{FILE}:6"]
     assert "max_fails 1 (nginx's default) on 2 of 2" in ejected[0].evidence
     kept = changed(codes, ("37081;", "37081 max_fails=0;"), ("37082;", "37082 max_fails=0;"))
     assert "nginx-max-fails" not in [one.id for one in found(snapshot(kept))]
     assert found(snapshot(changed(("37081;", "37081 max_fails=1 fail_timeout=30s;")))) == []
+
+
+def test_a_post_that_is_not_sent_again_is_no_failure_of_the_worker() -> None:
+    text = changed(("next_upstream off", "next_upstream error http_503"))
+    (finding,) = found(snapshot(text))
+    assert (finding.id, finding.severity) == ("nginx-next-upstream", "info")
+    assert "a POST that was sent is not sent again, http_503 holds for GET" in finding.why
+    assert "keep it where" in finding.mend
+
+
+def test_a_post_is_sent_again_by_non_idempotent_or_an_old_nginx() -> None:
+    text = changed(("next_upstream off", "next_upstream error timeout non_idempotent"))
+    (asked,) = found(snapshot(text))
+    assert asked.severity == "warning"
+    assert asked.mend.endswith(", or without non_idempotent")
+    plain = changed(("            proxy_next_upstream off;\n", ""))
+    (old,) = found(snapshot(plain, version="1.9.12"))
+    assert old.severity == "warning"
+    assert "error timeout (nginx's default) in nginx 1.9.12" in old.evidence
+    for version in ("1.9.13", None):
+        (kept,) = found(snapshot(plain, version=version))
+        assert kept.severity == "info"
+    assert found(snapshot(version="1.9.12")) == []
 
 
 def test_newer_nginx_keeps_connections_by_itself() -> None:
@@ -245,6 +289,25 @@ def test_a_worker_that_serves_unknown_to_nginx() -> None:
     unsure = replace(worker("c", 37083, "absent"), membership=None)
     for near in (out, stopped, unsure):
         assert found(snapshot(workers=(*known, near))) == []
+
+
+def test_a_worker_of_another_model_is_not_sent_into_the_upstream() -> None:
+    def serving(model: str, short: str, port: int, membership: Membership) -> WorkerView:
+        members = (("u", f"127.0.0.1:{port}"),) if membership == "in" else ()
+        return replace(worker(short, port, membership, model=f"/srv/{model}.gguf"), members=members)
+
+    known = (serving("8b", "a", 37081, "in"), serving("8b", "b", 37082, "in"))
+    (same,) = found(snapshot(workers=(*known, serving("8b", "c", 37083, "absent"))))
+    assert same.mend == "add its server line to upstream u"
+    (other,) = found(snapshot(workers=(*known, serving("70b", "c", 37083, "absent"))))
+    assert other.mend.startswith("an upstream of its own")
+
+
+def test_nobody_is_missing_from_files_that_were_not_found() -> None:
+    seen = snapshot(workers=(worker("a", 37081, "absent"), worker("b", 37082, "absent")))
+    assert seen.balancer is not None
+    assert len(found(seen)) == 2
+    assert found(replace(seen, balancer=replace(seen.balancer, fault="no upstream 'u'"))) == []
 
 
 def test_an_api_key_of_the_workers_is_a_guard_and_an_unknown_one_is_no_finding() -> None:

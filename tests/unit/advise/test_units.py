@@ -32,7 +32,8 @@ def with_launch(**changes: Any) -> ClusterSnapshot:
 
 def with_tunnel(**changes: Any) -> ClusterSnapshot:
     base = well()
-    tunnel = unit("tunnel-node2.service", "tunnel", "autossh", **changes)
+    forwards = {"forwards": (f"L {base.members[-1].address}",)}
+    tunnel = unit("tunnel-node2.service", "tunnel", "autossh", **{**forwards, **changes})
     return replace(base, nodes=(with_units(node("node1"), tunnel), base.nodes[1]))
 
 
@@ -145,3 +146,14 @@ def test_a_tunnels_unit_is_judged_too() -> None:
     assert finding.plan == Mend("enable", ("node1/tunnel-node2",))
     # What a tunnel may do is no matter of the server's rights.
     assert not found(units.as_root, with_tunnel(user="root"))
+    crashing = {"restarts": 9, "active_state": "activating", "sub_state": "auto-restart"}
+    # That its members are not reached is another rule's.
+    assert not found(units.restarts, with_tunnel(**crashing))
+    assert found(units.restarts, with_tunnel(restarts=9, since=ago(30)))
+
+
+def test_a_tunnel_that_leads_to_no_member_is_nobodys_business() -> None:
+    for forwards in (("R 127.0.0.1:2222",), ("L 127.0.0.1:5432",), ()):
+        for rule in (units.no_restart, units.not_enabled):
+            ill = with_tunnel(restart_policy="no", unit_file_state="disabled", forwards=forwards)
+            assert not found(rule, ill)

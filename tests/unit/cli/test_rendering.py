@@ -309,6 +309,24 @@ def test_where_all_is_well_nothing_is_printed_and_one_line_says_what_was_looked_
     )
 
 
+def test_what_is_said_of_a_whole_fleet_stays_a_few_lines() -> None:
+    many = tuple(
+        replace(found(f"n{n}/gpu{card}"), evidence=f"{n} of {card}", mend=f"mend {n} {card}")
+        for n in range(64)
+        for card in range(8)
+    )
+    out = io.StringIO()
+    render_findings.print_findings(Diagnosis(many, rules=9, nodes=64), out)
+    assert "512 places" in out.getvalue()
+    assert "and 508 more: n0/gpu4," in out.getvalue()
+    assert "and 496 more; llamatop doctor --json tells of each" in out.getvalue()
+    assert len(out.getvalue().splitlines()) < 20
+    alike = tuple(replace(one, evidence="so", mend="mend") for one in many)
+    out = io.StringIO()
+    render_findings.print_findings(Diagnosis(alike, rules=9, nodes=64), out)
+    assert "n1/gpu3 and 500 more: so" in out.getvalue().replace("\n    ", " ")
+
+
 def test_findings_as_json_are_one_a_place() -> None:
     findings = (found("node1/gpu0"), found("edge"), found("elsewhere", EVIL))
     told = json.loads(render_findings.to_json(Diagnosis(findings, 1, 9, 2), snapshot()))

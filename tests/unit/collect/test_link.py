@@ -191,11 +191,16 @@ def test_garbage_after_the_first_document_starts_over() -> None:
 def test_what_a_new_probe_still_waits_for_stays_as_it_was_with_its_age() -> None:
     def start(channel: FakeChannel, number: int) -> None:
         if number == 1:
-            channel.say({"tick": 1, "units": {"a.service": {}}, "workers": {"a.service": worker()}})
+            files = {"/n.conf": {"text": "http { upstream u { server 127.0.0.1:1; } }"}}
+            nginx = {"running": True, "main": "/n.conf", "files": files}
+            known = {"units": {"a.service": {}}, "workers": {"a.service": worker()}}
+            channel.say({"tick": 1, "balancer": nginx, **known})
             channel.say_bytes(b"oops\n")
         else:
-            channel.say({"tick": 1, "pending": ["units"], "host": {"load1": 2.0}})
-            channel.say({"tick": 2, "pending": None, "units": {"b.service": {}}})
+            # which files are nginx's own is not known before it has told
+            waits = {"pending": ["units", "balancer"], "balancer": {"running": True}}
+            channel.say({"tick": 1, "host": {"load1": 2.0}, **waits})
+            channel.say({"tick": 2, "pending": None, "units": {"b.service": {}}, "balancer": None})
 
     async def work() -> None:
         async with linked(FakeMachine("node1", probe=start)) as watched:
@@ -208,6 +213,10 @@ def test_what_a_new_probe_still_waits_for_stays_as_it_was_with_its_age() -> None
             assert again.host.load1 == 2.0
             assert again.workers == first.workers
             assert again.ages["workers"] > 0
+            assert again.balancer is not None
+            assert [one.address for one in again.balancer.members or ()] == ["127.0.0.1:1"]
+            assert again.ages["balancer"] > 0
+            assert last.balancer is None
             assert list(last.units) == ["b.service"]
             assert last.workers == {}
 

@@ -199,6 +199,9 @@ def test_a_port_behind_which_another_worker_answers_is_told() -> None:
     wrong = joined(workers=known, identities={"127.0.0.1:37083": "222"}, node1=way)
     assert wrong.astray == {"127.0.0.1:37083": "node2/gpu0"}
     assert wrong.worker_of["127.0.0.1:37083"] == "node2/gpu1"
+    back = (Tunnel("R", "127.0.0.1:37083", "127.0.0.1:37081", "balancer@198.18.0.11"),)
+    turned = joined(workers=known, identities={"127.0.0.1:37083": "222"}, node2=back)
+    assert turned.astray == wrong.astray
 
 
 def test_an_identity_that_differs_unsettles_a_guess() -> None:

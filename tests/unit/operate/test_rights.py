@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llamatop.errors import NodeError, PlanFailed, UsageError
 from llamatop.model.plan import Command
-from llamatop.operate import sudoers
+from llamatop.operate import permitted, sudoers
 from llamatop.operate.privilege import Privileges
 from llamatop.operate.rights import Rights
 from llamatop.transport.base import Completed
@@ -220,6 +221,49 @@ async def test_polkit_decides_at_its_step_and_the_plan_says_so(tmp_path: Path) -
         assert [result async for result in operator.execute(plan)]
     with pytest.raises(NodeError, match="needs root, and there is no sudo"):
         await operator.plan("drain", ["node1/gpu0"])
+
+
+async def test_a_look_tells_what_sudo_refuses_of_what_plans_need() -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.root = False
+    seen = await permitted.look(cluster.snapshot(), FakeFleet(cluster))
+    for node in seen.nodes:
+        assert node.rights is not None
+        assert node.rights.needed > 10
+        assert node.rights.lacking == ()
+    cluster.sudo_refuses = "restart"
+    first = (await permitted.look(cluster.snapshot(), FakeFleet(cluster))).nodes[0].rights
+    assert first is not None
+    assert 0 < len(first.lacking) < first.needed
+    assert all(" restart " in command for command in first.lacking)
+    # Reading is no plan.
+    assert not any("journalctl" in one or one == "nginx -T" for one in first.lacking)
+
+
+async def test_a_look_as_root_and_where_there_is_no_sudo() -> None:
+    cluster = FakeCluster.two_by_two()
+    for node in (await permitted.look(cluster.snapshot(), FakeFleet(cluster))).nodes:
+        assert node.rights is not None
+        assert node.rights.lacking == ()
+    cluster.root = cluster.sudo = False
+    one, two = (await permitted.look(cluster.snapshot(), FakeFleet(cluster))).nodes
+    assert one.rights is not None
+    assert two.rights is not None
+    assert "nginx -t" in one.rights.lacking
+    assert not any(command.startswith("systemctl") for command in one.rights.lacking)
+    assert one.rights.why == "there is no sudo"
+    assert two.rights.lacking == ()
+
+
+async def test_a_node_that_does_not_tell_leaves_it_unknown() -> None:
+    cluster = FakeCluster.two_by_two()
+    snapshot = cluster.snapshot()
+    away = replace(snapshot.nodes[1], reachable=False)
+    seen = await permitted.look(
+        replace(snapshot, nodes=(snapshot.nodes[0], away)), FakeFleet(cluster)
+    )
+    assert seen.nodes[0].rights is not None
+    assert seen.nodes[1].rights is None
 
 
 class Places(FakeFleet):

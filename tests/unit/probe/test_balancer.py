@@ -12,7 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamatop.probe import includes
+from llamatop.probe import balancer as balancer_part
+from llamatop.probe import includes, procfs
+from llamatop.probe.balancer import Balancer
+from llamatop.probe.child import Ended
+from llamatop.probe.processes import Processes
+from llamatop.probe.reactor import Reactor
 
 from .node import FakeNode
 
@@ -198,6 +203,34 @@ def test_the_masters_own_option_wins(nginx: FakeNode) -> None:
     other.write_text("events {}\n")
     nginx.process(50, [f"nginx: master process nginx -c {other}"], unit="nginx.service")
     assert balancer(nginx, lambda b: b.get("version"))["main"] == str(other)
+
+
+def test_files_are_nobodys_until_nginx_has_told_which_are_its_own(
+    nginx: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(balancer_part, "Child", lambda *given, both: asked.append(given[3]))
+    monkeypatch.setattr(procfs, "ROOT", str(nginx.proc))
+    monkeypatch.setattr(balancer_part, "_DEFAULT", str(nginx.root / "nginx/sites/a.conf"))
+    now = time.monotonic()
+    monkeypatch.setattr(balancer_part.time, "monotonic", lambda: now)
+    part = Balancer(Reactor(), Processes())
+    part.start()
+    asked[0](Ended(-9, b"", "nginx did not end within 5 s", 5.0, late=True))
+    part.start()
+    assert len(asked) == 1
+    assert "files" not in part.sample()
+    now += 10
+    part.start()
+    main = f"{nginx.root}/nginx/nginx.conf"
+    asked[1](Ended(0, f"configure arguments: --conf-path={main}".encode(), None, 0.1))
+    assert part.answered
+    assert main in part.sample()["files"]
+    # Where it cannot be asked its usual place is looked at.
+    other = Balancer(Reactor(), Processes())
+    other.start()
+    asked[2](Ended(-1, b"", "nginx is not on PATH", 0.0, missing=True))
+    assert list(other.sample()["files"]) == [f"{nginx.root}/nginx/sites/a.conf"]
 
 
 def test_where_no_nginx_is(node: FakeNode) -> None:

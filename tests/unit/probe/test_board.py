@@ -112,6 +112,19 @@ def test_numa_nodes_and_the_cards_on_them(tmp_path: Path, monkeypatch: pytest.Mo
     assert board.numa_node("00000000:04:00.0") is None
 
 
+def test_the_group_of_a_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(procfs, "SYS", str(tmp_path / "sys"))
+    monkeypatch.setattr(procfs, "ROOT", str(tmp_path / "proc"))
+    place = tmp_path / "sys/bus/pci/devices/0000:c1:00.0"
+    place.mkdir(parents=True)
+    assert board.iommu_group("00000000:C1:00.0") is None
+    (place / "iommu_group").symlink_to("../../../../kernel/iommu_groups/14")
+    assert board.iommu_group("00000000:C1:00.0") == 14
+    assert board.iommu_group(None) is None
+    write(tmp_path / "proc/cmdline", "quiet iommu=pt pcie_acs_override=downstream\n")
+    assert board.iommu_group("00000000:C1:00.0") is None
+
+
 def test_a_model_behind_a_link_lies_where_the_link_leads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

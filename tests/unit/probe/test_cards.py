@@ -128,6 +128,7 @@ def test_a_card_is_told_whole(library: FakeLibrary) -> None:
         "retired_pages": 3,
         "retired_pages_pending": True,
         "numa_node": None,
+        "iommu_group": None,
         "links": {},
         "processes": {"11": 5, "99": None},
     }

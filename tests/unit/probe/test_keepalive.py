@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,17 @@ def test_autosshs_port_in_the_environment() -> None:
     assert of(LINE.format(""), AUTOSSH_PORT="20000") is None
 
 
+def looked(files: keepalive.Files, line: str, user: str = "root") -> bool | None:
+    """What the files say once the thread has read them."""
+    asked = (user, *shlex.split(line))
+    files.keepalive(asked)
+    deadline = time.monotonic() + 30
+    while asked in files._asked:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    return files.keepalive(asked)
+
+
 @pytest.mark.parametrize(
     ("text", "known"),
     [
@@ -55,16 +68,22 @@ def test_sshs_file(text: str | None, known: bool | None, tmp_path: Path) -> None
     file = tmp_path / "config"
     if text is not None:
         file.write_text(text)
-    words = shlex.split(f"/usr/bin/env {LINE.format(f'-F {file}')}")
-    assert keepalive.of_unit(words, {}, "root") == {
+    assert looked(keepalive.Files(), LINE.format(f"-F {file}")) is known
+
+
+def test_a_unit_tells_its_forwards_and_what_its_words_settle() -> None:
+    words = shlex.split(f"/usr/bin/env {LINE.format('')}")
+    assert keepalive.of_unit(words, {}) == {
         "forwards": ["L 127.0.0.1:37083"],
-        "keepalive": known,
+        "keepalive": None,
     }
+    words = shlex.split(LINE.format("-o ServerAliveInterval=0"))
+    assert keepalive.of_unit(words, {})["keepalive"] is False
+    assert keepalive.of_unit(["/usr/bin/socat"], {}) == {}
 
 
 def test_a_file_that_cannot_be_read_may_say_anything(tmp_path: Path) -> None:
-    words = shlex.split(LINE.format(f"-F {tmp_path}"))
-    assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
+    assert looked(keepalive.Files(), LINE.format(f"-F {tmp_path}")) is None
 
 
 def test_sshs_file_is_not_read_at_every_look(
@@ -72,21 +91,32 @@ def test_sshs_file_is_not_read_at_every_look(
 ) -> None:
     file = tmp_path / "config"
     file.write_text("ServerAliveInterval 15\n")
-    words = shlex.split(LINE.format(f"-F {file}"))
-    now = 1000.0
-    monkeypatch.setattr(keepalive.time, "monotonic", lambda: now)
-    assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
+    line = LINE.format(f"-F {file}")
+    files = keepalive.Files()
+    assert looked(files, line) is None
     file.write_text("")
-    assert keepalive.of_unit(words, {}, "root")["keepalive"] is None
-    assert keepalive.of_unit(words, {}, "other")["keepalive"] is False
-    now += 3600
-    assert keepalive.of_unit(words, {}, "root")["keepalive"] is False
+    assert looked(files, line) is None
+    assert looked(files, line, "other") is False
+    monkeypatch.setattr(keepalive, "_KEPT_SECONDS", 0.0)
+    assert looked(files, line) is False
+
+
+def test_a_home_that_hangs_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def hangs(words: list[str], user: str | None) -> bool:
+        release.wait(30)
+        return False
+
+    monkeypatch.setattr(keepalive, "configured", hangs)
+    files = keepalive.Files()
+    begun = time.monotonic()
+    for _ in range(100):
+        assert files.keepalive(("root", "ssh", "node2")) is None
+    assert time.monotonic() - begun < 10
+    release.set()
+    assert looked(files, "ssh node2") is False
 
 
 def test_a_user_that_is_not_there_has_files_that_are_not_known() -> None:
-    words = shlex.split(LINE.format(""))
-    assert keepalive.of_unit(words, {}, "no-such-user")["keepalive"] is None
-
-
-def test_no_ssh_at_all() -> None:
-    assert keepalive.of_unit(["/usr/bin/socat"], {}, "root") == {}
+    assert looked(keepalive.Files(), LINE.format(""), "no-such-user") is None
