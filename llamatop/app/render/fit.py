@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llamatop.advise.fit import Fit, fit
-from llamatop.advise.fitting import summed, whole
 from llamatop.model.cluster import GpuView, WorkerView
 from llamatop.model.figures import UNKNOWN, bytes_short, count
 from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
+
+if TYPE_CHECKING:
+    from llamatop.advise.fit import Fit
 
 
 def facts(
     worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]
 ) -> list[tuple[str, str, str]]:
     """Label, value and role for the panel; nothing where the model's file is not known of."""
-    found = fit(worker, file, cards) if file is not None else None
+    found = _fit(worker, file, cards)
     if found is None:
         return []
     if found.missing:
         return [("fit", f"{UNKNOWN}, not known: {plain('; '.join(found.missing))}", "dim")]
+    from llamatop.advise.fitting import summed
+
     listed = [("memory", summed(found), "text"), ("fit", _verdict(found), _role(found))]
     if found.split_bytes is not None:
         listed.append(("split", _cost(found), "dim"))
@@ -29,10 +33,21 @@ def facts(
 
 def note(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> str | None:
     """Whether one card would do, and what it would take there; None where that is not known."""
-    found = fit(worker, file, cards) if file is not None else None
+    found = _fit(worker, file, cards)
     if found is None or found.missing:
         return None
+    from llamatop.advise.fitting import whole
+
     return f"{_verdict(found)} · {whole(found)}"
+
+
+def _fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> Fit | None:
+    if file is None:
+        return None
+    # The first screen does without the rules.
+    from llamatop.advise.fit import fit
+
+    return fit(worker, file, cards)
 
 
 def _verdict(found: Fit) -> str:

@@ -9,6 +9,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.geometry import Size
 from textual.widgets import Input
 
 from llamatop.app.messages import NodePointed, RowOpened, RowSelected
@@ -65,6 +66,7 @@ class MainScreen(ClusterScreen):
     # None shows the totals by model where they are worth it, else the person has decided.
     _models: bool | None = None
     _follows = False
+    _shown_at: Size | None = None
 
     def compose(self) -> ComposeResult:
         """Totals, faults, cards, workers, events, detail, status, keys."""
@@ -109,9 +111,10 @@ class MainScreen(ClusterScreen):
         self.show()
 
     def on_resize(self) -> None:
-        """Share the screen out anew."""
-        self.show_plan()
-        self.show()
+        """Share the screen out anew; at the start Textual tells the same size several times."""
+        if self._shown_at != self.size:
+            self.show_plan()
+            self.show()
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
@@ -122,6 +125,7 @@ class MainScreen(ClusterScreen):
         """The same panel by panel."""
         if not self.children:
             return
+        self._shown_at = self.size
         top = self.top
         snapshot = top.snapshot
         found = alerts(snapshot, top.changing())
