@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import Final
 
 AT_ONCE: Final = 4
+# Until somebody is logged in: the very first is not to share with many.
+AT_FIRST: Final = 2
 # Several times what a login takes of the processor: who holds a turn for longer is waiting itself.
 PATIENCE_SECONDS: Final = 0.25
 
@@ -23,17 +25,29 @@ class Turns:
     no more.
     """
 
-    def __init__(self, at_once: int = AT_ONCE, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._at_once = at_once
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        patience_seconds: float = PATIENCE_SECONDS,
+        at_first: int = AT_FIRST,
+    ) -> None:
+        self._at_once = min(at_first, at_once)
+        self._later = at_once
         self._patience = patience_seconds
         self._lock = threading.Lock()
         self._asked = 0
         self._waiting: list[tuple[int, int, threading.Event]] = []
         self._held: dict[threading.Event, float] = {}
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        with self._lock:
+            return len(self._waiting)
+
     @contextmanager
     def turn(self, further: int = 0) -> Iterator[None]:
-        """Wait for a turn, the shorter the larger `further` is; blocks."""
+        """Wait for a turn, the shorter the larger `further` is, 0 before the login; blocks."""
         mine = threading.Event()
         with self._lock:
             self._asked += 1
@@ -47,6 +61,8 @@ class Turns:
         finally:
             with self._lock:
                 del self._held[mine]
+                if further:
+                    self._at_once = self._later
                 self._call()
 
     def _call(self) -> float:
