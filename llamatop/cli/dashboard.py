@@ -161,7 +161,7 @@ async def connected(
 
     # In threads, so that keys are answered meanwhile.
     reading, _ = await asyncio.gather(
-        asyncio.to_thread(_load_reading, cluster), asyncio.to_thread(_load_probe)
+        asyncio.to_thread(_load_reading, cluster), asyncio.to_thread(_load_probe, cluster)
     )
     async with reading.opened(cluster, record=record, clear=clear) as parts:
         yield parts
@@ -207,11 +207,10 @@ def _load_reading(cluster: Cluster) -> Any:
     return reading
 
 
-def _load_probe() -> None:
-    """The probe, ready to be sent."""
-    from llamatop.probe import bundle
-
-    bundle.payload()
+def _load_probe(cluster: Cluster) -> None:
+    """The probe, ready to be sent, where there is a node that it runs on."""
+    if any(node.ssh is not None for node in cluster.nodes):
+        _load("llamatop.probe.bundle").payload()
 
 
 def _load(name: str) -> Any:
