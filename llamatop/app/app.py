@@ -30,7 +30,6 @@ from llamatop.operate.operator import Operator
 
 Opened = AbstractAsyncContextManager[tuple[Source, Operator | None]]
 SILENCE_TICKS = 4
-PAINT_SECONDS = 0.05
 
 
 class LlamatopApp(ChangingApp):
@@ -115,12 +114,11 @@ class LlamatopApp(ChangingApp):
             self.say("this is the demo: F brings faults on and takes them back")
         if self._theme_fault:
             self.say(self._theme_fault, "warning")
-        # Not call_after_refresh: a dialog opened before the first paint would hold that back.
-        self.set_timer(PAINT_SECONDS, self._begin)
         self.set_interval(0.125, self._tick)
         self.judging.take(self.snapshot)
 
-    def _begin(self) -> None:
+    def on_ready(self) -> None:
+        """The first frame has been painted."""
         self.run_worker(self._read(), name="read", exit_on_error=True)
 
     async def _read(self) -> None:

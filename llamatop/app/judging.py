@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from llamatop.advise.doctor import Diagnosis, judge
 from llamatop.model.cluster import ClusterSnapshot
 
 if TYPE_CHECKING:
+    from llamatop.advise.doctor import Diagnosis
     from llamatop.app.app import LlamatopApp
 
 # Workers and cards that are judged within a millisecond or two; more of them in a thread.
 AT_ONCE = 100
+
+
+def judged(snapshot: ClusterSnapshot) -> Diagnosis:
+    """What all rules say of it; they are loaded at the first one, not before the first screen."""
+    from llamatop.advise.doctor import judge
+
+    return judge(snapshot)
 
 
 class Judging:
@@ -31,7 +38,7 @@ class Judging:
         if snapshot.tick == 0:
             return
         if len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE:
-            self.diagnosis = judge(snapshot)
+            self.diagnosis = judged(snapshot)
         elif self._resting:
             self._waiting = snapshot
         else:
@@ -39,7 +46,7 @@ class Judging:
             self._app.run_worker(self._judge(snapshot), name="judge")
 
     async def _judge(self, snapshot: ClusterSnapshot) -> None:
-        self.diagnosis = await asyncio.to_thread(judge, snapshot)
+        self.diagnosis = await asyncio.to_thread(judged, snapshot)
         self._app.draw()
         self._app.set_timer(self.pause_seconds, self._rested)
 

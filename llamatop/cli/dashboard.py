@@ -118,7 +118,7 @@ def composed(
             connected(cluster, record, app.turns.clear) as (collector, machines),
             alerting(collector, cluster, app.bell),
         ):
-            bringing = asyncio.create_task(_bring_operator(app, collector, machines, drains))
+            bringing = asyncio.create_task(_bring_rest(app, collector, machines, drains))
             try:
                 yield collector, None
             finally:
@@ -160,16 +160,18 @@ async def connected(
     """A live cluster; closed with its connections."""
     import asyncio
 
-    # A tenth of a second of imports, in a thread so that keys are answered meanwhile.
-    reading = await asyncio.to_thread(_load, "llamatop.cli.reading")
+    # In threads, so that keys are answered meanwhile.
+    reading, _ = await asyncio.gather(
+        asyncio.to_thread(_load_reading, cluster), asyncio.to_thread(_load_probe, cluster)
+    )
     async with reading.opened(cluster, record=record, clear=clear) as parts:
         yield parts
 
 
-async def _bring_operator(
+async def _bring_rest(
     app: LlamatopApp, collector: Collector, machines: Machines, drains: bool
 ) -> None:
-    """What changes the cluster is loaded when the first node is read, or none is within a second.
+    """What judges and changes is loaded when the first node is read, or none is within a second.
 
     Before that there is nothing to change. Goes on where it `drains` dead members by itself.
     """
@@ -181,10 +183,11 @@ async def _bring_operator(
             if any(node.reachable for node in snapshot.nodes):
                 return
 
-    if app.read_only:
-        return
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(first(), 1.0)
+    await asyncio.to_thread(_load, "llamatop.advise.doctor")
+    if app.read_only:
+        return
     service = await asyncio.to_thread(_load, "llamatop.operate.service")
     app.operator = operator = service.ClusterOperator(collector, machines)
     if drains:
@@ -195,6 +198,20 @@ async def _bring_operator(
 
         async with draining(collector, operator, machines, busy):
             await asyncio.Event().wait()
+
+
+def _load_reading(cluster: Cluster) -> Any:
+    """What connects, with the ssh that most clusters need: a fifth of a second of imports."""
+    reading = _load("llamatop.cli.reading")
+    if any(node.ssh not in (None, "local") for node in cluster.nodes):
+        _load("llamatop.transport.ssh")
+    return reading
+
+
+def _load_probe(cluster: Cluster) -> None:
+    """The probe, ready to be sent, where there is a node that it runs on."""
+    if any(node.ssh is not None for node in cluster.nodes):
+        _load("llamatop.probe.bundle").payload()
 
 
 def _load(name: str) -> Any:

@@ -76,7 +76,7 @@ class Collector:
         self._readers: set[asyncio.Event] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._soon: asyncio.TimerHandle | None = None
-        self._composed_at = -PAUSE_SECONDS
+        self._composed_at: float | None = None
         self._failure: BaseException | None = None
         self._started = asyncio.Event()
 
@@ -263,10 +263,15 @@ class Collector:
             self._compose_soon()
 
     def _compose_soon(self) -> None:
-        """At once where all is quiet; what comes close together is shown together."""
+        """At once where all is quiet; what comes close together is shown together.
+
+        The first of all waits for nothing.
+        """
         if self._soon is None:
             loop = asyncio.get_running_loop()
-            due = max(loop.time() + SOON_SECONDS, self._composed_at + PAUSE_SECONDS)
+            due = loop.time()
+            if self._composed_at is not None:
+                due = max(due + SOON_SECONDS, self._composed_at + PAUSE_SECONDS)
             self._soon = loop.call_at(due, self._compose)
 
     def _compose(self, tick: bool = False) -> None:

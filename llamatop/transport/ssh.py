@@ -9,14 +9,13 @@ import threading
 from pathlib import Path
 from typing import Final
 
-import paramiko
-
 from llamatop.errors import Unreachable
 from llamatop.model.plan import Command
 
 from .base import Completed
 from .deliveries import Deliveries
 from .descriptors import exhausted
+from .paramiko_alone import paramiko
 from .ssh_channel import SshChannel
 from .ssh_config import SshOptions, route, target
 from .ssh_connect import connect

@@ -59,7 +59,7 @@ def connect(node: str, destination: str, options: SshOptions, link: Link, turns:
             stream = _direct(node, at, config, limit, link)
         link.add_stream(stream)
         stream.await_answer(min(limit, ANSWER_SECONDS))
-        with turns.turn():
+        with turns.turn(number + 1):
             transport = _greet(node, at, config, stream, limit, proxy_errors)
             link.hops.append(Hop(config, transport, stream))
             if link.closed:

@@ -1,7 +1,8 @@
-"""How many machines are logged in to at once."""
+"""Whose turn it is to be logged in to, of many machines."""
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from collections.abc import Iterator
@@ -9,40 +10,68 @@ from contextlib import contextmanager
 from typing import Final
 
 AT_ONCE: Final = 4
-PATIENCE_SECONDS: Final = 1.0
+# Until somebody is logged in: the very first is not to share with many.
+AT_FIRST: Final = 2
+# Several times what a login takes of the processor: who holds a turn for longer is waiting itself.
+PATIENCE_SECONDS: Final = 0.25
 
 
 class Turns:
     """Lets a few threads do what takes the processor, while any number wait for the network.
 
     Of 64 machines the first are there sooner when they are logged in to one after another than
-    when all share the processor. Whoever holds a turn for longer than `patience_seconds` waits for
-    somebody else, and is counted no more.
+    when all share the processor: who is further along goes first, and else who asked first.
+    Whoever holds a turn for longer than `patience_seconds` waits for somebody else, and is counted
+    no more.
     """
 
-    def __init__(self, at_once: int = AT_ONCE, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._at_once = at_once
+    def __init__(
+        self,
+        at_once: int = AT_ONCE,
+        patience_seconds: float = PATIENCE_SECONDS,
+        at_first: int = AT_FIRST,
+    ) -> None:
+        self._at_once = min(at_first, at_once)
+        self._later = at_once
         self._patience = patience_seconds
-        self._changed = threading.Condition()
-        self._held: list[float] = []
+        self._lock = threading.Lock()
+        self._asked = 0
+        self._waiting: list[tuple[int, int, threading.Event]] = []
+        self._held: dict[threading.Event, float] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for one."""
+        with self._lock:
+            return len(self._waiting)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for a turn; blocks."""
-        with self._changed:
-            while (seconds := self._seconds()) > 0:
-                self._changed.wait(seconds)
-            began = time.monotonic()
-            self._held.append(began)
+    def turn(self, further: int = 0) -> Iterator[None]:
+        """Wait for a turn, the shorter the larger `further` is, 0 before the login; blocks."""
+        mine = threading.Event()
+        with self._lock:
+            self._asked += 1
+            heapq.heappush(self._waiting, (-further, self._asked, mine))
+            seconds = self._call()
+        while not mine.wait(seconds):
+            with self._lock:
+                seconds = self._call()
         try:
             yield
         finally:
-            with self._changed:
-                self._held.remove(began)
-                self._changed.notify()
+            with self._lock:
+                del self._held[mine]
+                if further:
+                    self._at_once = self._later
+                self._call()
 
-    def _seconds(self) -> float:
-        """How long until a turn is free at the latest."""
+    def _call(self) -> float:
+        """Call whoever is next where there is a turn; how long until there is one at the latest."""
         now = time.monotonic()
-        counted = [began for began in self._held if now - began < self._patience]
-        return min(counted) + self._patience - now if len(counted) >= self._at_once else 0.0
+        counted = [began for began in self._held.values() if now - began < self._patience]
+        while self._waiting and len(counted) < self._at_once:
+            _, _, called = heapq.heappop(self._waiting)
+            self._held[called] = now
+            counted.append(now)
+            called.set()
+        return min(counted, default=now) + self._patience - now

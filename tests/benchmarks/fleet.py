@@ -91,8 +91,10 @@ def status(file: Path) -> Generator[tuple[str, str], None, Any]:
 def dashboard(file: Path) -> Figures:
     """The dashboard as a person has it before them."""
     with Terminal([LLAMATOP, "-c", str(file)], 200, 60) as terminal:
+        frame = terminal.shown(rb"nodes", PATIENCE_SECONDS)
         first = terminal.shown(rb"[1-9]\d*/%d nodes" % NODES, PATIENCE_SECONDS)
         everything = terminal.shown(rb"%d/%d nodes" % (NODES, NODES), PATIENCE_SECONDS)
+        yield "dashboard, 200x60: first frame (0.5 s)", _arrivals(frame)
         yield "dashboard, 200x60: first node (1 s); all nodes (8 s)", _arrivals(first, everything)
         yield from cost("dashboard, 200x60 (20 %)", terminal)
         times = sorted(presses(terminal))
@@ -164,5 +166,5 @@ def share(spent: float, wall: float) -> str:
     return f"{100 * spent / wall:.1f} % of a core ({spent:.2f} s in {wall:.0f} s)"
 
 
-def _arrivals(first: float | None, everything: float | None) -> str:
-    return "; ".join("never" if one is None else f"{one:.1f} s" for one in (first, everything))
+def _arrivals(*seconds: float | None) -> str:
+    return "; ".join("never" if one is None else f"{one:.2f} s" for one in seconds)

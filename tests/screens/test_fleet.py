@@ -148,3 +148,25 @@ async def test_a_node_that_comes_takes_the_place_of_the_one_that_connected() -> 
         app.fake.push(replace(whole, tick=41))
         await until(pilot, lambda: "retry" not in app.shown(), "all nodes")
         assert app.table.selected_name == "rack0-node02/*"
+
+
+async def test_the_first_node_of_a_fleet_is_shown_where_all_will_be() -> None:
+    whole = clusters.fleet(64, 8)
+    waiting = [replace(one, reachable=False, age_seconds=None) for one in whole.nodes[1:]]
+    name = whole.nodes[0].name
+    first = replace(
+        whole,
+        tick=0,
+        nodes=(whole.nodes[0], *waiting),
+        workers=tuple(one for one in whole.workers if one.node == name),
+        gpus=tuple(one for one in whole.gpus if one.node == name),
+    )
+    app = Stage(first)
+    async with app.run_test(size=(200, 60)) as pilot:
+        panel = app.main.gpus
+        assert panel.heat is not None, "eight cards now, but 512 to come"
+        lines = panel.size.height
+        app.fake.push(replace(whole, tick=41))
+        await until(pilot, lambda: len(app.snapshot.gpus) == 512, "the others")
+        assert panel.heat is not None
+        assert panel.size.height == lines, "what stands below stays where it is"

@@ -130,3 +130,37 @@ def test_help_loads_nothing_heavy() -> None:
     )
     assert "usage" in done.stdout.lower(), done.stdout + done.stderr
     assert "HEAVY []" in done.stdout, done.stdout + done.stderr
+
+
+def _loaded(program: str, names: str) -> str:
+    """Which of the modules `names`, or modules below them, a program of its own has loaded."""
+    program += (
+        "\nimport sys\n"
+        f"wanted = {names.split()!r}\n"
+        "print('LOADED', [one for one in wanted"
+        " if any(name == one or name.startswith(one + '.') for name in sys.modules)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.slow
+def test_the_first_frame_waits_for_nothing_that_it_does_not_show() -> None:
+    program = "import llamatop.cli.dashboard, llamatop.app.app"
+    assert (
+        _loaded(
+            program, "llamatop.advise.doctor llamatop.advise.fit llamatop.operate.service paramiko"
+        )
+        == "LOADED []"
+    )
+
+
+@pytest.mark.slow
+def test_ssh_goes_without_invoke_and_leaves_it_to_others() -> None:
+    program = "import llamatop.transport.ssh"
+    assert _loaded(program, "invoke unittest yaml") == "LOADED []"
+    assert _loaded(program + "\nimport invoke", "invoke paramiko") == (
+        "LOADED ['invoke', 'paramiko']"
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from llamatop.advise.doctor import Diagnosis, grouped
 from llamatop.advise.finding import Finding
 from llamatop.app.render.alerts import Alert
 from llamatop.app.render.columns import finished
@@ -17,6 +17,9 @@ from llamatop.app.render.palette import Palette
 from llamatop.app.render.words import fit, fit_name, piece, wrap
 from llamatop.model.cluster import Severity
 from llamatop.model.text import plain
+
+if TYPE_CHECKING:
+    from llamatop.advise.doctor import Diagnosis, Group
 
 MARKS = {"error": "✗", "warning": "▲", "info": "·"}
 _RANKS = {"error": 0, "warning": 1, "info": 2}
@@ -106,7 +109,7 @@ def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]
         found.append(
             Entry(key, first.severity, _NOW, places, first.evidence, several, told=not some)
         )
-    for group in grouped(known):
+    for group in _groups(diagnosis):
         places = tuple(one.place for one in group.findings)
         first = group.first
         found.append(
@@ -115,10 +118,18 @@ def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]
     return sorted(found, key=lambda entry: entry.rank)
 
 
+def _groups(diagnosis: Diagnosis | None) -> Sequence[Group]:
+    if diagnosis is None:
+        return ()
+    # The first screen does without the rules.
+    from llamatop.advise.doctor import grouped
+
+    return grouped(diagnosis.findings)
+
+
 def count(diagnosis: Diagnosis | None, palette: Palette) -> Text:
     """How much there is to mend, for the headline; nothing where that is nothing."""
-    found = diagnosis.findings if diagnosis is not None else ()
-    groups = [group for group in grouped(found) if group.first.severity != "info"]
+    groups = [group for group in _groups(diagnosis) if group.first.severity != "info"]
     if not groups:
         return Text()
     worst = min((group.first.severity for group in groups), key=_RANKS.__getitem__)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from llamatop.advise.fit import Fit, fit
-from llamatop.advise.fitting import summed, whole
-from llamatop.advise.memory import Demand
 from llamatop.model.cluster import GpuView, WorkerView
 from llamatop.model.figures import UNKNOWN, bytes_short
 from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
+
+if TYPE_CHECKING:
+    from llamatop.advise.fit import Fit
+    from llamatop.advise.memory import Demand
 
 
 def facts(
     worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]
 ) -> list[tuple[str, str, str]]:
     """Label, value and role for the panel; nothing where the model's file is not known of."""
-    found = fit(worker, file, cards) if file is not None else None
+    found = _fit(worker, file, cards)
     if found is None:
         return []
     if found.missing:
         return [("fit", f"{UNKNOWN}, not known: {plain('; '.join(found.missing))}", "dim")]
+    from llamatop.advise.fitting import summed
+
     listed = [("fit", _verdict(found), _role(found)), ("memory", summed(found), "text")]
     if found.split_bytes is not None:
         listed.append(("split", _cost(found), "dim"))
@@ -30,10 +34,21 @@ def facts(
 
 def note(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> str | None:
     """Whether one card would do, and what it would take there; None where that is not known."""
-    found = fit(worker, file, cards) if file is not None else None
+    found = _fit(worker, file, cards)
     if found is None or found.missing:
         return None
+    from llamatop.advise.fitting import whole
+
     return f"fits {_verdict(found)} · {whole(found)}"
+
+
+def _fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> Fit | None:
+    if file is None:
+        return None
+    # The first screen does without the rules.
+    from llamatop.advise.fit import fit
+
+    return fit(worker, file, cards)
 
 
 def _verdict(found: Fit) -> str:

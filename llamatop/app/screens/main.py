@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.geometry import Size
 from textual.widgets import Input
 
 from llamatop.app.messages import NodePointed, RowOpened, RowSelected
@@ -28,23 +27,13 @@ from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.widgets.chart import ChartPanel
 from llamatop.app.widgets.detail import DetailPane
 from llamatop.app.widgets.events import EventPanel
-from llamatop.app.widgets.gpus import GpuPanel, with_cards
+from llamatop.app.widgets.filter import FilterBar
+from llamatop.app.widgets.gpus import GpuPanel, expected, with_cards
 from llamatop.app.widgets.models import ModelPanel
 from llamatop.app.widgets.status import KeyLine, StatusLine
 from llamatop.app.widgets.totals import Alerts, Totals
 from llamatop.app.widgets.workers import WorkerTable
 from llamatop.model.figures import UNKNOWN
-
-FILTER_HINT = "filter: words, or state: node: model: engine:"
-
-
-class FilterBar(Input):
-    """One line to type a filter in; esc clears it, enter keeps it."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "screen.clear_filter", show=False),
-        Binding("down", "screen.keep_filter", show=False),
-    ]
 
 
 class MainScreen(ClusterScreen):
@@ -65,6 +54,7 @@ class MainScreen(ClusterScreen):
     # None shows the totals by model where they are worth it, else the person has decided.
     _models: bool | None = None
     _follows = False
+    _shown_at: Size | None = None
 
     def compose(self) -> ComposeResult:
         """Totals, faults, cards, workers, events, detail, status, keys."""
@@ -79,8 +69,7 @@ class MainScreen(ClusterScreen):
         self.detail = DetailPane(palette, id="detail")
         self.status = StatusLine(palette, id="status")
         self.keys = KeyLine(palette, id="keys")
-        self.filter = FilterBar(id="filter", placeholder=FILTER_HINT, compact=True)
-        self.filter.cursor_blink = False
+        self.filter = FilterBar()
         self.filter.display = self.status.display = self.detail.display = False
         self.totals.mode, self.keys.read_only = self.top.mode, self.read_only
         self.totals.snapshot = self.top.snapshot
@@ -109,9 +98,10 @@ class MainScreen(ClusterScreen):
         self.show()
 
     def on_resize(self) -> None:
-        """Share the screen out anew."""
-        self.show_plan()
-        self.show()
+        """Share the screen out anew; at the start Textual tells the same size several times."""
+        if self._shown_at != self.size:
+            self.show_plan()
+            self.show()
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
@@ -122,6 +112,7 @@ class MainScreen(ClusterScreen):
         """The same panel by panel."""
         if not self.children:
             return
+        self._shown_at = self.size
         top = self.top
         snapshot = top.snapshot
         found = alerts(snapshot, top.changing())
@@ -165,7 +156,7 @@ class MainScreen(ClusterScreen):
         left = width - detail_width(width, height)
         cards, most = len(snapshot.gpus), None
         self.gpus.heat = None
-        if many_cards(cards, height):
+        if many_cards(expected(snapshot), height):
             nodes = with_cards(self.table.order())
             # One cell less, for the scrollbar that may be needed.
             self.gpus.heat = heat.layout(nodes, left - 1, max(3, height // 4))

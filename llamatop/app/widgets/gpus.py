@@ -127,6 +127,13 @@ class GpuPanel(Lines, can_focus=True):
         return text.append_text(faults).append_text(scale if shown else Text())
 
 
+def expected(snapshot: ClusterSnapshot) -> int:
+    """How many cards there will be: nodes not heard yet are taken to have as many as the others."""
+    waiting = sum(node.age_seconds is None and not node.fault for node in snapshot.nodes)
+    heard, cards = len(snapshot.nodes) - waiting, len(snapshot.gpus)
+    return cards + (waiting * cards // heard if heard else 0)
+
+
 def with_cards(nodes: Sequence[NodeRow]) -> list[NodeRow]:
     """The nodes that have cards, or may have: those not heard yet."""
     return [node for node in nodes if node.cards or node.view.age_seconds is None]

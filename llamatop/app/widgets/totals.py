@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from llamatop.advise.doctor import Diagnosis
 from llamatop.app.render import advice
 from llamatop.app.render.alerts import Alert
 from llamatop.app.render.alerts import lines as alert_lines
 from llamatop.app.render.totals import figures, headline, tiny
 from llamatop.app.widgets.lines import Lines
 from llamatop.model.cluster import ClusterSnapshot
+
+if TYPE_CHECKING:
+    from llamatop.advise.doctor import Diagnosis
 
 
 class Totals(Lines):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from llamatop.transport.turns import Turns
 
@@ -43,7 +44,7 @@ class Crowd:
 
 
 def test_no_more_than_so_many_at_once() -> None:
-    crowd = Crowd(Turns(at_once=3, patience_seconds=LONG), 20)
+    crowd = Crowd(Turns(at_once=3, at_first=3, patience_seconds=LONG), 20)
     for _ in range(20):
         assert crowd.inside.acquire(timeout=LONG)
         crowd.leave.release()
@@ -59,3 +60,67 @@ def test_who_holds_a_turn_for_long_holds_nobody_up() -> None:
     assert time.monotonic() - began >= 0.4, "five pairs, one after another"
     crowd.end()
     assert crowd.most == 10
+
+
+def test_who_is_further_along_goes_first_and_else_who_asked_first() -> None:
+    turns = Turns(at_once=1, patience_seconds=LONG)
+    went: list[str] = []
+    asked = threading.Semaphore(0)
+
+    def take(name: str, further: int) -> None:
+        asked.release()
+        with turns.turn(further):
+            went.append(name)
+
+    threads = []
+    with turns.turn():
+        for name, further in (("a", 0), ("b", 0), ("c", 1), ("d", 0), ("e", 2), ("f", 1)):
+            thread = threading.Thread(target=take, args=(name, further), daemon=True)
+            thread.start()
+            threads.append(thread)
+            until(lambda: turns.waiting == len(threads))
+    for thread in threads:
+        thread.join(LONG)
+    assert went == ["e", "c", "f", "a", "b", "d"]
+
+
+def test_the_very_first_shares_with_few_and_a_login_lets_more_in() -> None:
+    turns = Turns(at_once=4, at_first=2, patience_seconds=LONG)
+    crowd = Crowd(turns, 10)
+    for _ in range(2):
+        assert crowd.inside.acquire(timeout=LONG)
+    until(lambda: turns.waiting == 8)
+    login = threading.Thread(target=_enter, args=(turns,), daemon=True)
+    login.start()
+    until(lambda: turns.waiting == 9)
+    assert not crowd.inside.acquire(blocking=False), "two at first"
+    crowd.leave.release()
+    login.join(LONG)
+    for _ in range(3):
+        assert crowd.inside.acquire(timeout=LONG), "it was logged in to: four from now on"
+    crowd.end()
+    assert crowd.most == 4
+
+
+def test_a_first_wave_that_hangs_holds_nobody_up() -> None:
+    turns = Turns(at_once=4, at_first=2, patience_seconds=0.1)
+    hanging = Crowd(turns, 8)
+    others = Crowd(turns, 8)
+    for _ in range(8):
+        assert others.inside.acquire(timeout=LONG), "nobody came after those that hang"
+    assert hanging.most == 8
+    others.end()
+    hanging.end()
+
+
+def _enter(turns: Turns) -> None:
+    with turns.turn(1):
+        pass
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what the threads come to by themselves."""
+    end = time.monotonic() + LONG
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.001)
