@@ -386,6 +386,16 @@ def test_a_cluster_that_only_loads_is_said_to_load() -> None:
     assert "unhealthy" not in text
 
 
+def test_a_node_that_falls_silent_says_once_for_how_long() -> None:
+    well = clusters.well()
+    # What its link said when it gave up is older than what is known now.
+    fault = "nothing was heard of it for 8 s"
+    gone = replace(well.nodes[0], stale=True, reachable=False, age_seconds=12.4, fault=fault)
+    (alert,) = alerts.alerts(replace(well, nodes=(gone, *well.nodes[1:])))
+    said = "nothing was heard of it for 12s; are the machine and its network up?"
+    assert (alert.severity, alert.text) == ("error", said)
+
+
 def test_a_silent_node_speaks_for_its_workers() -> None:
     assert not any(alert.where == "node2/big" for alert in alerts.alerts(clusters.ill()))
 

@@ -23,6 +23,7 @@ _SENTENCES = {
     "no key": "it wants an API key; name the variable in api_key_env of a cluster file",
     "error": "its endpoint answers with an error; read its log with l",
 }
+_UNHEARD = "nothing was heard of it"
 _SLOW = (
     "it lives, but its engine answers nothing: one very long step, or it hangs;"
     " read its log with l, restart it with r"
@@ -86,6 +87,9 @@ def _node(node: NodeView) -> Alert | None:
     age = f" ({duration(node.age_seconds)} old)" if lost and node.age_seconds is not None else ""
     retry = node.next_try_seconds
     again = f"; next try in {duration(retry)}" if retry is not None else ""
+    if age and node.fault and node.fault.startswith(_UNHEARD):
+        text = f"{_UNHEARD} for {duration(node.age_seconds)}; are the machine and its network up?"
+        return Alert("error", node.name, text, again)
     if node.fault:
         return Alert("error" if lost else "warning", node.name, node.fault + age, again)
     if lost and node.age_seconds is None:
