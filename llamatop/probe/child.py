@@ -20,10 +20,11 @@ _running: Set[subprocess.Popen[bytes]] = set()
 class Ended:
     """How a program ended; `error` is one clause, None where its status was 0.
 
-    `complaint` is the end of its standard error.
+    `complaint` is the end of its standard error, `seconds` how long it took and `cost_seconds` the
+    processor's time among that.
     """
 
-    __slots__ = ("complaint", "error", "missing", "output", "seconds", "status")
+    __slots__ = ("complaint", "cost_seconds", "error", "missing", "output", "seconds", "status")
 
     def __init__(
         self,
@@ -33,7 +34,9 @@ class Ended:
         seconds: float,
         missing: bool = False,
         complaint: bytes = b"",
+        cost_seconds: float | None = None,
     ) -> None:
+        self.cost_seconds = seconds if cost_seconds is None else cost_seconds
         self.status = status
         self.output = output
         self.error = error
@@ -118,12 +121,13 @@ class Child:
         self._complaint = (self._complaint + data)[-1000:]
 
     def _reap(self) -> None:
+        before = _children_seconds()
         status = self._process.poll()
         if status is None:
             if time.monotonic() < self._started + self._limit:
                 self._loop.at(time.monotonic() + 0.002, self._reap)
             return
-        self._end(status, None)
+        self._end(status, None, _children_seconds() - before)
 
     def _late(self) -> None:
         self._process.kill()
@@ -134,7 +138,7 @@ class Child:
         self._loop.at(time.monotonic() + 0.05, self._process.poll)
         self._end(-9, "%s did not end within %g s" % (self._name, self._limit))
 
-    def _end(self, status: int, error: str | None) -> None:
+    def _end(self, status: int, error: str | None, cost: float | None = None) -> None:
         self._timer.cancel()
         _running.discard(self._process)
         if error is None and status != 0:
@@ -143,7 +147,14 @@ class Child:
             error = "%s ended with status %d: %s" % (self._name, status, last)
         output = b"".join(self._parts)
         seconds = time.monotonic() - self._started
-        self._done(Ended(status, output, error, seconds, complaint=self._complaint))
+        complaint = self._complaint
+        self._done(Ended(status, output, error, seconds, complaint=complaint, cost_seconds=cost))
+
+
+def _children_seconds() -> float:
+    """Processor time of the children that have been waited for."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def end_all() -> None:
