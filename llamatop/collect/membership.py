@@ -48,23 +48,36 @@ class Roads:
 class Matching:
     """Each member address with its worker's name, None where that is not certain.
 
-    `doubts` holds, for a worker without a certain member, the addresses that may be its own.
+    `doubts` holds, for a worker without a certain member, the addresses that may be its own;
+    `missed`, by address, the node and the port that the way leads to, where no worker is.
     `astray` holds, by address, the worker that the way there leads to where another answers.
     """
 
     worker_of: Mapping[str, str | None] = field(default_factory=dict)
     doubts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    missed: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     astray: Mapping[str, str] = field(default_factory=dict)
 
     def fault(self, worker: str) -> str | None:
-        """What to write in the cluster file where the worker's membership is not certain."""
+        """Why the worker's membership is not certain and what to do; the same for its neighbours.
+
+        None where it is certain.
+        """
         addresses = self.doubts.get(worker)
         if not addresses:
             return None
+        node = worker.partition("/")[0]
+        missed = [self.missed[one] for one in addresses if one in self.missed]
+        if len(missed) == len(addresses) and all(end == node for end, _ in missed):
+            others = f", and {len(addresses) - 1} more such" if len(addresses) > 1 else ""
+            return (
+                f"no server line leads here: {addresses[0]} leads to port {missed[0][1]} of {node}"
+                f"{others}, where no worker listens; correct the tunnel's unit, then restart it"
+            )
         return (
-            f"it is not certain which server line leads to {worker} "
-            f"(perhaps {' or '.join(addresses[:3])}); "
-            f'write member = "ADDRESS" under its [[node.worker]] in a cluster file'
+            f"it is not certain which server line leads here (perhaps "
+            f'{" or ".join(addresses[:3])}); write member = "ADDRESS" under its [[node.worker]]'
+            " in a cluster file"
         )
 
 
@@ -93,6 +106,7 @@ def match(
 
     worker_of: dict[str, str | None] = {}
     open_ends: dict[str, frozenset[int]] = {}
+    missed: dict[str, tuple[str, int]] = {}
     astray: dict[str, str] = {}
     for address in dict.fromkeys(addresses):
         named = declared.get(_key(address), [])
@@ -124,7 +138,10 @@ def match(
         worker_of[address] = found[0].name if len(found) == 1 else None
         if worker_of[address] is None:
             open_ends[address] = frozenset(ports | {port for _, port in ends})
-    return Matching(worker_of, _doubts(balancer_node, worker_of, open_ends, workers), astray)
+            if not ports and len(ends) == 1 and by_place.keys().isdisjoint(ends):
+                (missed[address],) = ends
+    doubts = _doubts(balancer_node, worker_of, open_ends, workers)
+    return Matching(worker_of, doubts, missed, astray)
 
 
 def _confirmed(

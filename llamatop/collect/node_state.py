@@ -15,6 +15,10 @@ from llamatop.model.cluster import NodeView
 from llamatop.model.declared import Node, Worker
 from llamatop.model.observed import NodeSnapshot, WorkerSample
 
+# So much silence is told: one line that comes late is none.
+SILENT_TICKS = 2
+SILENT_SECONDS = 0.5
+
 _card = attrgetter("index", "uuid", "processes")
 _standing = attrgetter("health", "pids", "launch", "url", "identity", "loaded")
 
@@ -170,7 +174,8 @@ class NodeState:
         age = (
             None if snapshot.received_at is None else round(max(0.0, now - snapshot.received_at), 3)
         )
-        stale = age is None or age > STALE_TICKS * self._interval or not snapshot.reachable
+        limit = max(SILENT_TICKS * self._interval, SILENT_SECONDS)
+        stale = age is None or age > limit or not snapshot.reachable
         fault = _telling(snapshot)
         if fault is None and stale and age is not None:
             fault = f"nothing was heard of it for {age:.0f} s"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlsplit
 
 SHORTEST_INTERVAL_SECONDS: Final = 0.1
 LONGEST_INTERVAL_SECONDS: Final = 3600.0
+
+Fault = Callable[[str], str | None]
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -32,7 +35,8 @@ def name_fault(value: str) -> str | None:
         return fault
     found = re.search(r"[/*?\[\]]", value)
     if found:
-        return f"holds {found[0]!r}, which has a meaning in worker names ({shown(value)})"
+        range_ = "; a range of numbers is [01-64]" if found[0] in "[]" else ""
+        return f"holds {found[0]!r}, which has a meaning in worker names ({shown(value)}){range_}"
     if value.startswith("-"):
         return f"begins with '-', which the command line takes for an option ({shown(value)})"
     if value != value.strip():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from llamatop.errors import ConfigError, Problem
 from llamatop.model.declared import Alerts, Balancer, Cluster, Node, Silence, Worker
 from llamatop.model.rules import IDS
 
-from . import checks
+from . import checks, ranges
 from .positions import positions
 from .table import Notes, Table
 
@@ -35,6 +35,7 @@ WORKER_KEYS: Final = ("unit", "url", "member", "api_key_env")
 BALANCER_KEYS: Final = ("node", "kind", "upstream", "test", "reload")
 SILENCE_KEYS: Final = ("rule", "place", "reason")
 ALERTS_KEYS: Final = ("command", "webhook")
+NAMELESS: Final = ("",)
 
 
 def own_path() -> Path:
@@ -121,18 +122,20 @@ def _cluster(document: Mapping[str, object], path: Path, notes: Notes) -> Cluste
         top.note("node", 'there is none: add [[node]] with name = "…" and ssh = "…"')
     nodes: dict[str, Node] = {}
     members: dict[str, str] = {}
+    all_named = True
     for table in tables:
-        node = _node(table, members)
-        if node is None:
-            continue
-        if node.name in nodes:
-            table.note("name", f"{checks.shown(node.name)} is the name of another node as well")
-        else:
-            nodes[node.name] = node
+        found = _nodes(table, members)
+        all_named = all_named and bool(found)
+        for node in found:
+            if node.name in nodes:
+                table.note("name", f"{checks.shown(node.name)} is the name of another node as well")
+                all_named = False
+            else:
+                nodes[node.name] = node
     return Cluster(
         name=name or path.stem,
         nodes=tuple(nodes.values()),
-        balancer=_balancer(top, nodes, all_named=len(nodes) == len(tables)),
+        balancer=_balancer(top, nodes, all_named),
         interval_seconds=1.0 if interval is None else interval,
         ssh_config=_file(top, "ssh_config", path, must_exist=True),
         known_hosts=_file(top, "known_hosts", path, must_exist=False),
@@ -142,11 +145,14 @@ def _cluster(document: Mapping[str, object], path: Path, notes: Notes) -> Cluste
     )
 
 
-def _node(table: Table, members: dict[str, str]) -> Node | None:
-    """A node, None without a usable name; `members` collects who has which server line."""
-    name = table.required("name", checks.name_fault, 'write name = "…"')
-    ssh = table.text("ssh", checks.ssh_fault)
-    url = table.text("url", checks.url_fault)
+def _nodes(table: Table, members: dict[str, str]) -> list[Node]:
+    """The nodes of a table: several where its name has a range, none without a usable name.
+
+    `members` collects who has which server line.
+    """
+    name = table.required("name", ranges.each(checks.name_fault), 'write name = "…"')
+    ssh = table.text("ssh", ranges.each(checks.ssh_fault))
+    url = table.text("url", ranges.each(checks.url_fault))
     units = table.texts("units", checks.text_fault)
     if not table.has("ssh") and not table.has("url"):
         table.note(None, 'has neither ssh = "HOST" nor, to be read by HTTP alone, url = "http://…"')
@@ -154,31 +160,57 @@ def _node(table: Table, members: dict[str, str]) -> Node | None:
         table.note("url", "is for a node without ssh: a worker's url goes into [[node.worker]]")
     elif table.has("url") and table.has("units"):
         table.note("units", "cannot be known without ssh: leave it out, or add ssh")
-    workers: dict[str, Worker] = {}
+    names = () if name is None else ranges.expand(name)
+    # Where the name is wrong, what is said of the workers is looked at all the same.
+    called = names or NAMELESS
+    hosts, urls = _spread(table, "ssh", ssh, called), _spread(table, "url", url, called)
+    workers: list[dict[str, Worker]] = [{} for _ in called]
     for inner in table.tables("worker", WORKER_KEYS):
-        worker = _worker(inner)
-        if worker is None:
-            continue
-        if worker.unit in workers:
-            inner.note("unit", f"{worker.unit} is described twice on this node")
-        if worker.member is not None:
-            owner = f"{name}/{worker.unit}"
-            if members.setdefault(worker.member, owner) != owner:
+        for place, worker in enumerate(_workers(inner, called)):
+            if worker.unit in workers[place]:
+                inner.note("unit", f"{worker.unit} is described twice on this node")
+                break
+            workers[place][worker.unit] = worker
+            owner = f"{called[place]}/{worker.unit}"
+            if worker.member is not None and members.setdefault(worker.member, owner) != owner:
                 inner.note("member", f"is that of {members[worker.member]} as well")
-        workers[worker.unit] = worker
-    if name is None:
-        return None
-    return Node(name=name, ssh=ssh, url=url, units=units, workers=tuple(workers.values()))
+                break
+    return [
+        Node(one, ssh=host, url=address, units=units, workers=tuple(described.values()))
+        for one, host, address, described in zip(called, hosts, urls, workers, strict=True)
+        if one
+    ]
 
 
-def _worker(table: Table) -> Worker | None:
+def _spread(
+    table: Table, key: str, value: str | None, names: Sequence[str], *, shared: bool = False
+) -> Sequence[str | None]:
+    """The value for each of the nodes, by a range as long as theirs; or one for all if `shared`."""
+    found: tuple[str | None, ...] = (None,) if value is None else ranges.expand(value)
+    if len(found) == len(names):
+        return found
+    if value is not None and names is not NAMELESS and not (shared and len(found) == 1):
+        called = f"for {len(names)}, {names[0]} to {names[-1]}" if len(names) > 1 else "for one"
+        text = f"stands for {len(found)} and the node's name {called}: write ranges of one length"
+        table.note(key, text)
+        found = (None,)
+    return found[:1] * len(names)
+
+
+def _workers(table: Table, names: Sequence[str]) -> list[Worker]:
+    """The worker on each of the nodes, none without a usable unit."""
     unit = table.required("unit", checks.unit_fault, "write the unit that this is about")
-    url = table.text("url", checks.url_fault)
-    member = table.text("member", checks.member_fault)
+    url = table.text("url", ranges.each(checks.url_fault))
+    member = table.text("member", ranges.each(checks.member_fault))
     variable = table.text("api_key_env", checks.variable_fault)
     if unit is None:
-        return None
-    return Worker(unit=checks.with_service(unit), url=url, member=member, api_key_env=variable)
+        return []
+    urls = _spread(table, "url", url, names, shared=True)
+    members = _spread(table, "member", member, names)
+    return [
+        Worker(unit=checks.with_service(unit), url=address, member=line, api_key_env=variable)
+        for address, line in zip(urls, members, strict=True)
+    ]
 
 
 def _balancer(top: Table, nodes: Mapping[str, Node], all_named: bool) -> Balancer | None:

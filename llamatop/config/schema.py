@@ -20,7 +20,12 @@ Schema = dict[str, object]
 
 # Something that is not blank.
 _TEXT: Final[Schema] = {"type": "string", "pattern": r"\S"}
-_NAME: Final[Schema] = {"type": "string", "pattern": r"^[^\s/*?\[\]-]([^/*?\[\]]*[^\s/*?\[\]])?$"}
+# With ranges: node[01-64].
+_RANGE: Final = r"\[[0-9,-]+\]"
+_NAME: Final[Schema] = {
+    "type": "string",
+    "pattern": rf"^([^\s/*?\[\]-]|{_RANGE})(([^/*?\[\]]|{_RANGE})*([^\s/*?\[\]]|{_RANGE}))?$",
+}
 _SSH: Final[Schema] = {"type": "string", "pattern": r"^([^\s-]|-.*@)\S*$"}
 _URL: Final[Schema] = {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#@]+[?#]?$"}
 _UNIT: Final[Schema] = {"type": "string", "pattern": r"^[^\s/*?]+$"}
@@ -95,11 +100,16 @@ _CLUSTER: Final[Mapping[str, Schema]] = {
 }
 
 _NODE: Final[Mapping[str, Schema]] = {
-    "name": _said(_NAME, "What the node is called here; its workers are NAME/UNIT."),
+    "name": _said(
+        _NAME,
+        "What the node is called here; its workers are NAME/UNIT. With a range of numbers it is as"
+        " many nodes; ssh, url and a worker's member then have one as long.",
+        examples=["node1", "node[01-64]", "r[1-8]n[1-8]"],
+    ),
     "ssh": _said(
         _SSH,
         'What you would type after ssh (host, user@host:port); "local" for this machine.',
-        examples=["node1", "ops@10.0.0.12:2222", "local"],
+        examples=["node1", "ops@10.0.0.12:2222", "local", "node[01-64]"],
     ),
     "url": _said(
         _URL,

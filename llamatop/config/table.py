@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 
 from llamatop.errors import Problem
 
-from .checks import shown
+from .checks import Fault, shown
 from .positions import Path as Place
 
-Fault = Callable[[str], str | None]
 WORDS = {
     bool: "true or false",
     int: "a number",

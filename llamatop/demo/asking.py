@@ -9,7 +9,7 @@ from typing import Any
 from llamatop.engines import ENGINES
 from llamatop.engines.exchange import Request, Response
 
-from .web import Exchange, WebServer
+from .web import JSON, Exchange, Headers, WebServer
 
 # A request over loopback takes about this long; as the probe has it, jitter is not worth telling.
 LATENCY_SECONDS = 0.0012
@@ -29,11 +29,7 @@ class Asked(Exchange):
         self.response: Response | None = None
 
     async def answer(
-        self,
-        status: int,
-        body: bytes | str,
-        kind: str = "application/json; charset=utf-8",
-        headers: tuple[tuple[str, str], ...] = (),
+        self, status: int, body: bytes | str, kind: str = JSON, headers: Headers = ()
     ) -> None:
         """Keep it."""
         data = body.encode() if isinstance(body, str) else body

@@ -214,6 +214,15 @@ class Nginx:
                 found.append(Connection(link.pid, local, (host, int(port)), 10**6 + link.number))
         return found
 
+    def _located(self, head: bytes) -> tuple[str, bytes]:
+        """The upstream that a request is for, and the request as that gets it."""
+        known = self.generations[-1].upstreams if self.generations else {}
+        for name in known:
+            prefix = f" /{name}/".encode()
+            if prefix in head.partition(b"\r\n")[0]:
+                return name, head.replace(prefix, b" /", 1)
+        return self.machine.upstream, head
+
     async def _proxy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One request from the front socket to a member, bytes as they come, then close."""
         self.writers.add(writer)
@@ -221,7 +230,8 @@ class Nginx:
         onward: asyncio.StreamWriter | None = None
         try:
             head = await reader.readuntil(b"\r\n\r\n")
-            while (link := self.choose(self.machine.upstream)) is not None:
+            upstream, head = self._located(head)
+            while (link := self.choose(upstream)) is not None:
                 host, _, port = link.address.rpartition(":")
                 try:
                     back, onward = await asyncio.open_connection(host, int(port))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import answers
 from .engine import Happening, Request
-from .web import Exchange
+from .web import Events, Exchange
 
 if TYPE_CHECKING:
     from .worker import Worker
@@ -27,7 +27,7 @@ async def complete(worker: Worker, exchange: Exchange, chat: bool) -> None:
         asked = json.loads(exchange.body)
         text = str(asked.get("messages") if chat else asked.get("prompt", ""))
         limit = int(asked.get("max_tokens", asked.get("n_predict", 128)))
-        stream = asked.get("stream") is True
+        events = exchange.events if asked.get("stream") is True else None
     except (ValueError, AttributeError, TypeError):
         body = answers.error(400, "invalid_request_error", "the body is not a JSON object")
         await exchange.json(400, body)
@@ -39,7 +39,7 @@ async def complete(worker: Worker, exchange: Exchange, chat: bool) -> None:
     if engine is None or not worker.submit(request):
         await exchange.json(503, answers.error(503, "unavailable_error", "Loading model"))
         return
-    reply = Reply(worker.shape.model.name, worker.token, request, chat, stream)
+    reply = Reply(worker.shape.model.name, worker.token, request, chat, events)
     worker.machine.streams += 1
     try:
         await reply.send(exchange, happenings)
@@ -50,14 +50,16 @@ async def complete(worker: Worker, exchange: Exchange, chat: bool) -> None:
 
 
 class Reply:
-    """One answer in the making."""
+    """One answer in the making: bit by bit where there are `events` to put it into."""
 
-    def __init__(self, model: str, token: int, request: Request, chat: bool, stream: bool) -> None:
+    def __init__(
+        self, model: str, token: int, request: Request, chat: bool, events: Events | None
+    ) -> None:
         self.model = model
         self.token = token
         self.request = request
         self.chat = chat
-        self.stream = stream
+        self.events = events
         self.words: list[str] = []
 
     async def send(self, exchange: Exchange, happenings: asyncio.Queue[Happening]) -> None:
@@ -67,22 +69,22 @@ class Reply:
                 exchange.cut()
                 return
             if happening == "token":
-                await self._token(exchange)
+                await self._token()
         final = self._whole()
-        if not self.stream:
+        if self.events is None:
             await exchange.json(200, final)
             return
-        await exchange.event(_encode(final))
+        await self.events.send(_encode(final))
         if self.chat:
-            await exchange.event("[DONE]")
-        await exchange.end()
+            await self.events.send("[DONE]")
+        await self.events.end()
 
-    async def _token(self, exchange: Exchange) -> None:
+    async def _token(self) -> None:
         self.words.append(WORDS[len(self.words) % len(WORDS)])
-        if self.stream:
+        if self.events is not None:
             if len(self.words) == 1:
-                await exchange.begin_events()
-            await exchange.event(_encode(self._part()))
+                await self.events.begin()
+            await self.events.send(_encode(self._part()))
 
     def _part(self) -> dict[str, Any]:
         if self.chat:
@@ -108,9 +110,9 @@ class Reply:
         }
 
     def _whole(self) -> dict[str, Any]:
-        request, text = self.request, "" if self.stream else "".join(self.words)
+        request, text = self.request, "" if self.events else "".join(self.words)
         timings = answers.timings(request)
-        if self.chat and self.stream:
+        if self.chat and self.events:
             return self._chunk({}, "length") | {"timings": timings}
         if self.chat:
             message = {"role": "assistant", "content": text}

@@ -9,6 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -109,7 +110,9 @@ class EmbeddedCluster:
 
     def _balance(self, front: Machine) -> None:
         """Give one machine nginx, and tunnels to the workers of the others."""
-        members: list[tuple[str, str, int]] = []
+        own = self.shape.upstream
+        upstreams: dict[str, list[tuple[str, str, int]]] = {own: []}
+        slots: Counter[str] = Counter()
         port = shape.WORKER_PORT + len(front.shape.workers)
         for machine in self.machines.values():
             forwards = []
@@ -118,6 +121,9 @@ class EmbeddedCluster:
                     continue
                 name = f"{machine.name} {worker.unit.removesuffix('.service')}"
                 weight = len(worker.cards) if self.shape.weighted else 1
+                upstream = worker.upstream or own
+                members = upstreams.setdefault(upstream, [])
+                slots[upstream] += worker.parallel
                 if machine is front or not machine.shape.ssh:
                     members.append((f"{machine.address}:{worker.port}", name, weight))
                 else:
@@ -127,11 +133,11 @@ class EmbeddedCluster:
             if forwards:
                 tunnel = Tunnel(front, machine.name, tuple(forwards))
                 front.add_tunnel(f"autossh-{machine.name}.service", tunnel)
-        front.add_nginx(Nginx(front, configure(front.root, self.shape, members)))
+        front.add_nginx(Nginx(front, configure(front.root, self.shape, upstreams)))
         nginx = front.nginx
         assert nginx is not None
-        slots = sum(one.parallel for node in self.shape.nodes for one in node.workers if one.member)
-        self._send_requests(nginx, slots)
+        for upstream in upstreams:
+            self._send_requests(nginx, upstream, slots[upstream])
 
     def _call_directly(self) -> None:
         """What no balancer leads to is asked by people who know where it is."""
@@ -143,13 +149,12 @@ class EmbeddedCluster:
         ]
         if workers:
             slots = sum(slots for _, slots in workers)
-            self._send_requests(Nobody([address for address, _ in workers]), slots)
+            nobody = Nobody([address for address, _ in workers])
+            self._send_requests(nobody, self.shape.upstream, slots)
 
-    def _send_requests(self, chooser: Chooser, slots: int) -> None:
+    def _send_requests(self, chooser: Chooser, upstream: str, slots: int) -> None:
         self.workloads.append(
-            Workload(
-                chooser, self.shape.upstream, slots, self.roads.reach, self.random, long=self.many
-            )
+            Workload(chooser, upstream, slots, self.roads.reach, self.random, long=self.many)
         )
 
     def environ(self, machine: Machine) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,13 @@ class Member:
     backup: bool
 
 
-def configure(root: Path, shape: ClusterShape, members: list[tuple[str, str, int]]) -> Path:
+def configure(
+    root: Path, shape: ClusterShape, upstreams: Mapping[str, Sequence[tuple[str, str, int]]]
+) -> Path:
     """Write the configuration of a fresh machine under `root`; gives the main file's path.
 
-    `members` are (address, comment, weight).
+    `upstreams` have their members, (address, comment, weight) each; what is asked for below the
+    path /NAME/ goes to the one called so, all else to the cluster's own.
     """
     base = root / "etc/nginx"
     for folder in ("sites-available", "sites-enabled", "conf.d"):
@@ -48,27 +51,33 @@ def configure(root: Path, shape: ClusterShape, members: list[tuple[str, str, int
         f"    include {base}/sites-enabled/*;\n"
         "}\n"
     )
+    method = "    least_conn;\n" if shape.least_conn else ""
+    blocks = "".join(
+        f"upstream {name} {{\n{method}{_servers(members)}}}\n\n"
+        for name, members in upstreams.items()
+    )
+    locations = "".join(
+        f"    location {'/' if name == shape.upstream else f'/{name}/'} {{\n"
+        f"        proxy_pass http://{name}{'' if name == shape.upstream else '/'};\n"
+        "        proxy_http_version 1.1;\n"
+        '        proxy_set_header Connection "";\n'
+        "    }\n"
+        for name in upstreams
+    )
+    host = shape.node(shape.balancer).address if shape.balancer else "127.0.0.1"
+    site = base / "sites-available/llama"
+    site.write_text(f"{blocks}server {{\n    listen {host}:{FRONT_PORT};\n{locations}}}\n")
+    (base / "sites-enabled/llama").symlink_to("../sites-available/llama")
+    return main
+
+
+def _servers(members: Sequence[tuple[str, str, int]]) -> str:
     lines = [
         (address if weight == 1 else f"{address} weight={weight}", comment)
         for address, comment, weight in members
     ]
     width = max((len(line) for line, _ in lines), default=0) + 1
-    servers = "".join(f"    server {line + ';':{width}}  # {comment}\n" for line, comment in lines)
-    method = "    least_conn;\n" if shape.least_conn else ""
-    host = shape.node(shape.balancer).address if shape.balancer else "127.0.0.1"
-    site = base / "sites-available/llama"
-    site.write_text(
-        f"upstream {shape.upstream} {{\n{method}{servers}}}\n\n"
-        "server {\n"
-        f"    listen {host}:{FRONT_PORT};\n"
-        "    location / {\n"
-        f"        proxy_pass http://{shape.upstream};\n"
-        "        proxy_http_version 1.1;\n"
-        '        proxy_set_header Connection "";\n'
-        "    }\n}\n"
-    )
-    (base / "sites-enabled/llama").symlink_to("../sites-available/llama")
-    return main
+    return "".join(f"    server {line + ';':{width}}  # {comment}\n" for line, comment in lines)
 
 
 def _closing_line(block: dict[str, Any]) -> int:

@@ -21,6 +21,11 @@ from .worker import Worker
 OLLAMA_VERSION = "0.31.2"
 VLLM_VERSION = "0.32.0"
 KEEP_ALIVE_SECONDS = 300.0
+# What Ollama leaves free on a card, and how much slower than a card a CPU is.
+SPARED_BYTES = 3 * 2**29
+CPU_SLOWER = 9.0
+THREADS = 8
+CHILD_BYTES = 600 * 2**20
 BLOBS = PurePosixPath("/usr/share/ollama/.ollama/models/blobs")
 # By name: what Ollama's library calls it, and the digest of its manifest.
 LIBRARY = {
@@ -87,10 +92,30 @@ class Ollama(Worker):
         self.crashes_after = None
         await super()._load(pid)
 
+    @property
+    def on_cards_bytes(self) -> int:
+        """As much as there is room for; the CPU computes the rest, and what a lost card held."""
+        cards = [self.machine.cards[number] for number in self.shape.cards]
+        seen = [card for card in cards if not card.lost]
+        room = sum(card.kind.memory_bytes - SPARED_BYTES for card in seen)
+        return min(self.needed_bytes * len(seen) // max(1, len(cards)), room)
+
+    @property
+    def pace(self) -> float:
+        """Layers on the CPU take their time, and the cards wait for them."""
+        on_cards = self.on_cards_bytes / self.needed_bytes
+        return 1.0 / (on_cards + CPU_SLOWER * (1.0 - on_cards))
+
+    def load_on(self, place: int) -> float:
+        """The cards compute their layers, and wait for the others."""
+        return super().load_on(place) * self.pace * self.on_cards_bytes / self.needed_bytes
+
     def _occupy(self, pid: int, share: float) -> None:
-        """The cards are used by the child."""
+        """Cards and memory are used by the child."""
         if self.child is not None:
             super()._occupy(self.child.pid, share)
+            spilled = self.needed_bytes - self.on_cards_bytes
+            self.child.resident_bytes = CHILD_BYTES + int(spilled * share)
 
     def _gone(self) -> None:
         child, self.child = self.child, None
@@ -109,7 +134,9 @@ class Ollama(Worker):
         if self.engine is not None and self.engine.busy:
             self.used_at = time.time()
         if self.task is not None and self.child is not None:
-            self.child.cores, self.task.cores = self.task.cores, 0.01
+            on_cpu = 1.0 - self.pace * self.on_cards_bytes / self.needed_bytes
+            busy = self.task.cores * (1.0 + (THREADS - 1) * on_cpu)
+            self.child.cores, self.task.cores = busy, 0.01
 
     async def _handle_child(self, exchange: Exchange) -> None:
         """Answer as the llama-server that Ollama has spawned, which has no --metrics."""
@@ -146,16 +173,13 @@ class Ollama(Worker):
         return [_entry(model) for model in models]
 
     def _loaded(self) -> dict[str, object]:
-        shape, model = self.shape, self.shape.model
-        size = model.size_bytes + shape.context_tokens * model.cache_bytes_per_token
-        # What a lost card would hold is computed on the CPU.
-        seen = [card for card in shape.cards if not self.machine.cards[card].lost]
+        shape = self.shape
         expires = max(self.used_at, time.time() - KEEP_ALIVE_SECONDS + 1) + KEEP_ALIVE_SECONDS
         written = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(expires))
         return {
-            **_entry(model),
-            "size": size,
-            "size_vram": size * len(seen) // max(1, len(shape.cards)),
+            **_entry(shape.model),
+            "size": self.needed_bytes,
+            "size_vram": self.on_cards_bytes,
             "expires_at": f"{written}.{int(expires % 1 * 1e9):09d}Z",
             "context_length": shape.context_tokens // shape.parallel,
         }

@@ -10,28 +10,21 @@ import fnmatch
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llamatop import __version__
-from llamatop.engines import llama_server, ollama, slots, vllm
-from llamatop.probe import keepalive, launch, nvml, wire
-from llamatop.probe.conversation import address
-from llamatop.probe.workers import YOUNG_SECONDS
+from llamatop.probe import keepalive, nvml, wire
 
 from . import board, headers
-from .asking import Asking
 from .card import DRIVER, Card
-from .other_engines import Ollama
 from .smi import MIB, throttle_bits
-from .tasks import DISK, MEMLOCK_BYTES, MEMORY_BYTES, Task
+from .talks import Document, Talks
+from .tasks import MEMORY_BYTES
 from .unit import Unit
-from .worker import Worker
 
 if TYPE_CHECKING:
     from .machine import Machine
 
-Document = dict[str, Any]
 LOST = "nvidia-smi says GPU is lost; see `dmesg | grep -i xid`"
 _LATE_TICKS = 1.5
 _SINCE = {
@@ -44,23 +37,6 @@ _SINCE = {
 }
 
 
-@dataclass(slots=True)
-class _Talks:
-    """Those of one worker's process, and of the llama-server that an Ollama spawned."""
-
-    task: Task
-    own: Asking
-    child_task: Task | None = None
-    child: Asking | None = None
-    gpu_layers: str | None = None
-
-    @property
-    def asked_at(self) -> float:
-        """When what is known of all of them had been asked."""
-        talks = [self.own] if self.child is None else [self.own, self.child]
-        return min(talk.asked_at for talk in talks)
-
-
 class Reading:
     """One probe's knowledge of one machine; `document` is what its next line tells."""
 
@@ -69,19 +45,19 @@ class Reading:
         self.tick = 0
         self.interval = 1.0
         self._globs: list[str] = []
-        self._declared: dict[str, dict[str, Any]] = {}
-        self._talks: dict[str, _Talks] = {}
+        self._talks = Talks(machine)
         # The newest request for a look, when it came, and the newest that a line has answered.
         self._request: tuple[int, float] | None = None
         self._answered: int | None = None
-        self._launched: dict[str, tuple[object, dict[str, Any], dict[str, Any]]] = {}
         self._probe = {"version": __version__, "python": platform.python_version()}
 
     def configure(self, told: Document) -> None:
         """The line that sets a probe to work."""
         self.interval = max(0.1, float(told["interval"] or 1.0))
         self._globs = list(told.get("units") or [])
-        self._declared = {_full(name): given for name, given in (told.get("workers") or {}).items()}
+        self._talks.declared = {
+            _full(name): given for name, given in (told.get("workers") or {}).items()
+        }
 
     def request(self, number: int) -> None:
         """The line that asks for a look: the next document answers it."""
@@ -95,14 +71,15 @@ class Reading:
         units = {name: self._unit(unit) for name, unit in machine.units.items()}
         kinds = {name: self._kind(unit) for name, unit in machine.units.items()}
         units = {name: {**units[name], "kind": kind} for name, kind in kinds.items() if kind}
-        missing = self._declared.keys() - machine.units.keys()
+        missing = self._talks.declared.keys() - machine.units.keys()
         units |= {name: _missing(name) for name in sorted(missing)}
         names = [name for name in units if units[name]["kind"] == "worker"]
-        workers = {name: self._worker(name, now) for name in names}
+        workers = {name: self._talks.worker(name, now) for name in names}
         since = 0.0
         if self._request is not None:
             (self._answered, since), self._request = self._request, None
-        ages = {f"workers/{name}": self._age(name, now, since) for name in names}
+        limit = _LATE_TICKS * self.interval
+        ages = {f"workers/{name}": self._talks.age(name, now, since, limit) for name in names}
         cleaned: Document = wire.clean(
             {
                 "tick": self.tick,
@@ -144,7 +121,7 @@ class Reading:
 
     def _kind(self, unit: Unit) -> str | None:
         """What the probe takes the unit for, None where it leaves it out."""
-        if unit.name in self._declared:
+        if unit.name in self._talks.declared:
             return "worker"
         if self._globs and any(
             fnmatch.fnmatchcase(unit.name, end)
@@ -181,135 +158,6 @@ class Reading:
         wanted = {worker["launch"].get("model") for worker in workers.values()}
         known = {shape.model.path: shape.model for shape in self.machine.shape.workers}
         return {path: headers.summary(known[path]) for path in sorted(wanted & known.keys())}
-
-    # --- the workers -----------------------------------------------------------------------
-
-    def _worker(self, name: str, now: float) -> Document:
-        unit = self.machine.units.get(name)
-        found: Document = {"unit": name, "launch": {}}
-        if unit is None:
-            found["fault"] = "no such unit on this node; correct its name in the cluster file"
-            return found
-        task = self.machine.table.tasks.get(unit.main_pid)
-        described, secret = self._launch(unit, task)
-        found["engine"] = described["engine"]
-        found["launch"] = told = {k: v for k, v in described.items() if k != "engine"}
-        talks = self._talked(unit, task, described, secret)
-        if talks is not None and task is not None:
-            found |= self._asked(talks, described["engine"], now)
-            found["pids"] = self._family(task.pid)
-        if task is not None:
-            found["confines"] = self._confines(told)
-        if not found.get("model"):
-            found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
-        if described["engine"] is None and task is not None and not found.get("fault"):
-            found["fault"] = "runs none of llama-server, ollama and vllm; take it out of `units`"
-        return found
-
-    def _confines(self, told: Document) -> Document:
-        table = self.machine.table
-        return {
-            "cpus": f"0-{table.cpu_count - 1}",
-            "memory_nodes": table.memory_nodes,
-            "memlock_bytes": MEMLOCK_BYTES,
-            "model_filesystem": DISK if str(told.get("model")).startswith("/") else None,
-        }
-
-    def _launch(self, unit: Unit, task: Task | None) -> tuple[Document, Document]:
-        """How it was started, and what of that never leaves the node."""
-        mark = (unit.argv, task)
-        kept = self._launched.get(unit.name)
-        if kept is not None and kept[0] == mark:
-            return kept[1], kept[2]
-        if task is not None:
-            process, source = launch.running(list(task.argv)), "process"
-            environment = dict(task.environ)
-        else:
-            process, source = launch.find(list(unit.argv)), "unit"
-            environment = dict(setting.split("=", 1) for setting in unit.environment)
-        described: Document = {"engine": None}
-        secret: Document = {}
-        if process is not None:
-            told = launch.describe(process, environment)
-            described = {k: v for k, v in told.items() if not k.startswith("_")}
-            described |= {"engine": process.engine, "source": source, "environment_known": True}
-            secret = {k[1:]: v for k, v in told.items() if k.startswith("_")}
-            if process.engine in ("llama-server", "vllm"):
-                described["api_key"] = bool(secret.get("key") or secret.get("key_file"))
-        self._launched[unit.name] = (mark, described, secret)
-        return described, secret
-
-    def _talked(
-        self, unit: Unit, task: Task | None, described: Document, secret: Document
-    ) -> _Talks | None:
-        """The talks with its endpoints; a new process is a new talk."""
-        kept = self._talks.get(unit.name)
-        worker = unit.process
-        if task is None or described["engine"] is None or not isinstance(worker, Worker):
-            self._talks.pop(unit.name, None)
-            return None
-        if kept is None or kept.task is not task:
-            given = self._declared.get(unit.name, {})
-            where = address(described["engine"], given.get("url"), described, secret)
-            key = given.get("key") or secret.get("key")
-            own = Asking(worker.web, described["engine"], where, key)
-            kept = self._talks[unit.name] = _Talks(task, own)
-        if isinstance(worker, Ollama) and kept.child_task is not worker.child:
-            _with_child(kept, worker)
-        return kept
-
-    def _asked(self, talks: _Talks, engine: str, now: float) -> Document:
-        """What a tick's questions leave known of a worker."""
-        if engine == vllm.NAME:
-            young = time.time() - talks.task.started < YOUNG_SECONDS
-            talks.own.memory["young"] = young and talks.own.sample.get("health") != "ok"
-        talks.own.tick(now)
-        found: Document = dict(talks.own.sample)
-        own = self._identity(talks.task)
-        if engine == ollama.NAME:
-            children = []
-            if talks.child is not None and talks.child_task is not None:
-                talks.child.tick(now)
-                child = {**talks.child.sample, "gpu_layers": talks.gpu_layers}
-                children = [{**child, "identity": self._identity(talks.child_task)}]
-            found = ollama.attach(found, children)
-            found["identity"] = ",".join(filter(None, [own, found.get("identity")]))
-        if "slots" in found:
-            found["slots"] = slots.rows(found["slots"])
-        if found.get("identity") is None:
-            found["identity"] = own
-        return {**found, "url": talks.own.url}
-
-    def _identity(self, task: Task) -> str:
-        return f"{task.pid}:{self.machine.table.start_ticks(task)}"
-
-    def _family(self, pid: int) -> list[int]:
-        found = [pid]
-        for member in found:
-            found += [task.pid for task in self.machine.table.children(member)]
-        return found
-
-    def _age(self, name: str, now: float, since: float) -> float | None:
-        """Of an answer that is late, or had been asked for before `since`."""
-        talks = self._talks.get(name)
-        if talks is None or talks.own.answered_at is None:
-            return None
-        age = now - talks.own.answered_at
-        late = age > _LATE_TICKS * self.interval or talks.asked_at < since
-        return round(max(age, 0.0), 1) if late else None
-
-
-def _with_child(talks: _Talks, worker: Ollama) -> None:
-    """Have the talks be with the llama-server that this Ollama runs now, if any."""
-    talks.child_task, talks.child, web = worker.child, None, worker.child_web
-    process = None if worker.child is None else launch.running(list(worker.child.argv))
-    if worker.child is None or process is None or web is None:
-        return
-    told = launch.describe(process, dict(worker.child.environ))
-    where = address(process.engine, None, {"port": told["port"]}, {})
-    talks.gpu_layers = told.get("gpu_layers")
-    talks.child = Asking(web, process.engine, where, told.get("_key"))
-    talks.child.memory["describe"] = True
 
 
 def gpu(card: Card, cards: Sequence[Card]) -> Document:

@@ -11,6 +11,7 @@ WORKER_PORT = 37081
 FRONT_PORT = 8080
 SSH_PORT = 2222
 UPSTREAM = "llama_cluster"
+OTHER_UPSTREAM = "llama_8b"
 # Up to here every node has a probe process and stand-ins of its own.
 FEW_NODES = 8
 
@@ -57,7 +58,10 @@ OTHER = Model(
 
 @dataclass(frozen=True, slots=True)
 class WorkerShape:
-    """One worker: its unit, where it listens, the cards it spans and how it is started."""
+    """One worker: its unit, where it listens, the cards it spans and how it is started.
+
+    `upstream` is None for the cluster's own.
+    """
 
     unit: str
     port: int
@@ -70,6 +74,7 @@ class WorkerShape:
     key_variable: str | None = None
     metrics: bool = True
     member: bool = True
+    upstream: str | None = None
 
     @property
     def split(self) -> bool:
@@ -119,16 +124,23 @@ def address(subnet: str, index: int) -> str:
     return f"{subnet}.{index + 1}"
 
 
-def per_gpu(cards: int, model: Model = SMALL) -> tuple[WorkerShape, ...]:
+def per_gpu(
+    cards: int, model: Model = SMALL, upstream: str | None = None
+) -> tuple[WorkerShape, ...]:
     """One worker a card, on successive ports."""
     return tuple(
-        WorkerShape(f"llama-server-gpu{card}.service", WORKER_PORT + card, (card,), model)
+        WorkerShape(
+            f"llama-server-gpu{card}.service", WORKER_PORT + card, (card,), model, upstream=upstream
+        )
         for card in range(cards)
     )
 
 
 def layer_split(cards: int) -> tuple[WorkerShape, ...]:
-    """One worker for each pair of cards, split over both; a card left over has its own."""
+    """One worker for each pair of cards, split over both; a card left over has its own.
+
+    One card would hold the model: the advice to have a worker a card is the demo's to give.
+    """
     workers: list[WorkerShape] = []
     for first in range(0, cards, 2):
         span = tuple(range(first, min(first + 2, cards)))
@@ -138,9 +150,7 @@ def layer_split(cards: int) -> tuple[WorkerShape, ...]:
             if pair
             else f"llama-server-gpu{first}.service"
         )
-        workers.append(
-            WorkerShape(unit, WORKER_PORT + len(workers), span, LARGE if pair else SMALL)
-        )
+        workers.append(WorkerShape(unit, WORKER_PORT + len(workers), span))
     return tuple(workers)
 
 
@@ -148,7 +158,7 @@ def plain(subnet: str, nodes: int, cards: int) -> ClusterShape:
     """Nodes of `cards` cards each; the first runs the balancer.
 
     A few nodes are in turn per-GPU and layer-split; a fleet has a worker on every card, and every
-    fourth node serves another model.
+    fourth node serves another model, which has an upstream of its own.
     """
     shapes: Sequence[NodeShape] = [
         NodeShape(f"node{index + 1}", address(subnet, index), cards, _workers(index, nodes, cards))
@@ -160,5 +170,5 @@ def plain(subnet: str, nodes: int, cards: int) -> ClusterShape:
 
 def _workers(index: int, nodes: int, cards: int) -> tuple[WorkerShape, ...]:
     if nodes > FEW_NODES:
-        return per_gpu(cards, SMALL if (index + 1) % 4 else OTHER)
+        return per_gpu(cards) if (index + 1) % 4 else per_gpu(cards, OTHER, OTHER_UPSTREAM)
     return layer_split(cards) if index % 2 else per_gpu(cards)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from asyncio import StreamWriter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -16,17 +17,21 @@ from .listening import listen, received
 
 REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found"}
 REASONS |= {501: "Not Implemented", 503: "Service Unavailable"}
+JSON = "application/json; charset=utf-8"
+Headers = tuple[tuple[str, str], ...]
 Handler = Callable[["Exchange"], Coroutine[Any, Any, None]]
 
 
-class Exchange:
+class Exchange(ABC):
     """One request and the way to answer it; header names are lower case.
 
-    `brief` is for a reader who wants no more than the figures.
+    `brief` is for a reader who wants no more than the figures; `events` is None where nobody would
+    read an answer bit by bit.
     """
 
     brief = False
     server = "llama.cpp"
+    events: Events | None = None
 
     def __init__(self, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
         self.method = method
@@ -35,43 +40,67 @@ class Exchange:
         self.path, _, asked = target.partition("?")
         self.query = {name: values[-1] for name, values in parse_qs(asked).items()} if asked else {}
 
+    @abstractmethod
     async def answer(
-        self,
-        status: int,
-        body: bytes | str,
-        kind: str = "application/json; charset=utf-8",
-        headers: tuple[tuple[str, str], ...] = (),
+        self, status: int, body: bytes | str, kind: str = JSON, headers: Headers = ()
     ) -> None:
         """Send a whole answer."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Drop the connection in the middle."""
 
     async def json(self, status: int, value: object) -> None:
         """Send a value as JSON, compact as llama-server prints it."""
         await self.answer(status, json.dumps(value, separators=(",", ":")))
 
-    async def begin_events(self) -> None:
-        """Begin a stream of server-sent events."""
-        raise NotImplementedError
 
-    async def event(self, data: str) -> None:
-        """Send one event of the stream."""
-        raise NotImplementedError
+class Connection:
+    """A client's connection, for what h11 makes of the answers."""
+
+    def __init__(self, writer: StreamWriter) -> None:
+        self.protocol = h11.Connection(h11.SERVER)
+        self.writer = writer
+
+    def head(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send the status and the headers."""
+        reason = REASONS.get(status, "Unknown")
+        self.send(h11.Response(status_code=status, reason=reason.encode(), headers=headers))
+
+    def send(self, event: h11.Event) -> None:
+        """Send a part of the answer."""
+        data = self.protocol.send(event)
+        if data:
+            self.writer.write(data)
+
+
+class Events:
+    """Server-sent events as an answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def begin(self) -> None:
+        """Send what comes before the first."""
+        head = [("Server", "llama.cpp"), ("Content-Type", "text/event-stream")]
+        self._connection.head(200, [*head, ("Transfer-Encoding", "chunked")])
+        await self._connection.writer.drain()
+
+    async def send(self, data: str) -> None:
+        """Send one."""
+        self._connection.send(h11.Data(data=f"data: {data}\n\n".encode()))
+        await self._connection.writer.drain()
 
     async def end(self) -> None:
-        """End the stream."""
-        raise NotImplementedError
-
-    def cut(self) -> None:
-        """Drop the connection in the middle."""
-        raise NotImplementedError
+        """There are no more."""
+        self._connection.send(h11.EndOfMessage())
+        await self._connection.writer.drain()
 
 
 class SocketExchange(Exchange):
     """A request that came over a connection."""
 
-    def __init__(
-        self, request: h11.Request, body: bytes, connection: h11.Connection, writer: StreamWriter
-    ) -> None:
+    def __init__(self, request: h11.Request, body: bytes, connection: Connection) -> None:
         super().__init__(
             request.method.decode(),
             request.target.decode("latin-1"),
@@ -79,53 +108,24 @@ class SocketExchange(Exchange):
             body,
         )
         self.connection = connection
-        self.writer = writer
+        self.events = Events(connection)
 
     async def answer(
-        self,
-        status: int,
-        body: bytes | str,
-        kind: str = "application/json; charset=utf-8",
-        headers: tuple[tuple[str, str], ...] = (),
+        self, status: int, body: bytes | str, kind: str = JSON, headers: Headers = ()
     ) -> None:
         """Send a whole answer."""
         data = body.encode() if isinstance(body, str) else body
         head = [("Server", self.server)] if self.server else []
         head += [("Content-Type", kind), *headers]
-        self._send(self._head(status, [*head, ("Content-Length", str(len(data)))]))
+        self.connection.head(status, [*head, ("Content-Length", str(len(data)))])
         if data and self.method != "HEAD":
-            self._send(h11.Data(data=data))
-        self._send(h11.EndOfMessage())
-        await self.writer.drain()
-
-    async def begin_events(self) -> None:
-        """Begin a stream of server-sent events."""
-        head = [("Server", "llama.cpp"), ("Content-Type", "text/event-stream")]
-        self._send(self._head(200, [*head, ("Transfer-Encoding", "chunked")]))
-        await self.writer.drain()
-
-    async def event(self, data: str) -> None:
-        """Send one event of the stream."""
-        self._send(h11.Data(data=f"data: {data}\n\n".encode()))
-        await self.writer.drain()
-
-    async def end(self) -> None:
-        """End the stream."""
-        self._send(h11.EndOfMessage())
-        await self.writer.drain()
+            self.connection.send(h11.Data(data=data))
+        self.connection.send(h11.EndOfMessage())
+        await self.connection.writer.drain()
 
     def cut(self) -> None:
         """Drop the connection in the middle."""
-        self.writer.close()
-
-    def _head(self, status: int, headers: list[tuple[str, str]]) -> h11.Response:
-        reason = REASONS.get(status, "Unknown")
-        return h11.Response(status_code=status, reason=reason.encode(), headers=headers)
-
-    def _send(self, event: h11.Event) -> None:
-        data = self.connection.send(event)
-        if data:
-            self.writer.write(data)
+        self.connection.writer.close()
 
 
 @dataclass(slots=True)
@@ -168,18 +168,19 @@ class WebServer:
             writer.close()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = h11.Connection(h11.SERVER)
+        connection = Connection(writer)
+        protocol = connection.protocol
         reading: asyncio.Task[bytes] | None = None
         while True:
             request, body = None, b""
             while True:
-                event = connection.next_event()
+                event = protocol.next_event()
                 if event is h11.NEED_DATA:
                     data = await (reading or received(reader))
                     reading = None
                     if not data and request is None:
                         return
-                    connection.receive_data(data)
+                    protocol.receive_data(data)
                 elif isinstance(event, h11.Request):
                     request = event
                 elif isinstance(event, h11.Data):
@@ -188,7 +189,7 @@ class WebServer:
                     break
             if request is None:
                 return
-            exchange = SocketExchange(request, body, connection, writer)
+            exchange = SocketExchange(request, body, connection)
             # Reading goes on while the answer is made: an end of file then is a client gone.
             answering = asyncio.ensure_future(self.handler(exchange))
             reading = asyncio.ensure_future(received(reader))
@@ -201,8 +202,8 @@ class WebServer:
                 if not answering.done():
                     answering.cancel()
                     await asyncio.wait({answering})
-                if connection.our_state is not h11.DONE:
+                if protocol.our_state is not h11.DONE:
                     reading.cancel()
-            if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
+            if protocol.our_state is not h11.DONE or protocol.their_state is not h11.DONE:
                 return
-            connection.start_next_cycle()
+            protocol.start_next_cycle()

@@ -135,10 +135,21 @@ class Worker:
         self.log("srv  llama_server: model loaded")
         self.log(f"srv  llama_server: listening on http://{self.web.host}:{shape.port}")
 
+    @property
+    def needed_bytes(self) -> int:
+        """What its model and context take."""
+        model = self.shape.model
+        return model.size_bytes + self.shape.context_tokens * model.cache_bytes_per_token
+
+    @property
+    def on_cards_bytes(self) -> int:
+        """The part of that which lies on its cards."""
+        return self.needed_bytes
+
     def _occupy(self, pid: int, share: float) -> None:
         """Take memory on the cards; the first of several holds a little more."""
         shape = self.shape
-        whole = shape.model.size_bytes + shape.context_tokens * shape.model.cache_bytes_per_token
+        whole = self.on_cards_bytes
         for place, number in enumerate(shape.cards):
             part = whole / len(shape.cards) * (1.03 if place == 0 else 0.97) + 420 * 2**20
             self.machine.cards[number].processes[pid] = int(part * share)
@@ -219,12 +230,17 @@ class Worker:
         if engine is not None:
             cards = [self.machine.cards[number] for number in self.shape.cards]
             engine.hung = self.hung
-            engine.speed = min((card.speed for card in cards), default=1.0)
+            engine.speed = min((card.speed for card in cards), default=1.0) * self.pace
             engine.advance(now)
             if self.task is not None:
                 self.task.cores = 1.02 if engine.busy else 0.01
                 if engine.hung and engine.busy:
                     self.task.cores = 1.0
+
+    @property
+    def pace(self) -> float:
+        """How fast it computes beside what its cards alone could."""
+        return 1.0
 
     def load_on(self, place: int) -> float:
         """The share of time that it keeps the card at this place of its span busy."""

@@ -61,11 +61,11 @@ def membership_known(worker: WorkerView, snapshot: ClusterSnapshot, override: st
         fault = fault or snapshot.node(node).fault or "nothing was read from it yet"
         raise Refused(f"the balancer on {node} cannot be read: {fault}{override}")
     why = worker.membership_fault or (
-        f"it is not known which server line leads to {worker.name}; write"
+        "it is not known which server line leads here; write"
         f' member = "ADDRESS" under its [[node.worker]] (unit = "{worker.unit.name}")'
         " in the cluster file"
     )
-    raise Refused(why + override)
+    raise Refused(f"{worker.name}: {why}{override}")
 
 
 def one_stays(

@@ -20,10 +20,20 @@ _running: Set[subprocess.Popen[bytes]] = set()
 class Ended:
     """How a program ended; `error` is one clause, None where its status was 0.
 
-    `complaint` is the end of its standard error; `late` one that was killed at its deadline.
+    `complaint` is the end of its standard error, `seconds` how long it took and `cost_seconds` the
+    processor's time among that; `late` one that was killed at its deadline.
     """
 
-    __slots__ = ("complaint", "error", "late", "missing", "output", "seconds", "status")
+    __slots__ = (
+        "complaint",
+        "cost_seconds",
+        "error",
+        "late",
+        "missing",
+        "output",
+        "seconds",
+        "status",
+    )
 
     def __init__(
         self,
@@ -34,7 +44,9 @@ class Ended:
         missing: bool = False,
         complaint: bytes = b"",
         late: bool = False,
+        cost_seconds: float | None = None,
     ) -> None:
+        self.cost_seconds = seconds if cost_seconds is None else cost_seconds
         self.status = status
         self.output = output
         self.error = error
@@ -120,12 +132,13 @@ class Child:
         self._complaint = (self._complaint + data)[-1000:]
 
     def _reap(self) -> None:
+        before = _children_seconds()
         status = self._process.poll()
         if status is None:
             if time.monotonic() < self._started + self._limit:
                 self._loop.at(time.monotonic() + 0.002, self._reap)
             return
-        self._end(status, None)
+        self._end(status, None, _children_seconds() - before)
 
     def _late(self) -> None:
         self._process.kill()
@@ -137,7 +150,9 @@ class Child:
         error = "%s did not end within %g s" % (self._name, self._limit)
         self._end(-9, error, late=True)
 
-    def _end(self, status: int, error: str | None, late: bool = False) -> None:
+    def _end(
+        self, status: int, error: str | None, cost: float | None = None, late: bool = False
+    ) -> None:
         self._timer.cancel()
         _running.discard(self._process)
         if error is None and status != 0:
@@ -146,7 +161,24 @@ class Child:
             error = "%s ended with status %d: %s" % (self._name, status, last)
         output = b"".join(self._parts)
         seconds = time.monotonic() - self._started
-        self._done(Ended(status, output, error, seconds, complaint=self._complaint, late=late))
+        complaint = self._complaint
+        self._done(
+            Ended(
+                status,
+                output,
+                error,
+                seconds,
+                complaint=complaint,
+                late=late,
+                cost_seconds=cost,
+            )
+        )
+
+
+def _children_seconds() -> float:
+    """Processor time of the children that have been waited for."""
+    spent = os.times()
+    return spent.children_user + spent.children_system
 
 
 def end_all() -> None:

@@ -23,7 +23,7 @@ _RETRY_SECONDS = 30.0
 _HANGING_SECONDS = 10.0
 _SMI_DEADLINE_SECONDS = 20.0
 _PROCESSES_EVERY = 5
-# nvidia-smi may cost this share of the time at most
+# nvidia-smi may cost this share of a processor at most, and run half of the time
 _SMI_SHARE = 0.05
 
 
@@ -192,7 +192,8 @@ class _Smi:
     def _cards(self, ended: Ended) -> None:
         self._running = False
         self._slow = ended.seconds > 0.25
-        self._next_at = time.monotonic() + min(_RETRY_SECONDS, ended.seconds / _SMI_SHARE) - 0.1
+        pause = max(ended.cost_seconds / _SMI_SHARE, ended.seconds)
+        self._next_at = time.monotonic() + min(_RETRY_SECONDS, pause) - 0.1
         output = procfs.text(ended.output)
         if ended.error is not None:
             field = nvidia_smi.refused(output)

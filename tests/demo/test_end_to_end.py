@@ -57,6 +57,15 @@ def test_status_shows_the_whole_cluster(demo: Demo) -> None:
     assert 50 < sample["totals"]["generation_tokens_per_second"] < 500
 
 
+def test_its_one_piece_of_advice_is_to_part_the_split(demo: Demo) -> None:
+    def advised() -> list[tuple[str, str]]:
+        found = json.loads(llamatop(demo, "doctor", "--json").stdout)["findings"]
+        return [(one["id"], one["place"]) for one in found]
+
+    # The header of the model's file comes a moment after the first figures.
+    until(lambda: advised() == [("split-fits-one-card", "node2/split0")])
+
+
 def test_drain_and_undrain_change_the_real_file_and_are_read_back(demo: Demo) -> None:
     drained = llamatop(demo, "drain", "node1/gpu0", "--yes")
     assert drained.returncode == 0, drained.stderr

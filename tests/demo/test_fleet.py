@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
+from urllib.request import urlopen
 
 from .conftest import Demo
 from .test_end_to_end import llamatop, status, workers
@@ -29,3 +31,19 @@ def test_a_worker_beyond_the_first_node_is_drained_and_restarted(
     assert (before["membership"], after["membership"]) == ("in", "down")
     assert after["health"] == "ok"
     assert after["main_pid"] != before["main_pid"]
+
+
+def test_a_fleets_two_models_have_an_upstream_each(own_demo: Callable[..., Demo]) -> None:
+    demo = own_demo("--nodes", "9", "--gpus", "1")
+    sample = status(demo)
+    other = {
+        name for name, worker in workers(sample).items() if worker["model"].startswith("llama")
+    }
+    assert other == {"node4/gpu0", "node8/gpu0"}
+    assert {worker["membership"] for worker in workers(sample).values()} == {"in"}
+    front = f"http://{demo.addresses['node1']}:8080"
+    for path, name in (("", "qwen2.5"), ("/llama_8b", "llama-3.1")):
+        with urlopen(f"{front}{path}/v1/models", timeout=QUICK_SECONDS) as answer:
+            assert json.load(answer)["data"][0]["id"].startswith(name)
+    told = llamatop(demo, "doctor", "--json")
+    assert (told.returncode, json.loads(told.stdout)["findings"]) == (0, [])

@@ -19,6 +19,7 @@ PARTICULAR: dict[str, tuple[str, list[object]]] = {
     "fleet-64x8": ("membership", ["in"] * 512),
     "mixed-cards": ("membership", ["in", "in", "absent", "absent", "absent", "in"]),
     "mixed-engines": ("engine", [*["llama-server"] * 2, "ollama", "vllm", *["llama-server"] * 2]),
+    "ollama-spill": ("on the CPU", [[True], [False]]),
     "ollama-weighted": ("topology", ["per-gpu", "per-gpu", "layer-split"]),
     "one-machine": ("topology", ["per-gpu"] * 2),
     "p40-2x2": ("membership", ["in"] * 4),
@@ -26,6 +27,13 @@ PARTICULAR: dict[str, tuple[str, list[object]]] = {
     "vllm-tensor-parallel": ("topology", ["tensor-split"]),
 }
 SAMPLES = sorted((Path(__file__).parents[2] / "sample_clusters").glob("*.toml"))
+
+
+def told(worker: Sample, figure: str) -> object:
+    """What a worker says; of models, whether a part of each is on the CPU."""
+    if figure == "on the CPU":
+        return [model["cpu_bytes"] > 0 for model in worker["loaded_models"] or ()]
+    return worker[figure]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
@@ -50,7 +58,7 @@ def test_a_sample_opens_in_the_demo(
     demo = own_demo("--like", str(path))
 
     def well(sample: Sample) -> bool:
-        seen = [worker[figure] for worker in workers(sample).values()]
+        seen = [told(worker, figure) for worker in workers(sample).values()]
         assert [node["name"] for node in sample["nodes"]] == [
             node.name for node in config.load(path).nodes
         ]

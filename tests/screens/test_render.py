@@ -367,6 +367,17 @@ def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     ]
 
 
+@pytest.mark.parametrize(("age", "word"), [(9.9, "busy"), (34.2, "slow 34s")])
+def test_a_worker_that_lives_and_tells_nothing_says_for_how_long(age: float, word: str) -> None:
+    well = clusters.well()
+    sample = replace(well.workers[0].sample, health="busy")
+    mute = replace(well.workers[0], sample=sample, age_seconds=age)
+    assert state.worker_state(mute).word == word
+    found = alerts.alerts(replace(well, workers=(mute, *well.workers[1:])))
+    told = [(alert.severity, alert.where) for alert in found]
+    assert told == ([("warning", "node1/gpu0")] if word != "busy" else [])
+
+
 def test_a_cluster_that_only_loads_is_said_to_load() -> None:
     well = clusters.well()
     loading = replace(well.workers[0], sample=replace(well.workers[0].sample, health="loading"))
@@ -374,6 +385,16 @@ def test_a_cluster_that_only_loads_is_said_to_load() -> None:
     text = totals.headline(snapshot, 0, 0, 100, fallback()).plain
     assert "◐ 1 loading" in text
     assert "unhealthy" not in text
+
+
+def test_a_node_that_falls_silent_says_once_for_how_long() -> None:
+    well = clusters.well()
+    # What its link said when it gave up is older than what is known now.
+    fault = "nothing was heard of it for 8 s"
+    gone = replace(well.nodes[0], stale=True, reachable=False, age_seconds=12.4, fault=fault)
+    (alert,) = alerts.alerts(replace(well, nodes=(gone, *well.nodes[1:])))
+    said = "nothing was heard of it for 12s; are the machine and its network up?"
+    assert (alert.severity, alert.text) == ("error", said)
 
 
 def test_a_silent_node_speaks_for_its_workers() -> None:

@@ -11,7 +11,7 @@ from rich.text import Text
 from llamatop.advise.dead import Cards, cards, cut_off, dead, on_card
 from llamatop.app.render.gpus import HOT_CELSIUS, hot, slowed_down
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.state import FAULT, State, worker_states
+from llamatop.app.render.state import FAULT, State, silent, worker_states
 from llamatop.app.render.words import fit, piece, wrap
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, Severity, WorkerView
 from llamatop.model.figures import duration
@@ -24,6 +24,11 @@ _SENTENCES = {
     "no key": "it wants an API key; name the variable in api_key_env of a cluster file",
     "error": "its endpoint answers with an error; read its log with l",
 }
+_UNHEARD = "nothing was heard of it"
+_SLOW = (
+    "it lives, but its engine answers nothing: one very long step, or it hangs;"
+    " read its log with l, restart it with r"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +52,22 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     found: list[Alert] = []
     balancer = _balancer(snapshot)
     told = {alert.text for alert in balancer}
-    silent = set()
+    lost = set()
     for node in snapshot.nodes:
         if not node.reachable or node.stale:
-            silent.add(node.name)
+            lost.add(node.name)
         if (alert := _node(node)) is not None and alert.text not in told:
             serving = not node.reachable and cut_off(snapshot, node)
             again = f"; f takes its workers out{alert.next}" if serving else alert.next
             found.append(replace(alert, next=again))
     faulty = cards(snapshot)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
-        if worker.node in silent or worker.name in changing:
+        if worker.node in lost or worker.name in changing:
             continue
         if state.rank == FAULT or worker.fault:
             found.append(_worker(worker, state, faulty))
+        elif silent(worker):
+            found.append(Alert("warning", worker.name, _SLOW))
     found += [
         Alert(
             "error",
@@ -69,17 +76,17 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
             "; f takes its worker out" if on_card(snapshot, gpu) else "",
         )
         for gpu in snapshot.gpus
-        if gpu.sample.fault and gpu.node not in silent
+        if gpu.sample.fault and gpu.node not in lost
     ]
     found += [
         Alert("warning", f"{gpu.node} gpu {gpu.sample.index}", _warm(gpu))
         for gpu in snapshot.gpus
-        if not gpu.sample.fault and gpu.node not in silent and hot(gpu)
+        if not gpu.sample.fault and gpu.node not in lost and hot(gpu)
     ]
     found += balancer
     # What computes on the CPU matters now, what a disk lacks once somebody asks for it.
     for worker in sorted(snapshot.workers, key=lambda one: one.spilled_percent is None):
-        if worker.node not in silent:
+        if worker.node not in lost:
             found += [Alert("warning", worker.name, hint) for hint in worker.hints]
     return sorted(found, key=lambda alert: alert.severity != "error")
 
@@ -89,6 +96,9 @@ def _node(node: NodeView) -> Alert | None:
     age = f" ({duration(node.age_seconds)} old)" if lost and node.age_seconds is not None else ""
     retry = node.next_try_seconds
     again = f"; next try in {duration(retry)}" if retry is not None else ""
+    if age and node.fault and node.fault.startswith(_UNHEARD):
+        text = f"{_UNHEARD} for {duration(node.age_seconds)}; are the machine and its network up?"
+        return Alert("error", node.name, text, again)
     if node.fault:
         return Alert("error" if lost else "warning", node.name, node.fault + age, again)
     if lost and node.age_seconds is None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamatop.model.cluster import WorkerView
+from llamatop.model.figures import duration
 from llamatop.model.observed import UnitState
 
 
@@ -19,6 +20,7 @@ class State:
     rank: int
 
 
+SILENT_SECONDS = 10.0
 FAULT, CHANGING, BUSY, STOPPED, FINE = range(5)
 UNKNOWN_STATE = State("–", "?", "dim", CHANGING)
 
@@ -73,7 +75,14 @@ def worker_state(worker: WorkerView) -> State:
         return state
     if worker.sample.sleeping:
         return ASLEEP
+    if silent(worker):
+        return State(f"slow {duration(worker.age_seconds)}", "▲", "worker.loading", CHANGING)
     return _HEALTH.get(worker.sample.health or "", UNKNOWN_STATE)
+
+
+def silent(worker: WorkerView) -> bool:
+    """Whether it lives but has told nothing for longer than most steps of an engine take."""
+    return worker.sample.health == "busy" and (worker.age_seconds or 0.0) >= SILENT_SECONDS
 
 
 def worker_states(workers: Sequence[WorkerView]) -> list[State]:

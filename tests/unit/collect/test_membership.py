@@ -131,10 +131,28 @@ def test_a_tunnel_to_a_machine_unknown_by_that_name_leaves_doubt_and_says_what_t
     assert "127.0.0.1:37083" in found.doubts["node2/gpu0"]
     fault = found.fault("node2/gpu0")
     assert fault is not None
-    assert "node2/gpu0" in fault
     assert "127.0.0.1:37083" in fault
     assert "member = " in fault
     assert "node1/gpu0" not in found.doubts
+
+
+def test_a_tunnel_to_ports_where_nobody_listens_is_named() -> None:
+    ways = tuple(
+        left(f"127.0.0.1:{port}", f"127.0.0.1:{port + 100}", "node2") for port in (37083, 37084)
+    )
+    found = joined(node1=ways)
+    assert {found.worker_of[address] for address in ("127.0.0.1:37083", "127.0.0.1:37084")} == {
+        None
+    }
+    told = {found.fault(name) for name in ("node2/gpu0", "node2/gpu1")}
+    assert told == {
+        "no server line leads here: 127.0.0.1:37083 leads to port 37183 of node2, and 1 more such,"
+        " where no worker listens; correct the tunnel's unit, then restart it"
+    }
+    assert found.fault("node1/gpu0") is None
+    spare = joined(node1=(ways[0], left("127.0.0.1:37084", "127.0.0.1:37082", "node2")))
+    assert spare.worker_of["127.0.0.1:37084"] == "node2/gpu1"
+    assert "37083 leads to port 37183 of node2, where" in (spare.fault("node2/gpu0") or "")
 
 
 def test_a_dead_tunnel_leaves_doubt_about_workers_elsewhere_only() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,6 +28,16 @@ def test_units_that_are_gone_are_forgotten() -> None:
     tables = {name: held for name, held in vars(state).items() if isinstance(held, dict)}
     assert {name: len(held) for name, held in tables.items() if len(held) > 1} == {}
     assert len(state.views.standings) == 1
+
+
+@pytest.mark.parametrize(("interval", "limit"), [(1.0, 2.0), (5.0, 10.0), (0.1, 0.5)])
+def test_a_silence_of_two_ticks_is_told(interval: float, limit: float) -> None:
+    state, decoder = NodeState(Node("n", "n"), interval), Decoder("n")
+    state.update(decoder.snapshot({"host": {}}, 100.0))
+    well, silent = (state.view(100.0 + limit + more) for more in (-0.05, 0.05))
+    assert (well.stale, well.fault) == (False, None)
+    assert (silent.stale, silent.reachable) == (True, True)
+    assert (silent.fault or "").startswith("nothing was heard of it for")
 
 
 def test_a_model_that_moves_to_the_cpu_is_placed_there() -> None:

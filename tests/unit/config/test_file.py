@@ -104,6 +104,87 @@ def test_the_smallest_file(tmp_path: Path) -> None:
     assert (cluster.interval_seconds, cluster.balancer) == (1.0, None)
 
 
+RANGES = {
+    "n[1-3]": ["n1", "n2", "n3"],
+    "n[08-10]": ["n08", "n09", "n10"],
+    "n[1-2,7]x": ["n1x", "n2x", "n7x"],
+    "r[1-2]n[01-02]": ["r1n01", "r1n02", "r2n01", "r2n02"],
+    "[9-10]": ["9", "10"],
+    "[7]": ["7"],
+    "plain": ["plain"],
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_a_range_is_as_many_nodes_in_its_order(tmp_path: Path, name: str) -> None:
+    node = f'[[node]]\nname = "{name}"\nssh = "ops@{name}.example:2222"\nunits = ["[ab]-[1-2]*"]\n'
+    cluster = load(tmp_path, f'{node}[balancer]\nnode = "{RANGES[name][-1]}"\nupstream = "u"\n')
+    assert cluster.nodes == tuple(
+        Node(called, ssh=f"ops@{called}.example:2222", units=("[ab]-[1-2]*",))
+        for called in RANGES[name]
+    )
+
+
+def test_a_range_of_nodes_has_its_workers_in_step(tmp_path: Path) -> None:
+    text = """\
+[[node]]
+name = "n[1-2]"
+ssh = "10.0.0.[11-12]"
+[[node.worker]]
+unit = "llama-server-a"
+url = "http://127.0.0.1:8080"
+member = "127.0.0.1:[37081-37082]"
+api_key_env = "KEY"
+[[node]]
+name = "e[1-2]"
+url = "http://10.0.0.9:[8080-8081]"
+"""
+    unit, url = "llama-server-a.service", "http://127.0.0.1:8080"
+    assert load(tmp_path, text).nodes == (
+        Node("n1", "10.0.0.11", workers=(Worker(unit, url, "127.0.0.1:37081", "KEY"),)),
+        Node("n2", "10.0.0.12", workers=(Worker(unit, url, "127.0.0.1:37082", "KEY"),)),
+        Node("e1", url="http://10.0.0.9:8080"),
+        Node("e2", url="http://10.0.0.9:8081"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "ssh", "key", "text"),
+    [
+        ("n[1-4]", "h", "ssh", "stands for 1 and the node's name for 4, n1 to n4: write ranges"),
+        ("n[1-4]", "h[1-3]", "ssh", "stands for 3 and the node's name for 4, n1 to n4"),
+        ("n", "h[1-3]", "ssh", "stands for 3 and the node's name for one"),
+        ("n[4-1]", "h[1-3]", "name", "holds [4-1], which counts down"),
+        ("n[1-]", "h", "name", "holds [1-], which is no range"),
+        ("n[1,,2]", "h", "name", "holds [1,,2], which is no range"),
+        ("n[01:64]", "h", "name", "holds [01:64]: write the range as [01-64]"),
+        ("n[a-d]", "h", "name", "holds '[', which has a meaning in worker names"),
+        ("n[1-4", "h", "name", "; a range of numbers is [01-64]"),
+        ("n[1-99999]", "h", "name", "holds [1-99999], which is more than 1,024"),
+        ("n[1-100]x[1-100]", "h", "name", "stands for 10,000, more than 1,024"),
+        ("n[1-2,2]", "h[1-3]", "name", "'n2' is the name of another node as well"),
+        ("n/[1-2]", "h[1-2]", "name", "holds '/'"),
+        ("n[1-2]", "a b[1-2]", "ssh", "holds a space"),
+    ],
+)
+def test_what_is_wrong_with_a_range_is_said(
+    tmp_path: Path, name: str, ssh: str, key: str, text: str
+) -> None:
+    node = f'[[node]]\nname = "{name}"\nssh = "{ssh}"\n'
+    # While a node's name is wrong nobody can say that another is none.
+    balancer = '[balancer]\nnode = "nowhere"\nupstream = "u"\n' if key == "name" else ""
+    line, place, said = one(tmp_path, node + balancer)
+    assert (line, place) == (2 if key == "name" else 3, f"node[1].{key}")
+    assert text in said
+
+
+def test_a_range_of_nodes_shares_no_member(tmp_path: Path) -> None:
+    node = '[[node]]\nname = "n[1-3]"\nssh = "n[1-3]"\n[[node.worker]]\nunit = "a"\n'
+    line, key, text = one(tmp_path, f'{node}member = "127.0.0.1:1"\n')
+    assert (line, key) == (6, "node[1].worker[1].member")
+    assert "stands for 1 and the node's name for 3" in text
+
+
 def test_the_sample_in_the_documentation_of_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -403,6 +403,18 @@ def test_cards_through_nvidia_smi(node: FakeNode) -> None:
     assert "throttle" not in card
 
 
+def test_nvidia_smi_is_spaced_by_what_it_costs_and_not_by_how_long_it_waits(
+    node: FakeNode,
+) -> None:
+    asked = node.root / "asked"
+    query = f"*)\n    echo >> {asked}; sleep 0.7"
+    node.tool("nvidia-smi", NVIDIA_SMI.replace("*)\n    for", f"{query}\n    for"))
+    running = node.start(environment={"LLAMATOP_GPUS": "nvidia-smi"})
+    # By the time that it takes it would come every 70 ticks.
+    running.until(lambda d: asked.exists() and len(asked.read_text()) >= 3)
+    assert running.close() == 0
+
+
 @pytest.mark.parametrize("version", ["3.8", "3.9", "3.10", "3.12", "3.13"])
 def test_on_other_pythons(node: FakeNode, worker: Worker, version: str) -> None:
     python = _python(version)
