@@ -3,44 +3,71 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import posixpath
 import time
 from collections.abc import Callable
 
 from llamatop.errors import NodeError, Unreachable
-from llamatop.model.plan import Command, Step
+from llamatop.model.plan import Command, Step, UnitFile
 from llamatop.transport.base import Machine
 
 from . import systemd, waits
 from .failure import StepFailed
 from .live import Fleet, LiveSource, ask
-from .unit_copy import MADE
 
 RETRY_SECONDS = 60.0
 SEEN_SECONDS = 60.0
 
 
+def beside(path: str) -> str:
+    """Where a file is written before it gets its name: systemd passes over it."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, f".{name}.llamatop-new")
+
+
 def writing(path: str) -> tuple[Command, ...]:
-    """Write stdin beside `path` under a name that systemd passes over, then give it its own.
+    """Write stdin beside `path`, then give it its own name.
 
     The second fails where the name exists: nobody's unit is ever overwritten.
     """
-    folder, name = posixpath.split(path)
-    beside = posixpath.join(folder, f".{name}.llamatop-new")
     root = ("-m", "0644", "-o", "root", "-g", "root")
     return (
-        Command(("install", *root, "-T", "--", "/dev/stdin", beside)),
-        Command(("ln", "-T", "--", beside, path)),
-        Command(("rm", "-f", "--", beside)),
+        Command(("install", *root, "-T", "--", "/dev/stdin", beside(path))),
+        Command(("ln", "-T", "--", beside(path), path)),
+        Command(("rm", "-f", "--", beside(path))),
     )
 
 
 def removing(path: str) -> tuple[Command, ...]:
-    """Take the file away, and have systemd forget the unit."""
+    """Take the file away and what may lie beside it, and have systemd forget the unit."""
     return (
         Command(("rm", "-f", "--", path)),
+        Command(("rm", "-f", "--", beside(path))),
         systemd.daemon_reload(),
         systemd.reset_failed(posixpath.basename(path)),
+    )
+
+
+def digest(data: bytes) -> str:
+    """How a text is known again: its SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def written(path: str, data: bytes) -> UnitFile:
+    """A file to write."""
+    return UnitFile(path, data, digest(data))
+
+
+def removal(node: str, unit: str, path: str, known: str, sudo: tuple[str, ...]) -> Step:
+    """The step that takes away what llamatop wrote, as long as its digest is `known`."""
+    return Step(
+        kind="unit-file",
+        node=node,
+        title=f"remove {path}",
+        commands=tuple(Command((*sudo, *command.argv)) for command in removing(path)),
+        unit=unit,
+        unit_file=UnitFile(path, None, known),
     )
 
 
@@ -86,12 +113,12 @@ async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) 
         await _must(machine, step.commands[-1], step)
         return
     put, link, tidy = step.commands
-    beside = put.argv[-1]
+    new = put.argv[-1]
     try:
         await _must(machine, put, step, data)
-        held = await ask(machine, Command(("cat", "--", beside)))
+        held = await ask(machine, Command(("cat", "--", new)))
         if held.stdout != data:
-            raise StepFailed(f"{beside} does not hold what was written: is the disk full?")
+            raise StepFailed(f"{new} does not hold what was written: is the disk full?")
         try:
             await _must(machine, link, step)
         except asyncio.CancelledError:
@@ -107,11 +134,11 @@ async def _remove(machine: Machine, step: Step) -> None:
     assert step.unit_file is not None
     path = step.unit_file.path
     there = await ask(machine, Command(("cat", "--", path)))
-    if there.status == 0 and not there.stdout.startswith(MADE.encode()):
+    if there.status == 0 and digest(there.stdout) != step.unit_file.digest:
         raise StepFailed(f"{path} is not as llamatop wrote it, so it stays")
-    remove, reload, forget = step.commands
-    await _must(machine, remove, step)
-    await _must(machine, reload, step)
+    *remove, forget = step.commands
+    for command in remove:
+        await _must(machine, command, step)
     # It fails where there is nothing to forget.
     await machine.run(forget)
 

@@ -8,13 +8,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from llamatop.collect import journal
 from llamatop.errors import LlamatopError, NodeError, Unreachable
 from llamatop.model.observed import UnitState
-from llamatop.model.plan import Step
+from llamatop.model.plan import Command, Step
+from llamatop.probe import unit_text
 
 from . import systemd, waits
 from .failure import StepFailed
 from .live import Fleet, LiveSource
+from .privilege import SUDO
 
 READ_BACK_SECONDS = 30.0
 POLKIT_ACTION = "org.freedesktop.systemd1.manage-units"
@@ -30,6 +33,7 @@ async def change(
         raise StepFailed(f"{step.title}: the plan names no unit")
     before = waits.unit_of(source.latest, step)
     failure = await _command(source, machines, step, progress)
+    sudo = step.commands[0].argv[:2] if step.commands[0].argv[:2] == SUDO else ()
     await _read_back(source, step)
     after = waits.unit_of(source.latest, step)
     if isinstance(failure, Unreachable) and before is not None and _untold(before, after):
@@ -41,9 +45,9 @@ async def change(
         raise StepFailed(f"{step.unit} cannot be read back") from failure
     wrong = systemd.differs(verb, before or after, after) if before else None
     if failure is not None and (wrong or not isinstance(failure, Unreachable)):
-        raise StepFailed(f"{failure}{await last_words(machines, step)}") from failure
+        raise StepFailed(f"{failure}{await last_words(machines, step, sudo)}") from failure
     if wrong is not None:
-        words = await last_words(machines, step)
+        words = await last_words(machines, step, sudo)
         raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
 
 
@@ -94,18 +98,42 @@ async def _read_back(source: LiveSource, step: Step) -> None:
             await asyncio.sleep(0.5)
 
 
-async def last_words(machines: Fleet, step: Step) -> str:
-    """The end of the unit's journal as half a sentence, empty where it cannot be read."""
+async def last_words(machines: Fleet, step: Step, sudo: tuple[str, ...] = ()) -> str:
+    """The unit's own last words as half a sentence, or how its process ended and who may read more.
+
+    `sudo` stands before what a user may run who is in none of the journal's groups.
+    """
     if step.unit is None:
         return ""
-    command = systemd.last_line(step.unit)
+    machine = machines.machine(step.node)
     with contextlib.suppress(LlamatopError):
-        machine = machines.machine(step.node)
-        done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
+        done = await machine.run(systemd.last_line(step.unit), timeout_seconds=_JOURNAL_SECONDS)
         text = done.stdout.decode("utf-8", "replace").strip()
         if done.status == 0 and text:
-            return f"; its journal ends with: {text.splitlines()[-1]}"
+            return _words(text)
+        if sudo:
+            # Word for word what `llamatop sudoers` prints.
+            last = Command((*sudo, *journal.permitted(step.unit)[0].argv))
+            done = await machine.run(last, timeout_seconds=_JOURNAL_SECONDS)
+            own = (
+                journal.own_words(done.stdout.decode("utf-8", "replace")) if not done.status else ""
+            )
+            if own:
+                return _words(own)
+        done = await machine.run(systemd.ending(step.unit), timeout_seconds=_JOURNAL_SECONDS)
+        shown = unit_text.blocks(done.stdout.decode("utf-8", "replace")).get(step.unit, {})
+        status = shown.get("ExecMainStatus", "")
+        if shown.get("ExecMainCode") in ("1", "2", "3"):
+            how = "ended with status" if shown["ExecMainCode"] == "1" else "was ended by signal"
+            return (
+                f"; its process {how} {status}; to read its journal:"
+                " sudo usermod -aG systemd-journal USER there"
+            )
     return ""
+
+
+def _words(text: str) -> str:
+    return f"; its journal ends with: {text.splitlines()[-1]}"
 
 
 def _untold(before: UnitState, after: UnitState | None) -> bool:

@@ -51,6 +51,7 @@ class Cards(FakeCluster):
     free: int = 20 * GIB
     listening: tuple[int, ...] = (37081, 37082)
     root_of_units: str = ""
+    cards: int = 3
     failing: set[str] = field(default_factory=set)
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
@@ -92,8 +93,8 @@ class Cards(FakeCluster):
     def snapshot(self, tick: int = 0) -> ClusterSnapshot:
         made = super().snapshot(tick)
         workers = []
-        used = {0: 0, 1: 0, 2: 0}
-        pids: dict[int, dict[str, int | None]] = {0: {}, 1: {}, 2: {}}
+        used = dict.fromkeys(range(self.cards), 0)
+        pids: dict[int, dict[str, int | None]] = {card: {} for card in used}
         for view in made.workers:
             text = self.text(view.unit.name)
             found = re.search(r"CUDA_VISIBLE_DEVICES=(\d+(?:,\d+)*)", text)
@@ -124,7 +125,7 @@ class Cards(FakeCluster):
                     processes=pids[card],
                 ),
             )
-            for card in range(3)
+            for card in used
         )
         return replace(made, workers=tuple(workers), gpus=gpus_seen)
 
@@ -160,6 +161,8 @@ class CardsMachine(FakeMachine):
             case ["systemctl", "show", *_, unit]:
                 path = f"{cards.root_of_units}{UNITS}/{unit}"
                 return Completed(0, f"Id={unit}\nFragmentPath={path}\n".encode(), b"")
+            case ["env", "LC_ALL=C", "cat", "--", path]:
+                return await self.run(Command(("cat", "--", path)))
             case ["cat", "--", path] if path not in cards.files:
                 return Completed(1, b"", b"No such file")
             case ["install", *_, "/dev/stdin", path]:
@@ -363,8 +366,9 @@ async def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
     assert (plan.steps, plan.nothing) == ((), ("node1/gpu2 runs on one GPU already",))
     with pytest.raises(UsageError, match="two workers or more"):
         await operator.plan("split", ["node1/gpu2"])
-    with pytest.raises(UsageError, match="one worker at a time"):
-        await operator.plan("unsplit", ["node1/*"])
+    both = await operator.plan("unsplit", ["node1/*"])
+    assert both.nothing == plan.nothing
+    assert [step.title for step in both.steps if step.verb == "stop"] == ["stop node1/big"]
     cluster.workers["node1/big"].active = "inactive"
     with pytest.raises(Refused, match="does not run"):
         await operator.plan("unsplit", ["node1/big"])
@@ -389,7 +393,7 @@ async def test_behind_a_tunnel_a_forward_is_used_or_asked_for(tmp_path: Path) ->
 
 
 async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Path) -> None:
-    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
     plan = await operator.plan("recover", [])
     assert outline(plan) == [
         "stop node1/gpu0",
@@ -398,6 +402,9 @@ async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Pat
         "enable node1/big",
         "wait until node1/big answers",
         "put node1/big back in",
+        f"remove {UNITS}/llama-server-gpu0.service",
+        f"remove {UNITS}/llama-server-gpu1.service",
+        "write down that unsplit node1/big is over",
     ]
     await carried_out(operator, plan)
     assert cluster.states() == {"127.0.0.1:37081": False, "127.0.0.1:37082": False}
@@ -523,21 +530,28 @@ async def test_a_write_cut_off_leaves_nothing_beside_the_unit(tmp_path: Path) ->
     assert [name for name in cluster.units() if name.startswith(".")] == []
 
 
-async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, ClusterOperator]:
-    """An unsplit without room, killed once the first of the new ones had been started."""
+async def killed_after(
+    tmp_path: Path, title: str, free: int = 6 * GIB
+) -> tuple[Cards, ClusterOperator]:
+    """An unsplit, killed once the step called so was done; without room where `free` is little."""
     cluster = Cards.one()
-    cluster.free = 6 * GIB
+    cluster.free = free
     operator = cluster.operator(tmp_path / "audit.jsonl")
     running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
     async for result in running:
-        if result.step.title == "start node1/gpu0" and result.state == "done":
+        if result.step.title == title and result.state == "done":
             break
-    # What it left is as it is now, and its record on the balancer says who it was.
+    # What it left is as it is now, and its records say who it was.
     files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
+    begun = [dict(one) for one in cluster.begun]
     await running.aclose()
+    assert cluster.begun == [], "what was put back is over"
     cluster.files, cluster.workers = files, workers
-    left = LeftDrained("llama_cluster", "127.0.0.1:37081", "p", "ann", "unsplit node1/big", 3)
-    cluster.left = (left,)
+    cluster.begun = [{**one, "over": True, "who": "ann", "minutes": 3} for one in begun]
+    if b"37081 weight=2 down" in files[CONF]:
+        plan = begun[0]["plan"]
+        left = LeftDrained("llama_cluster", "127.0.0.1:37081", plan, "ann", "unsplit node1/big", 3)
+        cluster.left = (left,)
     return cluster, operator
 
 
@@ -545,13 +559,13 @@ async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, Clust
 async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_to(
     tmp_path: Path, foreign: str
 ) -> None:
-    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
     other = cluster.workers["node1/gpu0"]
     path = f"{UNITS}/{other.unit}"
     if foreign == "unknown":
         other.certain = False
     elif foreign == "theirs":
-        cluster.files[path] = cluster.files[path].partition(b"\n")[2]
+        cluster.files[path] += b"# mine now\n"
     else:
         other.busy = 1
         cluster.files[CONF] = cluster.files[CONF].replace(
@@ -559,7 +573,102 @@ async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_t
         )
     plan = await operator.plan("recover", [])
     assert outline(plan) == []
-    assert "node1/big stays drained: node1/gpu0 " in " ".join(plan.stays)
+    assert "node1/big stays as it is: node1/gpu0 runs" in " ".join(plan.stays)
+
+
+@pytest.mark.parametrize("free", [20 * GIB, 6 * GIB])
+async def test_recover_is_whole_wherever_the_plan_was_killed(tmp_path: Path, free: int) -> None:
+    at_all = Cards.one()
+    at_all.free = free
+    titles = outline(await at_all.operator(tmp_path / "a").plan("unsplit", ["node1/big"]))
+    olds = at_all.units()
+    ends = []
+    for title in titles:
+        cluster, operator = await killed_after(tmp_path, title, free)
+        if not cluster.begun:
+            continue
+        with pytest.raises(Refused, match=r"by ann, .* was cut off: llamatop recover first"):
+            await operator.plan("unsplit", ["node1/big"])
+        plan = await operator.plan("recover", [])
+        assert plan.stays == ()
+        await carried_out(operator, plan)
+        assert cluster.begun == []
+        big = cluster.workers["node1/big"]
+        if cluster.files[CONF] == UPSTREAM:
+            assert cluster.units() == olds, title
+            assert (big.active, big.enabled, big.health) == ("active", "enabled", "ok")
+            ends.append("old")
+        else:
+            assert cluster.states()["127.0.0.1:37081"]
+            assert (big.active, big.enabled) == ("inactive", "disabled")
+            assert {w.active for w in cluster.workers.values()} == {"active", "inactive"}
+            ends.append("new")
+        cluster.left = ()
+        again = await operator.plan("recover", [])
+        assert (again.steps, again.stays) == ((), ())
+    assert ends[0] == "old"
+    assert len(ends) >= len(titles) - 1
+    assert free < 10 * GIB or ends[-1] == "new"
+
+
+async def test_a_second_operator_is_kept_from_the_same_workers(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    late = await operator.plan("unsplit", ["node1/big"])
+    running = operator.execute(late)
+    async for result in running:
+        if result.step.verb == "start":
+            with pytest.raises(Refused, match=r"unsplit node1/big by .*has not ended"):
+                await operator.plan("unsplit", ["node1/big"])
+            break
+    await running.aclose()
+
+
+async def test_several_are_unsplit_one_after_another_each_whole(tmp_path: Path) -> None:
+    cluster = two_bigs()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/b*"])
+    assert plan.batches == 2
+    titles = outline(plan)
+    assert titles.index("disable node1/big") < titles.index(
+        f"write {UNITS}/llama-server-gpu2.service"
+    )
+    news = [unit.unit for one in plan.reshapings for unit in one.news]
+    assert news == [f"llama-server-gpu{card}.service" for card in range(4)]
+    await carried_out(operator, plan)
+    states = cluster.states()
+    assert [port for port, down in states.items() if down] == ["127.0.0.1:37081", "127.0.0.1:37082"]
+    assert len(states) == 6
+
+
+async def test_where_the_second_fails_the_first_stays_whole(tmp_path: Path) -> None:
+    cluster = two_bigs()
+    cluster.failing = {"llama-server-gpu3.service"}
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=r"it is failed.*undone: remove"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big", "node1/bit"]))
+    assert cluster.states() == {
+        "127.0.0.1:37081": True,
+        "127.0.0.1:37084": False,
+        "127.0.0.1:37085": False,
+        "127.0.0.1:37082": False,
+    }
+    assert cluster.workers["node1/big"].active == "inactive"
+    assert cluster.workers["node1/bit"].active == cluster.workers["node1/gpu1"].active == "active"
+    assert "node1/gpu2" not in cluster.workers
+    assert cluster.begun == []
+
+
+def two_bigs() -> Cards:
+    """`big` and `bit`, each over two cards of four."""
+    cluster = Cards.one()
+    cluster.cards = 4
+    del cluster.workers["node1/gpu2"]
+    del cluster.files[f"{UNITS}/llama-server-gpu2.service"]
+    text = BIG.replace("0,1", "2,3").replace("37081", "37082")
+    cluster.files[f"{UNITS}/llama-server-bit.service"] = text.encode()
+    cluster.workers["node1/bit"] = FakeWorker("llama-server-bit.service", "127.0.0.1:37082", pid=13)
+    return cluster
 
 
 @pytest.mark.parametrize(
