@@ -93,6 +93,7 @@ class EmbeddedCluster:
             machine = Machine(node, root, self.shape.upstream, self.random)
             for worker in node.workers:
                 machine.add_worker(worker)
+            machine.reshaped = self.roads.forget
             self.machines[node.name] = machine
         if self.shape.balancer is not None:
             self._balance(self.machines[self.shape.balancer])
@@ -123,6 +124,12 @@ class EmbeddedCluster:
                 else:
                     forwards.append(Forward(port, machine.address, worker.port))
                     members.append((f"{front.address}:{port}", name, weight))
+                    port += 1
+            if any(worker.split for worker in machine.shape.workers):
+                # Ports that lead to workers which are not there yet: one a card.
+                free = shape.WORKER_PORT + len(machine.shape.workers)
+                for spare in range(free, free + len(machine.cards)):
+                    forwards.append(Forward(port, machine.address, spare))
                     port += 1
             if forwards:
                 tunnel = Tunnel(front, machine.name, tuple(forwards))

@@ -128,7 +128,10 @@ def per_gpu(cards: int, model: Model = SMALL) -> tuple[WorkerShape, ...]:
 
 
 def layer_split(cards: int) -> tuple[WorkerShape, ...]:
-    """One worker for each pair of cards, split over both; a card left over has its own."""
+    """One worker for each pair of cards, split over both; a card left over has its own.
+
+    One card would hold the model: the advice to have a worker a card is the demo's to give.
+    """
     workers: list[WorkerShape] = []
     for first in range(0, cards, 2):
         span = tuple(range(first, min(first + 2, cards)))
@@ -138,9 +141,7 @@ def layer_split(cards: int) -> tuple[WorkerShape, ...]:
             if pair
             else f"llama-server-gpu{first}.service"
         )
-        workers.append(
-            WorkerShape(unit, WORKER_PORT + len(workers), span, LARGE if pair else SMALL)
-        )
+        workers.append(WorkerShape(unit, WORKER_PORT + len(workers), span))
     return tuple(workers)
 
 
