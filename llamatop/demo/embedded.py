@@ -23,6 +23,7 @@ from .nginx_files import configure
 from .roads import Roads
 from .shape import SSH_PORT, ClusterShape
 from .tunnel import Forward, Tunnel
+from .unit import SHOWN
 from .workload import Chooser, Nobody, Workload
 
 if TYPE_CHECKING:
@@ -169,6 +170,7 @@ class EmbeddedCluster:
             "LLAMATOP_GPUS": "nvidia-smi",
             "LLAMATOP_LOCK_DIRECTORY": str(machine.root / "run"),
             "LLAMATOP_DRAINS_DIRECTORY": str(machine.root / "run"),
+            "LLAMATOP_UNITS_DIRECTORY": str(machine.root) + SHOWN,
             "LLAMATOP_LOG_SOCKET": str(machine.root / "run" / "log"),
             "HOST_PROC": str(machine.root / "proc"),
             "HOST_SYS": str(machine.root / "sys"),
