@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -79,8 +80,9 @@ async def needs(
         machine = machines.machine(node)
         names = await possible(snapshot, machine)
         # recover takes away what one that was cut off had written.
-        for begun in await membership.reshapes(machine, f"{who()}: sudoers"):
-            names += [n.unit for one in begun.reshapings for n in one.news if n.digest]
+        with contextlib.suppress(membership.MembershipFailed):
+            for begun in await membership.reshapes(machine, f"{who()}: sudoers"):
+                names += [n.unit for one in begun.reshapings for n in one.news if n.digest]
         for name in dict.fromkeys(names):
             path = f"{UNITS}/{name}"
             commands = [*unit_files.writing(path), *unit_files.removing(path)]

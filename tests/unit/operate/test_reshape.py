@@ -14,6 +14,7 @@ from llamatop.errors import NodeError, PlanFailed, Refused, Unreachable, UsageEr
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.observed import GpuSample, LeftDrained, Tunnel
 from llamatop.model.plan import Command, Plan, StepResult
+from llamatop.operate import sudoers, unit_files
 from llamatop.operate.audit import Audit
 from llamatop.operate.record import plan_record
 from llamatop.operate.service import ClusterOperator
@@ -52,6 +53,7 @@ class Cards(FakeCluster):
     listening: tuple[int, ...] = (37081, 37082)
     root_of_units: str = ""
     cards: int = 3
+    journal: str | None = None
     failing: set[str] = field(default_factory=set)
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
@@ -149,6 +151,12 @@ class CardsMachine(FakeMachine):
         bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
         ok = Completed(0, b"", b"")
         match bare:
+            case ["journalctl", *rest] if cards.journal is not None:
+                by_sudo = argv[0] == "sudo" and rest[-2:] == ["-n", "200"]
+                return Completed(0, cards.journal.encode() if by_sudo else b"", b"")
+            case ["systemctl", "show", "-p", "Id,ExecMainCode,ExecMainStatus", "--", unit]:
+                text = f"Id={unit}\nExecMainCode=1\nExecMainStatus=1\n"
+                return Completed(0, text.encode(), b"")
             case ["ls", "-1A", "--", *_]:
                 return Completed(0, "\n".join(cards.units()).encode(), b"")
             case ["cat", "/proc/net/tcp", *_]:
@@ -693,3 +701,32 @@ async def test_a_key_is_shown_nowhere(tmp_path: Path, written: str) -> None:
     assert "CUDA_VISIBLE_DEVICES=0" in plan.text()
     assert not re.search("supersecret|super/secret|alpha", told)
     assert written in cluster.text("llama-server-gpu1.service")
+
+
+async def test_the_fragment_allows_to_take_away_what_was_begun(tmp_path: Path) -> None:
+    cluster, _ = await killed_after(tmp_path, "start node1/gpu0")
+    source, fleet = FakeSource(cluster), CardsFleet(cluster)
+    needed = await sudoers.needs(source.latest, fleet, "node1", write_units=True)
+    path = f"{UNITS}/llama-server-gpu1.service"
+    assert {*unit_files.removing(path)} <= {*needed.commands}
+    without = await sudoers.needs(source.latest, fleet, "node1")
+    assert not any(path in command.argv for command in without.commands)
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("2026-11-21T02:00:00+0000 n llama-server[7]: error: no such flag\n", "no such flag"),
+        ("2026-11-21T02:00:00+0000 n systemd[1]: Started it.\n", "status 1; to read its journal"),
+        ("", r"status 1.*usermod -aG systemd-journal"),
+    ],
+)
+async def test_the_last_words_of_a_unit_whose_journal_is_not_for_everybody(
+    tmp_path: Path, printed: str, told: str
+) -> None:
+    cluster = Cards.one()
+    cluster.root, cluster.failing = False, {"llama-server-gpu0.service"}
+    cluster.journal = printed
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=told):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
