@@ -68,11 +68,11 @@ async def source(machine: Machine, unit: str) -> Source:
     if not fragment:
         raise NodeError(machine.name, f"systemd knows no file of {unit}", f"systemctl cat {unit}")
     if not fragment.startswith(tuple(f"{place}/" for place in _PLACES)):
-        # Where systemd is not the machine's own, as in the demo, the real one's stays as it is.
+        # Where systemd is not the machine's own, the real one's stays as it is.
         raise NodeError(
             machine.name,
             f"{unit} lies in {fragment}, which is no place of systemd's own, so no unit can be made"
-            " from it (the demo's machines are simulated: split and unsplit need real ones)",
+            " from it",
         )
     if told.get("NeedDaemonReload") == "yes":
         raise NodeError(

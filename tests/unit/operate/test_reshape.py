@@ -363,7 +363,7 @@ async def test_where_systemd_is_simulated_nothing_comes_into_the_real_one(tmp_pa
     cluster = Cards.one()
     cluster.root_of_units = "/tmp/demo/node1"
     operator = cluster.operator(tmp_path / "audit.jsonl")
-    with pytest.raises(NodeError, match=r"no place of systemd's own.*the demo's machines"):
+    with pytest.raises(NodeError, match="no place of systemd's own"):
         await operator.plan("unsplit", ["node1/big"])
 
 
