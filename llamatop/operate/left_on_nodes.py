@@ -18,12 +18,15 @@ from .targets import Target
 from .unit_facts import Made
 
 _AT_ONCE = 8
+_WAIT = "if it was cut off, llamatop recover puts it right half a minute after that"
 
 
 async def cut_off(
     snapshot: ClusterSnapshot, machines: Fleet
-) -> tuple[list[CutOff], dict[tuple[str, str], Made], list[str]]:
-    """Those that are over without having said so, the files of their units, and what is in the way.
+) -> tuple[list[CutOff], dict[tuple[str, str], Made], list[str], list[str]]:
+    """Those that are over without having said so, and the files of their units.
+
+    Then, as sentences, what is in the way, and what may still be under way.
 
     A node that cannot run the program is passed over: no split or unsplit was made there.
     """
@@ -33,8 +36,9 @@ async def cut_off(
         machine = machines.machine(node)
         files = {}
         async with gate:
-            plans = [c for c in await membership.reshapes(machine, f"{who()}: recover") if c.over]
-            for new in {n for c in plans for one in c.reshapings for n in one.news if n.digest}:
+            plans = await membership.reshapes(machine, f"{who()}: recover")
+            over = [plan for plan in plans if plan.over]
+            for new in {n for c in over for one in c.reshapings for n in one.news if n.digest}:
                 files[node, new.unit] = await unit_facts.made(machine, new.unit, new.digest)
         return plans, files
 
@@ -46,6 +50,7 @@ async def cut_off(
     plans: list[CutOff] = []
     files: dict[tuple[str, str], Made] = {}
     faults: list[str] = []
+    running: list[str] = []
     for got in await asyncio.gather(*(one(node) for node in nodes), return_exceptions=True):
         if isinstance(got, NodeError):
             faults.append(f"what was left there is not known: {got}")
@@ -53,9 +58,14 @@ async def cut_off(
             continue
         if isinstance(got, BaseException):
             raise got
-        plans += got[0]
+        plans += [plan for plan in got[0] if plan.over]
+        running += [
+            f"{plan.what} by {plan.who}, begun {ago(plan.minutes)}, has not ended; {_WAIT}"
+            for plan in got[0]
+            if not plan.over
+        ]
         files |= got[1]
-    return plans, files, faults
+    return plans, files, faults, running
 
 
 async def nobody_at_it(machines: Fleet, targets: Sequence[Target]) -> None:
@@ -69,7 +79,4 @@ async def nobody_at_it(machines: Fleet, targets: Sequence[Target]) -> None:
             begun = f"{one.what} by {one.who}, begun {ago(one.minutes)},"
             if one.over:
                 raise Refused(f"{begun} was cut off: llamatop recover first")
-            raise Refused(
-                f"{begun} has not ended: wait, or where it was cut off half a minute, then"
-                " llamatop recover"
-            )
+            raise Refused(f"{begun} has not ended; {_WAIT}")

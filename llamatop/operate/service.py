@@ -170,7 +170,7 @@ class ClusterOperator:
         left = leftovers.find(snapshot.balancer, snapshot.members)
         owners = behind(snapshot)
         found = resolve(snapshot, targets) if targets else snapshot.workers
-        cut, made, faults = await left_on_nodes.cut_off(snapshot, self._machines)
+        cut, made, faults, running = await left_on_nodes.cut_off(snapshot, self._machines)
         nodes = {owners[one.member].node for one in left if one.member in owners}
         draft = await self._draft(
             "recover",
@@ -189,7 +189,7 @@ class ClusterOperator:
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
         plan = recover(draft, left, beside, {target.name for target in found}, cut, made)
-        plan = replace(plan, stays=(*plan.stays, *faults))
+        plan = replace(plan, stays=(*plan.stays, *faults), warnings=(*plan.warnings, *running))
         return await self._allowed(plan)
 
     async def _draft(

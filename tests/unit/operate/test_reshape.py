@@ -628,6 +628,9 @@ async def test_a_second_operator_is_kept_from_the_same_workers(tmp_path: Path) -
         if result.step.verb == "start":
             with pytest.raises(Refused, match=r"unsplit node1/big by .*has not ended"):
                 await operator.plan("unsplit", ["node1/big"])
+            recover = await operator.plan("recover", [])
+            assert (recover.steps, recover.stays) == ((), ())
+            assert re.search("unsplit node1/big by .*has not ended", recover.text())
             break
     await running.aclose()
 
