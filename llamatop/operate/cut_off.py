@@ -20,7 +20,10 @@ from .unit_files import removal
 
 @dataclass(slots=True)
 class Repair:
-    """What a recover has found so far: who goes in again, what comes after that, what stays."""
+    """What a recover has found so far: who goes in again, what comes after that, what stays.
+
+    `known` are the units that it goes by, as they are now.
+    """
 
     targets: dict[str, Target] = field(default_factory=dict)
     members: list[Member] = field(default_factory=list)
@@ -28,6 +31,7 @@ class Repair:
     told: list[str] = field(default_factory=list)
     stays: list[str] = field(default_factory=list)
     after: list[Step] = field(default_factory=list)
+    known: list[Target] = field(default_factory=list)
 
 
 def put_right(
@@ -46,6 +50,7 @@ def put_right(
     known = [target for unit in units if (target := _target(draft, cut.node, unit))]
     if known and not any(target.name in wanted for target in known):
         return
+    repair.known += known
     out = [one.member for one in left if one.plan == cut.plan]
     whole = [_one(draft, cut, one, made, out, repair) for one in cut.reshapings]
     if all(whole):

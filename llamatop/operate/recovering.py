@@ -46,7 +46,8 @@ def recover(
     apart = {one.plan for one in cut}
     refused = _drained(draft, [one for one in left if one.plan not in apart], wanted, repair)
     found = list(repair.targets.values())
-    expects = draft.expectations(found)
+    judged = {target.name: target for target in (*repair.known, *found)}
+    expects = draft.expectations(list(judged.values()))
     draft.put_in(found, repair.members, repair.started)
     for step in repair.after:
         draft.add(step)

@@ -32,6 +32,7 @@ from .reshaping import groups, reshape
 from .targets import Target, behind, resolve
 from .undoing import undo
 from .unmaking import ACTIONS as RESHAPING
+from .waits import look
 
 _CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
 
@@ -167,10 +168,15 @@ class ClusterOperator:
         timeout_seconds: float | None,
     ) -> Plan:
         """What plans that are over left drained or half-changed put right, of all or of targets."""
+        cut, made, faults, running = await left_on_nodes.cut_off(snapshot, self._machines)
+        if cut:
+            # What was begun just before the end may not have been seen yet.
+            nodes = {one.node for one in cut} | {snapshot.balancer_node or cut[0].node}
+            await look(self._source, list(nodes))
+            snapshot = self._source.latest
         left = leftovers.find(snapshot.balancer, snapshot.members)
         owners = behind(snapshot)
         found = resolve(snapshot, targets) if targets else snapshot.workers
-        cut, made, faults, running = await left_on_nodes.cut_off(snapshot, self._machines)
         nodes = {owners[one.member].node for one in left if one.member in owners}
         draft = await self._draft(
             "recover",

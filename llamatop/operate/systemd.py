@@ -34,6 +34,11 @@ def ending(unit: str) -> Command:
     return Command(("systemctl", "show", "-p", "Id,ExecMainCode,ExecMainStatus", "--", unit))
 
 
+def standing(unit: str) -> Command:
+    """Whether the unit runs, which everybody may ask."""
+    return Command(("systemctl", "show", "-p", "Id,ActiveState", "--", unit))
+
+
 def reload_nginx(unit: str | None) -> Command:
     """Have nginx read its files again: through systemd where a unit runs it."""
     if unit is None:

@@ -18,6 +18,7 @@ from .live import Fleet, LiveSource, ask
 
 RETRY_SECONDS = 60.0
 SEEN_SECONDS = 60.0
+_RUNS = (b"=active\n", b"=activating\n", b"=reloading\n", b"=deactivating\n")
 
 
 def beside(path: str) -> str:
@@ -136,6 +137,9 @@ async def _remove(machine: Machine, step: Step) -> None:
     there = await ask(machine, Command(("cat", "--", path)))
     if there.status == 0 and digest(there.stdout) != step.unit_file.digest:
         raise StepFailed(f"{path} is not as llamatop wrote it, so it stays")
+    shown = await ask(machine, systemd.standing(posixpath.basename(path)))
+    if any(state in shown.stdout for state in _RUNS):
+        raise StepFailed(f"{step.unit} runs, so its file {path} stays")
     *remove, forget = step.commands
     for command in remove:
         await _must(machine, command, step)

@@ -157,6 +157,9 @@ class CardsMachine(FakeMachine):
             case ["systemctl", "show", "-p", "Id,ExecMainCode,ExecMainStatus", "--", unit]:
                 text = f"Id={unit}\nExecMainCode=1\nExecMainStatus=1\n"
                 return Completed(0, text.encode(), b"")
+            case ["systemctl", "show", "-p", "Id,ActiveState", "--", unit]:
+                active = [w.active for w in cards.workers.values() if w.unit == unit]
+                return Completed(0, f"ActiveState={(*active, 'inactive')[0]}\n".encode(), b"")
             case ["ls", "-1A", "--", *_]:
                 return Completed(0, "\n".join(cards.units()).encode(), b"")
             case ["cat", "/proc/net/tcp", *_]:
@@ -582,6 +585,31 @@ async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_t
     plan = await operator.plan("recover", [])
     assert outline(plan) == []
     assert "node1/big stays as it is: node1/gpu0 runs" in " ".join(plan.stays)
+
+
+async def test_what_was_started_last_is_seen_before_it_is_judged(tmp_path: Path) -> None:
+    """The figures at hand are of before the start: its file would go from under it."""
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
+    gpu0 = cluster.workers["node1/gpu0"]
+    gpu0.active, gpu0.enabled = "inactive", "disabled"
+    cluster.frozen = cluster.snapshot()
+    gpu0.active, gpu0.enabled = "active", "enabled"
+    cluster.looked = lambda: setattr(cluster, "frozen", None)
+    assert outline(await operator.plan("recover", []))[:2] == [
+        "stop node1/gpu0",
+        "disable node1/gpu0",
+    ]
+
+
+async def test_the_file_of_what_runs_is_not_taken_away(tmp_path: Path) -> None:
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
+    gpu0 = cluster.workers["node1/gpu0"]
+    gpu0.active, gpu0.sub, gpu0.enabled = "inactive", "dead", "disabled"
+    plan = await operator.plan("recover", [])
+    cluster.during_systemctl = lambda: setattr(gpu0, "active", "active")
+    with pytest.raises(PlanFailed, match="gpu0.service runs, so its file"):
+        await carried_out(operator, plan)
+    assert gpu0.unit in cluster.units()
 
 
 @pytest.mark.parametrize("free", [20 * GIB, 6 * GIB])
