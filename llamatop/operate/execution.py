@@ -158,9 +158,7 @@ class Execution:
             await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "unit-file":
-            await unit_files.carry_out(
-                self._source, self._machines, step, progress, self._rollback.unit_begun
-            )
+            await unit_files.carry_out(self._machines, step, progress, self._rollback.unit_begun)
         elif step.kind == "record":
             await self._record_ended(step)
         elif step.kind == "wait-drained":

@@ -8,16 +8,15 @@ import posixpath
 import time
 from collections.abc import Callable
 
-from llamatop.errors import NodeError, Unreachable
+from llamatop.errors import Unreachable
 from llamatop.model.plan import Command, Step, UnitFile
 from llamatop.transport.base import Machine
 
-from . import systemd, waits
+from . import systemd
 from .failure import StepFailed
-from .live import Fleet, LiveSource, ask
+from .live import Fleet, ask
 
 RETRY_SECONDS = 60.0
-SEEN_SECONDS = 60.0
 _RUNS = (b"=active\n", b"=activating\n", b"=reloading\n", b"=deactivating\n")
 
 
@@ -73,7 +72,6 @@ def removal(node: str, unit: str, path: str, known: str, sudo: tuple[str, ...]) 
 
 
 async def carry_out(
-    source: LiveSource,
     machines: Fleet,
     step: Step,
     progress: Callable[[str], None],
@@ -99,8 +97,6 @@ async def carry_out(
                 raise
             progress(f"connection lost ({error.text}); asking again")
             await asyncio.sleep(0.5)
-    if step.unit_file.data is not None:
-        await _seen(source, step)
 
 
 async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) -> None:
@@ -153,17 +149,3 @@ async def _must(machine: Machine, command: Command, step: Step, data: bytes = b"
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         words = said[-1] if said else "no message"
         raise StepFailed(f"`{command}` ended with status {done.status}: {words}")
-
-
-async def _seen(source: LiveSource, step: Step) -> None:
-    """Wait until the node's units are read with the new one among them."""
-    give_up = time.monotonic() + SEEN_SECONDS
-    while waits.unit_of(source.latest, step) is None:
-        if time.monotonic() > give_up:
-            raise StepFailed(f"{step.unit} is written, but it is not seen among the node's units")
-        try:
-            await source.refresh(step.node)
-        except NodeError as error:
-            if not isinstance(error, Unreachable):
-                raise
-        await asyncio.sleep(0.3)

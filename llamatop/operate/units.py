@@ -20,6 +20,7 @@ from .live import Fleet, LiveSource
 from .privilege import SUDO
 
 READ_BACK_SECONDS = 30.0
+SEEN_SECONDS = 60.0
 POLKIT_ACTION = "org.freedesktop.systemd1.manage-units"
 _JOURNAL_SECONDS = 5.0
 
@@ -34,7 +35,7 @@ async def change(
     before = waits.unit_of(source.latest, step)
     failure = await _command(source, machines, step, progress)
     sudo = step.commands[0].argv[:2] if step.commands[0].argv[:2] == SUDO else ()
-    await _read_back(source, step)
+    await _read_back(source, step, SEEN_SECONDS if before is None else 0.0)
     after = waits.unit_of(source.latest, step)
     if isinstance(failure, Unreachable) and before is not None and _untold(before, after):
         progress("the connection was cut before systemd was told: telling it again")
@@ -85,13 +86,20 @@ def _said(stderr: bytes) -> str:
     return said
 
 
-async def _read_back(source: LiveSource, step: Step) -> None:
-    """Read the node again; after a cut connection go on asking for half a minute."""
-    give_up = time.monotonic() + READ_BACK_SECONDS
+async def _read_back(source: LiveSource, step: Step, patience: float = 0.0) -> None:
+    """Read the node again; after a cut connection go on asking for half a minute.
+
+    With `patience` go on for so long until the unit is seen: its file may have come just now.
+    """
+    began = time.monotonic()
+    give_up = began + READ_BACK_SECONDS
     while True:
         try:
             await source.refresh(step.node)
-            return
+            seen = waits.unit_of(source.latest, step) is not None
+            if seen or time.monotonic() - began >= patience:
+                return
+            await asyncio.sleep(0.3)
         except NodeError:
             if time.monotonic() > give_up:
                 raise

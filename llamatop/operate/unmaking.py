@@ -98,9 +98,7 @@ class Unmaking(TakingBack):
         if back.kind == "systemctl":
             await units.change(self._source, self._machines, back, progress)
         elif back.kind == "unit-file":
-            await unit_files.carry_out(
-                self._source, self._machines, back, progress, lambda step: None
-            )
+            await unit_files.carry_out(self._machines, back, progress, lambda step: None)
         elif back.kind == "wait-drained":
             await self._waited_for(
                 waits.wait(

@@ -41,6 +41,8 @@ _FIRST_SECONDS = 30.0
 _SHOW_EVERY = 10.0
 _SHOW_EVERY_BLIND = 2.0
 _LIST_EVERY = 30.0
+# How often a unit is asked for again that is listed and not known yet.
+_MOST_RETRIES = 10
 _MOST_NAMES = 500
 _PASSING = ("activating", "deactivating", "reloading", "maintenance")
 _SINCE = {
@@ -77,6 +79,7 @@ class Units:
         self._late = False
         self._marks: Dict[str, Any] = {}
         self._written: int | None = None
+        self._retries = 0
         self._kept: Dict[str, Tuple[Dict[str, str], Dict[str, Any]]] = {}
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
@@ -109,7 +112,7 @@ class Units:
         moved = self._moved()
         written = _changed_at(os.environ.get("LLAMATOP_UNITS_DIRECTORY") or _OWN_UNITS)
         if written != self._written:
-            self._written, self._list_at = written, 0.0
+            self._written, self._list_at, self._retries = written, 0.0, _MOST_RETRIES
         if self._running is not None or self._lists:
             self._again = self._again or moved
             self._late = self._late or fresh
@@ -198,15 +201,23 @@ class Units:
             return
         self.fault = None
         self.answered_at = time.monotonic()
+        unread = False
         for name in asked:
             self._all[name] = True
             properties = found.get(name)
+            if properties and properties.get("LoadState") == "not-found":
+                # A file that came just now, and systemd does not know it yet.
+                del self._all[name]
+                unread = True
             kind = None if properties is None else self._kind(name, properties)
             if properties is None or kind is None:
                 self._forget(name)
             else:
                 self.shown[name] = properties
                 self.kinds[name] = kind
+        if unread and self._retries:
+            self._retries -= 1
+            self._list_at = 0.0
         self._moved()
         self._answered()
 
