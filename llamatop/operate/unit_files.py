@@ -148,4 +148,6 @@ async def _must(machine: Machine, command: Command, step: Step, data: bytes = b"
     if done.status != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         words = said[-1] if said else "no message"
+        if any(full in words for full in ("No space left", "quota exceeded")):
+            words += f": free some there (`df -h {posixpath.dirname(command.argv[-1])}`)"
         raise StepFailed(f"`{command}` ended with status {done.status}: {words}")

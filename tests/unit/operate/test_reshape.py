@@ -54,6 +54,7 @@ class Cards(FakeCluster):
     root_of_units: str = ""
     cards: int = 3
     journal: str | None = None
+    full: tuple[str, ...] = ()
     failing: set[str] = field(default_factory=set)
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
@@ -176,6 +177,10 @@ class CardsMachine(FakeMachine):
                 return await self.run(Command(("cat", "--", path)))
             case ["cat", "--", path] if path not in cards.files:
                 return Completed(1, b"", b"No such file")
+            case ["install", *_, "/dev/stdin", path] if path.rpartition(".")[0] in cards.full:
+                cards.files[path] = stdin[:9]
+                words = f"install: error writing '{path}': No space left on device"
+                return Completed(1, b"", words.encode())
             case ["install", *_, "/dev/stdin", path]:
                 cards.files[path] = stdin
             case ["ln", "-T", "--", beside, path]:
@@ -352,6 +357,18 @@ async def test_a_file_that_came_meanwhile_is_never_overwritten(tmp_path: Path) -
     assert cluster.files[theirs] == BIG.encode()
     assert f"{UNITS}/llama-server-gpu0.service" not in cluster.files
     assert cluster.files[CONF] == UPSTREAM
+
+
+async def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    units = cluster.units()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    cluster.full = (f"{UNITS}/.llama-server-gpu1.service",)
+    with pytest.raises(PlanFailed, match=rf"No space left on device: free some there.*{UNITS}"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    assert cluster.units() == units
+    assert cluster.files[CONF] == UPSTREAM
+    assert cluster.begun == []
 
 
 async def test_a_missing_right_names_the_option(tmp_path: Path) -> None:
