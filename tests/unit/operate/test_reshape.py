@@ -624,7 +624,7 @@ async def test_the_file_of_what_runs_is_not_taken_away(tmp_path: Path) -> None:
     gpu0.active, gpu0.sub, gpu0.enabled = "inactive", "dead", "disabled"
     plan = await operator.plan("recover", [])
     cluster.during_systemctl = lambda: setattr(gpu0, "active", "active")
-    with pytest.raises(PlanFailed, match="gpu0.service runs, so its file"):
+    with pytest.raises(PlanFailed, match=r"gpu0\.service runs, so its file"):
         await carried_out(operator, plan)
     assert gpu0.unit in cluster.units()
 
