@@ -41,8 +41,7 @@ _FIRST_SECONDS = 30.0
 _SHOW_EVERY = 10.0
 _SHOW_EVERY_BLIND = 2.0
 _LIST_EVERY = 30.0
-# How often a unit is asked for again that is listed and not known yet.
-_MOST_RETRIES = 10
+_MOST_UNREAD = 20
 _MOST_NAMES = 500
 _PASSING = ("activating", "deactivating", "reloading", "maintenance")
 _SINCE = {
@@ -79,7 +78,9 @@ class Units:
         self._late = False
         self._marks: Dict[str, Any] = {}
         self._written: int | None = None
-        self._retries = 0
+        # What has a file, and of it what systemd does not know yet: asked for with the others.
+        self._files: Dict[str, bool] = {}
+        self._unread: Dict[str, bool] = {}
         self._kept: Dict[str, Tuple[Dict[str, str], Dict[str, Any]]] = {}
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
         self._boot = time.time() - time.monotonic()
@@ -112,7 +113,7 @@ class Units:
         moved = self._moved()
         written = _changed_at(os.environ.get("LLAMATOP_UNITS_DIRECTORY") or _OWN_UNITS)
         if written != self._written:
-            self._written, self._list_at, self._retries = written, 0.0, _MOST_RETRIES
+            self._written, self._list_at = written, 0.0
         if self._running is not None or self._lists:
             self._again = self._again or moved
             self._late = self._late or fresh
@@ -154,12 +155,13 @@ class Units:
         listed: List[str] = []
         limit = self._deadline()
         Child(self._loop, _LIST_UNITS.split(), limit, lambda e: self._listed(e, listed))
-        Child(self._loop, _LIST_FILES.split(), limit, lambda e: self._listed(e, listed))
+        self._files = {}
+        Child(self._loop, _LIST_FILES.split(), limit, lambda e: self._listed(e, listed, True))
 
     def _deadline(self) -> float:
         return _FIRST_SECONDS if self.answered_at is None else _DEADLINE_SECONDS
 
-    def _listed(self, ended: Ended, listed: List[str]) -> None:
+    def _listed(self, ended: Ended, listed: List[str], files: bool = False) -> None:
         self._lists -= 1
         if ended.error is not None:
             self._failed(ended)
@@ -167,6 +169,8 @@ class Units:
             name = line.split(None, 1)[0] if line.strip() else ""
             if name.endswith(".service") and not name.endswith("@.service"):
                 listed.append(name)
+                if files:
+                    self._files[name] = True
         if self._lists:
             return
         if not listed and ended.error is not None:
@@ -175,6 +179,7 @@ class Units:
         names = dict.fromkeys(listed)
         names.update(dict.fromkeys(self._named))
         fresh = [name for name in names if name not in self._all]
+        self._unread = {name: True for name in self._unread if name in names}
         for name in [name for name in self._all if name not in names]:
             del self._all[name]
             self._forget(name)
@@ -183,11 +188,11 @@ class Units:
     def _show(self, names: List[str]) -> None:
         self._began = time.monotonic()
         self._show_at = self._began + (_SHOW_EVERY_BLIND if self._blind else _SHOW_EVERY)
-        if not names:
+        asked = list(dict.fromkeys([*names, *list(self._unread)[:_MOST_UNREAD]]))
+        if not asked:
             self.answered_at = self._began
             self._answered()
             return
-        asked = list(dict.fromkeys(names))
         self._running = Child(
             self._loop, [*_SHOW, *asked], self._deadline(), lambda ended: self._shown(ended, asked)
         )
@@ -201,23 +206,21 @@ class Units:
             return
         self.fault = None
         self.answered_at = time.monotonic()
-        unread = False
         for name in asked:
             self._all[name] = True
             properties = found.get(name)
+            self._unread.pop(name, None)
             if properties and properties.get("LoadState") == "not-found":
-                # A file that came just now, and systemd does not know it yet.
+                # A file may come, or has just come and systemd has not read it yet.
                 del self._all[name]
-                unread = True
+                if name in self._files:
+                    self._unread[name] = True
             kind = None if properties is None else self._kind(name, properties)
             if properties is None or kind is None:
                 self._forget(name)
             else:
                 self.shown[name] = properties
                 self.kinds[name] = kind
-        if unread and self._retries:
-            self._retries -= 1
-            self._list_at = 0.0
         self._moved()
         self._answered()
 
