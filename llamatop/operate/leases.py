@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, PlanFailed, Refused
 from llamatop.model.plan import MembershipEdit, Plan
 from llamatop.probe.drains import LEASE_SECONDS
 
@@ -62,7 +62,7 @@ class Lease:
         self._lost = True
 
     async def __aenter__(self) -> Self:
-        """Begin to renew it; raises as `membership.reshape` does, with nothing begun."""
+        """Begin to renew it; raises PlanFailed or NodeError, with nothing done."""
         try:
             for node in dict.fromkeys(one.node for one in self._reshapings):
                 mine = [one for one in self._reshapings if one.node == node]
@@ -70,6 +70,12 @@ class Lease:
                 self._begun.append(node)
                 machine = self._machines.machine(node)
                 await membership.reshape(machine, self._holder, self._about, mine)
+        except membership.MembershipFailed as failure:
+            await self._ended()
+            failed = PlanFailed(f"{failure}; nothing was done")
+            if failure.step == "lock":
+                failed.exit_code = Refused.exit_code
+            raise failed from failure
         except BaseException:
             await self._ended()
             raise

@@ -488,6 +488,8 @@ class FakeChannel:
             if request["event"] == "ended":
                 begun[:] = [one for one in begun if one["plan"] != request["about"]["plan"]]
             return [{"event": "done"}]
+        if request["do"] == "reshape" and begun:
+            return [{"event": "failed", "step": "lock", "error": "locked by ann"}]
         if request["do"] == "reshape":
             more = {"minutes": 0, "over": False, "reshapings": request["reshapings"]}
             begun.append({**request["about"], **more})

@@ -676,6 +676,11 @@ async def test_a_second_operator_is_kept_from_the_same_workers(tmp_path: Path) -
             recover = await operator.plan("recover", [])
             assert (recover.steps, recover.stays) == ((), ())
             assert re.search("unsplit node1/big by .*has not ended", recover.text())
+            # One who had made the plan before comes too late as well.
+            with pytest.raises(PlanFailed, match="locked by ann; nothing was done") as failed:
+                await carried_out(operator, late)
+            assert failed.value.exit_code == Refused.exit_code
+            assert [one["plan"] for one in cluster.begun] != []
             break
     await running.aclose()
 
