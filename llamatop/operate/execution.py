@@ -177,11 +177,15 @@ class Execution:
         return said
 
     async def _record_ended(self, step: Step) -> None:
-        nodes = dict.fromkeys((step.node, self._source.latest.balancer_node))
+        nodes = [step.node]
+        balancer = self._source.latest.balancer_node
+        if balancer is not None and balancer != step.node:
+            nodes.append(balancer)
         for node in nodes:
-            if node is not None:
-                machine = self._machines.machine(node)
-                await note(machine, self._holder, {"plan": step.plan, "who": who()}, "ended")
+            machine = self._machines.machine(node)
+            await note(machine, self._holder, {"plan": step.plan, "who": who()}, "ended")
+        # Whoever looks next must not find it left over any more.
+        await waits.look(self._source, nodes)
 
     async def _unit_still_so(self, step: Step) -> None:
         """Look once more before a unit is touched: somebody may have put its members in."""
