@@ -10,7 +10,7 @@ from functools import lru_cache
 from llamatop.advise import memory, shapes
 from llamatop.advise.memory import Demand, Needs, Part, Split
 from llamatop.advise.shapes import Shape
-from llamatop.model.cluster import GpuView, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import GpuSample, Launch, WorkerSample
 
@@ -26,6 +26,8 @@ _BUILD = re.compile(r"b?(\d+)\b")
 _FEW_OUTPUTS_BUILD = 9500
 _FLASH_BUILD = 6325
 _OWN_BUILDS = 1000
+# builds before it cache values beside the compressed keys that have them within
+_LATENT_BUILD = 7900
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,10 @@ class Fit:
     `missing` says what would have to be known, all else is None then. `needs` is the worker as it
     is, `alone` the same on one card. `overhead_bytes` a card is learnt from the running process:
     what it takes beyond the known parts; None where it does not run or its memory is hidden.
-    `room_bytes` is what the roomiest of its cards, `card`, has for it. `cards` counts those it is
-    on; `share_percent` is how busy each can be at most with one stream, None where all compute at
-    once; `split_bytes` is what a split takes more than one card would, None where it is on one.
+    `room_bytes` is what the roomiest of its cards, `card`, has for it. `on` are those it is on, in
+    the order of `needs`, `held` what it takes there once it runs. `share_percent` is how busy each
+    can be at most with one stream, None where all compute at once; `split_bytes` is what a split
+    takes more than one card would, None where it is on one.
     """
 
     missing: tuple[str, ...] = ()
@@ -45,7 +48,8 @@ class Fit:
     demand: Demand | None = None
     needs: Needs | None = None
     alone: Part | None = None
-    cards: int = 0
+    on: tuple[int, ...] = ()
+    held: tuple[int | None, ...] = ()
     card: int | None = None
     card_bytes: int | None = None
     room_bytes: int | None = None
@@ -57,6 +61,19 @@ class Fit:
     def spare_bytes(self) -> int:
         """What is kept beside the known parts: the overhead where it is known, else 1 GiB."""
         return MARGIN_BYTES if self.overhead_bytes is None else self.overhead_bytes
+
+    @property
+    def cards(self) -> int:
+        """On how many it is."""
+        return len(self.on)
+
+    def needed_on(self, card: int) -> int | None:
+        """What it takes on that card, or would where it does not run; None if unknown."""
+        if self.needs is None or card not in self.on:
+            return None
+        place = self.on.index(card)
+        held = self.held[place] if self.held else None
+        return self.needs.cards[place].total if held is None else held
 
     @property
     def fits(self) -> bool | None:
@@ -99,6 +116,36 @@ def _largest(shape: Shape, demand: Demand, field: str, step: int, most: int, roo
     return step * low
 
 
+class Fitter:
+    """The fits of a snapshot's workers, each reckoned when it is asked for."""
+
+    def __init__(self, snapshot: ClusterSnapshot) -> None:
+        self._files = {node.name: node.snapshot.models for node in snapshot.nodes}
+        self._cards: dict[str, list[GpuView]] = {}
+        for gpu in snapshot.gpus:
+            self._cards.setdefault(gpu.node, []).append(gpu)
+
+    def file(self, worker: WorkerView) -> ModelFile | None:
+        """The header of its model's file, None where it is not known of."""
+        return self._files.get(worker.node, {}).get(worker.sample.launch.model or "")
+
+    def fit(self, worker: WorkerView) -> Fit | None:
+        """`fit` of a worker of the snapshot."""
+        return fit(worker, self.file(worker), self._cards.get(worker.node, ()))
+
+    def locked(self, worker: WorkerView) -> int | None:
+        """Bytes of weights that lie in the host's memory, and stay there with --mlock.
+
+        At least: what the process maps of the file for its cards may count as well. None where it
+        is not known.
+        """
+        if worker.gpus == ():
+            file = self.file(worker)
+            return file.size_bytes if file is not None and file.fault is None else None
+        found = self.fit(worker)
+        return found.needs.host.weights if found is not None and found.needs is not None else None
+
+
 def fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -> Fit | None:
     """The fit of a llama-server's model, `cards` being those of its node.
 
@@ -114,6 +161,9 @@ def fit(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) ->
     missing = (*missing, *unasked, *unsplit)
     if not on:
         missing = (*missing, "which cards it computes on")
+    number = _build(sample.build)
+    if shape is not None and shape.latent and number is not None and number < _LATENT_BUILD:
+        missing = (*missing, f"how a build as old as b{number} caches compressed keys")
     if missing or shape is None or demand is None or split is None:
         return Fit(missing=missing)
     return _judge(worker, shape, demand, split, on)
@@ -127,26 +177,30 @@ def _judge(
     on: Sequence[GpuSample],
 ) -> Fit:
     needs = memory.needs(shape, demand, split)
-    taken = [_taken(card, worker.sample) for card in on]
-    overheads = [
-        own - part.total
-        for own, part in zip(taken, needs.cards, strict=True)
-        if own is not None and part.total
-    ]
-    if overheads and min(overheads) < -0.05 * needs.on_cards.total / len(needs.cards):
-        return Fit(
-            missing=("how much of it lies on its cards: it takes less there than all of it",)
-        )
-    overhead = max(0, *overheads) if overheads else None
+    stopped = worker.sample.pids == ()
+    held = [0 if stopped else _taken(card, worker.sample) for card in on]
+    overhead, loaded = None, bool(worker.sample.pids) and worker.sample.health != "loading"
+    if loaded:
+        overheads = [
+            own - part.total
+            for own, part in zip(held, needs.cards, strict=True)
+            if own is not None and part.total
+        ]
+        if overheads and min(overheads) < -0.05 * needs.on_cards.total / len(needs.cards):
+            return Fit(
+                missing=("how much of it lies on its cards: it takes less there than all of it",)
+            )
+        overhead = max(0, *overheads) if overheads else None
     alone = memory.needs(shape, demand).cards[0]
-    rooms = [_room(card, own, part) for card, own, part in zip(on, taken, needs.cards, strict=True)]
+    rooms = [_room(card, own, part) for card, own, part in zip(on, held, needs.cards, strict=True)]
     best = max(range(len(on)), key=lambda place: rooms[place] or 0)
     found = Fit(
         shape=shape,
         demand=demand,
         needs=needs,
         alone=alone,
-        cards=len(on),
+        on=tuple(card.index or 0 for card in on),
+        held=tuple(held) if loaded else (),
         card=on[best].index,
         card_bytes=on[best].memory_total_bytes,
         room_bytes=rooms[best],
@@ -169,8 +223,10 @@ def asked(sample: WorkerSample) -> tuple[Demand | None, tuple[str, ...]]:
     counted = (launch.parallel or 0) > 0
     unified = launch.kv_unified if launch.kv_unified is not None else not counted
     context = next((slot.context_tokens for slot in sample.slots or () if slot.context_tokens), 0)
-    if not context and sample.context_tokens and slots:
-        context = sample.context_tokens // (1 if unified else slots)
+    # it does not run, or does not answer: what it was started with
+    whole = sample.context_tokens or max(0, launch.context_tokens or 0)
+    if not context and whole and slots:
+        context = whole // (1 if unified else slots)
     kind_k, kind_v = launch.cache_type_k or "f16", launch.cache_type_v or "f16"
     missing = []
     if launch.source is None:
@@ -211,6 +267,8 @@ def _shape(file: ModelFile | None) -> tuple[Shape | None, tuple[str, ...]]:
         return None, ("the header of its model's file",)
     if file.fault is not None:
         return None, (file.fault,)
+    if file.reading:
+        return None, ("the header of its model's file, which is being read",)
     return shapes.of(file)
 
 

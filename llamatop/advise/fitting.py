@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.figures import bytes_short
 
 from .finding import Finding, Mend, Rule
-from .fit import Fit, fit
+from .fit import Fit, Fitter
 from .memory import Part
 
 
 def split(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A split that is not needed."""
-    cards: dict[str, list[GpuView]] = {}
-    for gpu in snapshot.gpus:
-        cards.setdefault(gpu.node, []).append(gpu)
-    files = {node.name: node.snapshot.models for node in snapshot.nodes}
+    fitter = Fitter(snapshot)
     for worker in snapshot.workers:
         if len(worker.gpus or ()) < 2 or not worker.sample.pids:
             continue
-        file = files.get(worker.node, {}).get(worker.sample.launch.model or "")
-        found = fit(worker, file, cards.get(worker.node, []))
+        found = fitter.fit(worker)
         if found is None or not found.fits or found.demand is None:
             continue
         on = " + ".join(map(str, worker.gpus or ()))

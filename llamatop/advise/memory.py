@@ -131,9 +131,12 @@ def needs(shape: Shape, demand: Demand, split: Split = ONE_CARD) -> Needs:
     wanted = count + 1 if split.gpu_layers is None else min(split.gpu_layers, count + 1)
     places = _places(count, wanted if split.shares else 0, split.shares)
     cards = [Part() for _ in split.shares]
-    host = Part(weights=shape.embedding_bytes)
+    host = Part(weights=shape.embedding_bytes + shape.side_bytes)
+    # without flash attention values lie across, as wide in each layer as in the widest
+    widest = 0 if demand.flash_attention else max(layer.values for layer in shape.layers)
     for layer, place in zip(shape.layers, places, strict=False):
-        cache = _cached(demand, layer.keys, layer.values, layer.window) + _FLOAT * (
+        values = max(layer.values, widest if layer.values else 0)
+        cache = _cached(demand, layer.keys, values, layer.window) + _FLOAT * (
             layer.state * demand.slots
         )
         kept = Part(cache=cache)
@@ -225,18 +228,39 @@ def _compute(shape: Shape, demand: Demand) -> int:
     tokens, width = demand.tokens, shape.width
     keys = max((layer.keys + layer.values for layer in shape.layers), default=0)
     attending = tokens * (3 * width + 2 * shape.query + keys)
+    if shape.latent:
+        # queries are as long as the compressed keys, once before and once after their turned part
+        attending = tokens * (4 * width + shape.query + 2 * shape.heads * shape.latent)
     if keys and not demand.flash_attention:
         attending += tokens * shape.heads * max(_seen(shape, demand))
     # every expert gives a whole width, and these are weighed before they are added up
     feeding = tokens * max(4 * width + 3 * shape.feed, 2 * shape.experts * width)
-    recurring = 0
-    if shape.inner:
-        state = max(layer.state for layer in shape.layers)
-        recurring = tokens * (width + 6 * shape.inner) + state * demand.slots
     outputs = tokens if demand.outputs is None else min(tokens, demand.outputs)
     telling = outputs * (shape.vocabulary + 2 * width)
-    most = max(attending, feeding if shape.feed else 0, recurring, telling)
+    altering = tokens * 17 * width if shape.altered else 0
+    most = max(
+        attending, feeding if shape.feed else 0, _recurring(shape, demand), altering, telling
+    )
+    if shape.side:
+        # made ready for all layers first, and there beside each
+        most = max(most + tokens * 2 * shape.side, tokens * (4 * shape.side + 2 * width))
     return _FLOAT * most + _masks(shape, demand)
+
+
+def _recurring(shape: Shape, demand: Demand) -> int:
+    """Elements of the largest set in a layer that keeps a state."""
+    tokens, width, inner = demand.tokens, shape.width, shape.inner
+    state = max(layer.state for layer in shape.layers)
+    if not state:
+        return 0
+    if shape.delta:
+        keys = 2 * shape.state_groups * shape.state_size
+        mixing = 3 * (width + keys + inner)
+        working = 3 * width + 2 * keys + 3 * inner
+        return max(tokens * mixing, tokens * working + 5 * state * demand.slots // 2)
+    if not inner:
+        return tokens * 7 * width
+    return tokens * (width + 6 * inner) + state * demand.slots
 
 
 def _seen(shape: Shape, demand: Demand) -> list[int]:

@@ -11,6 +11,7 @@ from llamatop.model.visible import entries
 
 from .cards import alive, place
 from .finding import Finding, Rule
+from .fit import Fitter
 
 # Of a card: from here on a request, or a restart, may find no room.
 FULL_PERCENT = 95.0
@@ -107,20 +108,49 @@ def unknown(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
-    """Several workers on a card whose memory is all but gone."""
+    """Several workers on a card that has not the memory for all of them.
+
+    By what each needs where that is known of all, else by how much of the memory is used.
+    """
+    fitter = Fitter(snapshot)
+    workers = {worker.name: worker for worker in snapshot.workers}
     for gpu in snapshot.gpus:
         used, total = gpu.sample.memory_used_bytes, gpu.sample.memory_total_bytes
-        if len(gpu.workers) < 2 or used is None or not total:
+        if len(gpu.workers) < 2 or not total:
             continue
-        if 100 * used / total >= FULL_PERCENT:
+        needs = _needed(gpu, [workers[name] for name in gpu.workers if name in workers], fitter)
+        if needs is not None:
+            whole = sum(needs.values())
+            parts = " + ".join(f"{name} {bytes_short(size)}" for name, size in needs.items())
+            evidence = f"{parts} = {bytes_short(whole)}, it has {bytes_short(total)}"
+            full = whole > total
+        else:
+            full = used is not None and 100 * used / total >= FULL_PERCENT
+            on = ", ".join(gpu.workers)
+            evidence = f"{bytes_short(used)} of {bytes_short(total)} used by {on}"
+        if full:
             yield Finding(
                 "gpu-memory-crowded",
                 "warning",
                 place(gpu),
-                f"{bytes_short(used)} of {bytes_short(total)} used by {', '.join(gpu.workers)}",
+                evidence,
                 "the next that restarts, or grows, finds no room and fails",
                 "one worker a card, or a smaller context or model for one of them",
             )
+
+
+def _needed(gpu: GpuView, on: list[WorkerView], fitter: Fitter) -> dict[str, int] | None:
+    """What each worker needs on the card; None where it is not known of all."""
+    found: dict[str, int] = {}
+    for worker in on:
+        fit = fitter.fit(worker)
+        size = None
+        if fit is not None and gpu.sample.index is not None:
+            size = fit.needed_on(gpu.sample.index)
+        if size is None:
+            return None
+        found[worker.name] = size
+    return found if len(found) == len(gpu.workers) else None
 
 
 def order(snapshot: ClusterSnapshot) -> Iterator[Finding]:

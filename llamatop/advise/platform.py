@@ -8,8 +8,9 @@ from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.figures import bytes_short
 
 from .finding import Finding, Rule
+from .fit import Fitter
 
-# Less than any model that is worth a card.
+# Less than any model that is worth a card: where it is not known how much is to be locked.
 LEAST_LOCKED_BYTES = 2**30
 _REMOTE = frozenset(
     [
@@ -66,17 +67,20 @@ def iommu(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 def locked(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """A model that is to be held in memory, by a process that may hold nearly nothing."""
+    fitter = Fitter(snapshot)
     for worker in snapshot.workers:
         limit = worker.sample.confines.memlock_bytes
-        if not worker.sample.launch.mlock or limit is None or limit >= LEAST_LOCKED_BYTES:
+        if not worker.sample.launch.mlock or limit is None or worker.unit.user in ("root", "0"):
             continue
-        if worker.unit.user in ("root", "0"):
+        weights = fitter.locked(worker)
+        if limit >= (LEAST_LOCKED_BYTES if weights is None else weights):
             continue
+        size = "" if weights is None else f" of at least {bytes_short(weights)} of weights"
         yield Finding(
             "memlock-limit",
             "warning",
             worker.name,
-            f"--mlock, but no more than {bytes_short(limit)} may be locked (LimitMEMLOCK)",
+            f"--mlock{size}, but no more than {bytes_short(limit)} may be locked (LimitMEMLOCK)",
             "the model is not held in memory: what is swapped out must be read again",
             f"systemctl edit {worker.unit.name}: [Service] LimitMEMLOCK=infinity",
         )

@@ -12,6 +12,7 @@ from llamatop.model.figures import bytes_short
 from llamatop.model.observed import GpuSample
 
 from .finding import Finding, Rule
+from .fit import Fitter
 
 QUEUE_SECONDS = 30.0
 STUCK_SECONDS = 60.0
@@ -106,6 +107,7 @@ def queue(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 def more_slots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Requests wait for a slot while there is memory for one more."""
+    fitter = Fitter(snapshot)
     cards = {(gpu.node, gpu.sample.index): gpu.sample for gpu in snapshot.gpus}
     for worker in _llama_servers(snapshot):
         total = worker.slots_total
@@ -113,10 +115,13 @@ def more_slots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             continue
         if worker.slots_busy != total:
             continue
-        spare = [_spare(cards.get((worker.node, index)), worker, total) for index in worker.gpus]
-        if all(spare):
-            pairs = zip(worker.gpus, spare, strict=True)
-            free = ", ".join(f"{text} free on GPU {index}" for index, text in pairs)
+        fit = fitter.fit(worker)
+        room = fit.slots_fit() if fit is not None and fit.cards == 1 else None
+        if room is None:
+            free = _free(cards, worker, total)
+        else:
+            free = f"GPU {worker.gpus[0]} has room for {room}" if room > total else None
+        if free is not None:
             yield Finding(
                 "llama-server-more-slots",
                 "info",
@@ -205,6 +210,18 @@ def _model(worker: WorkerView) -> str | None:
 def _slot_context(worker: WorkerView) -> int | None:
     contexts = {slot.context_tokens for slot in worker.sample.slots or ()}
     return contexts.pop() if len(contexts) == 1 else None
+
+
+def _free(
+    cards: dict[tuple[str, int | None], GpuSample], worker: WorkerView, slots: int
+) -> str | None:
+    """What is free on its cards, where each surely has enough for one slot more."""
+    gpus = worker.gpus or ()
+    spare = [_spare(cards.get((worker.node, index)), worker, slots) for index in gpus]
+    if not all(spare):
+        return None
+    pairs = zip(gpus, spare, strict=True)
+    return ", ".join(f"{text} free on GPU {index}" for index, text in pairs)
 
 
 def _spare(card: GpuSample | None, worker: WorkerView, slots: int) -> str | None:

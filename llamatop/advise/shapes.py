@@ -9,10 +9,11 @@ from llamatop.model.gguf import ModelFile
 
 # Keys and values of every token in every layer, nothing else.
 _PLAIN_NAMES = """
-arcee baichuan bloom chatglm codeshell command-r dbrx deepseek dots1 ernie4_5 ernie4_5-moe exaone
-falcon gemma glm4 gpt2 gptneox granite granitemoe grok hunyuan-dense hunyuan-moe internlm2 jais
-llama minicpm mistral3 mpt nemotron olmo olmoe orion phi2 phi3 phimoe qwen2 qwen2moe qwen2vl qwen3
-qwen3moe qwen3vl qwen3vlmoe refact seed_oss smollm3 stablelm starcoder starcoder2 xverse
+arcee baichuan bloom chatglm codeshell command-r dbrx deepseek deepseek2 dots1 ernie4_5 ernie4_5-moe
+exaone falcon gemma glm4 glm4moe gpt2 gptneox granite granitemoe grok hunyuan-dense hunyuan-moe
+internlm2 jais llama minicpm minimax-m2 mistral3 mpt nemotron olmo olmoe orion phi2 phi3 phimoe
+qwen2 qwen2moe qwen2vl qwen3 qwen3moe qwen3vl qwen3vlmoe refact seed_oss smollm3 stablelm starcoder
+starcoder2 xverse
 """
 _PLAIN = frozenset(_PLAIN_NAMES.split())
 # A sliding window in all layers but one of so many; True where that one is the first of them.
@@ -22,14 +23,28 @@ _WINDOWED = {
     "exaone4": (4, False),
     "gemma2": (2, False),
     "gemma3": (6, False),
+    "gemma3n": (5, False),
+    "gemma4": (6, False),
     "gpt-oss": (2, False),
     "olmo2": (4, False),
     "smallthinker": (4, True),
 }
 _WINDOW_BY_DEFAULT = {"gemma2": 4096}
+# The last layers read the cache of others.
+_BORROWING = frozenset({"gemma3n", "gemma4"})
 # A state of fixed size a slot; those with heads in some layers cache there as well.
 _RECURRENT = frozenset({"granitehybrid", "jamba", "mamba", "mamba2"})
 _STATE_ONLY = frozenset({"mamba", "mamba2"})
+# The same, where every fourth layer (or as the file says) attends, or those with heads of keys.
+_DELTA = frozenset({"qwen3next", "qwen35", "qwen35moe"})
+_CONVOLVING = frozenset({"lfm2", "lfm2moe"})
+_KNOWN = _PLAIN | _WINDOWED.keys() | _RECURRENT | _DELTA | _CONVOLVING
+# Of layers that only draft, these load no tensors but reserve a cache, until late in 2026; those
+# above load the tensors and reserve none.
+_DRAFTING = frozenset({"deepseek2", "glm4moe"})
+_ATTENTION_INTERVAL = 4
+# of gemma3n, whatever the file says
+_LAYERS_CACHED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,10 @@ class Shape:
     """A model as its memory needs see it; widths are elements a token. One object a file.
 
     `query` is the width of all heads, `feed` of the widest feed-forward part, of all `experts` that
-    a token uses, `inner` of the recurrent part; `tied` where the embedding is the output layer too.
+    a token uses, `inner` of the recurrent part, which with `delta` has keys of its own, as many as
+    `state_groups`, each as long as `state_size`; `tied` where the embedding is the output layer
+    too. `latent` is how long a compressed key with its value is, 0 for none. `side` is the width of
+    what all layers take in beside, from a table of `side_bytes`; `altered` has four states a token.
     """
 
     layers: tuple[Layer, ...]
@@ -65,6 +83,13 @@ class Shape:
     inner: int
     vocabulary: int
     tied: bool
+    state_groups: int = 0
+    state_size: int = 0
+    latent: int = 0
+    delta: bool = False
+    side: int = 0
+    side_bytes: int = 0
+    altered: bool = False
 
 
 @lru_cache(maxsize=256)
@@ -73,9 +98,13 @@ def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
     name = file.architecture
     if name is None:
         return None, ("the model's architecture",)
-    if name not in _PLAIN and name not in _WINDOWED and name not in _RECURRENT:
+    if name not in _KNOWN:
         return None, (f"how a model of architecture {name} uses memory",)
-    if file.draft_layers or file.key_length_latent or file.shared_kv_layers:
+    drafts = file.draft_layers or 0
+    odd: object = drafts and name not in _DRAFTING | _DELTA
+    odd = odd or (file.key_length_latent and name != "deepseek2")
+    odd = odd or (file.window_tokens and name in _CONVOLVING)
+    if odd or (file.shared_kv_layers and name not in _BORROWING):
         return None, (f"how this kind of {name} caches",)
     missing = [
         text
@@ -93,65 +122,107 @@ def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
     heads_kv = _each(file.heads_kv, count) if attends else (0,) * count
     if attends and file.heads_kv is None:
         heads_kv = heads
-    feeds = _each(file.feed_forward_length, count) or (0,) * count
     if attends and (not heads or not heads_kv):
         missing.append("the number of heads")
-    if file.layer_bytes is not None and len(file.layer_bytes) != count:
+    # a file may come without the tensors of layers that only draft
+    if file.layer_bytes is not None and count - len(file.layer_bytes) not in {0, drafts}:
         missing.append("the sizes of all layers")
-    states = name in _RECURRENT
-    if states and None in (file.state_kernel, file.state_inner, file.state_size):
+    if name in _RECURRENT | _DELTA and None in (
+        file.state_kernel,
+        file.state_inner,
+        file.state_size,
+    ):
         missing.append("the size of the recurrent state")
+    if name in _CONVOLVING and not file.convolution_length:
+        missing.append("the length of the convolution")
     if missing:
         return None, tuple(missing)
-    return _shape(file, heads, heads_kv, feeds, states), ()
+    return _shape(file, heads, heads_kv), ()
 
 
-def _shape(
-    file: ModelFile,
-    heads: tuple[int, ...],
-    heads_kv: tuple[int, ...],
-    feeds: tuple[int, ...],
-    states: bool,
-) -> Shape:
-    width = file.embedding_length or 0
+def _shape(file: ModelFile, heads: tuple[int, ...], heads_kv: tuple[int, ...]) -> Shape:
+    width, name = file.embedding_length or 0, file.architecture or ""
+    feeds = _each(file.feed_forward_length, len(heads)) or (0,) * len(heads)
     most_heads = max(heads)
     head = width // most_heads if most_heads else 0
-    key = file.key_length or head
-    value = file.value_length or head
-    windows = _windows(file)
-    inner = (file.state_inner or 0) if states else 0
-    channels = inner + 2 * (file.state_groups or 0) * (file.state_size or 0)
-    state = ((file.state_kernel or 1) - 1) * channels + (file.state_size or 0) * inner
-    layers = tuple(
-        Layer(
-            size,
-            keys=heads_kv[place] * (key if window is None else file.key_length_window or key),
-            values=heads_kv[place]
-            * (value if window is None else file.value_length_window or value),
-            window=window,
-            state=0 if heads_kv[place] else state,
-        )
-        for place, (size, window) in enumerate(zip(file.layer_bytes or (), windows, strict=True))
-    )
+    latent = bool(file.key_length_latent)
     output = file.output_bytes or 0
     return Shape(
-        layers,
+        _layers(file, heads_kv, head),
         file.embedding_bytes or 0,
         (output or file.embedding_bytes or 0) + (file.other_bytes or 0),
         width,
         most_heads,
-        most_heads * key,
+        most_heads * (file.key_length_latent or file.key_length or head),
         max(feeds) if not file.experts else _experts(file, feeds),
         (file.experts_used or 1) if file.experts else 0,
-        inner,
+        (file.state_inner or 0) if name in _RECURRENT | _DELTA else 0,
         file.vocabulary or 0,
         not output,
+        file.state_groups or 0,
+        file.state_size or 0,
+        (file.key_length or 0) if latent else 0,
+        name in _DELTA,
+        (file.side_embedding_length or 0) * len(heads),
+        file.side_embedding_bytes or 0,
+        name == "gemma3n",
     )
+
+
+def _layers(file: ModelFile, heads_kv: tuple[int, ...], head: int) -> tuple[Layer, ...]:
+    count, drafts = len(heads_kv), file.draft_layers or 0
+    key, value = file.key_length or head, file.value_length or head
+    state, recurrent = _state(file), _recurrent(file, heads_kv)
+    sizes = (*(file.layer_bytes or ()), *(0,) * drafts)[:count]
+    cached = count - (file.shared_kv_layers or 0)
+    if file.architecture == "gemma3n":
+        cached = _LAYERS_CACHED
+    layers = []
+    for place, (size, window) in enumerate(zip(sizes, _windows(file), strict=True)):
+        heads = heads_kv[place]
+        if place >= cached:
+            layers.append(Layer(size, window=window))
+            continue
+        if recurrent[place]:
+            layers.append(Layer(size, window=window, state=state))
+            continue
+        if place >= count - drafts:
+            if file.architecture in _DELTA:
+                layers.append(Layer(size))
+                continue
+            size = 0
+        keys = heads * (key if window is None else file.key_length_window or key)
+        values = heads * (value if window is None else file.value_length_window or value)
+        # a compressed key has its value within it
+        layers.append(Layer(size, keys, 0 if file.key_length_latent else values, window))
+    return tuple(layers)
+
+
+def _recurrent(file: ModelFile, heads_kv: tuple[int, ...]) -> tuple[bool, ...]:
+    """Which layers keep a state and no cache."""
+    count, drafts = len(heads_kv), file.draft_layers or 0
+    if file.architecture not in _DELTA:
+        return tuple(heads == 0 for heads in heads_kv)
+    flags = file.recurrent_layers or ()
+    if len(flags) == count:
+        return tuple(map(bool, flags))
+    every = file.attention_interval or _ATTENTION_INTERVAL
+    return tuple(place < count - drafts and (place + 1) % every != 0 for place in range(count))
+
+
+def _state(file: ModelFile) -> int:
+    """Elements a slot of a layer that keeps a state."""
+    if file.architecture in _CONVOLVING:
+        return ((file.convolution_length or 1) - 1) * (file.embedding_length or 0)
+    inner, size = file.state_inner or 0, file.state_size or 0
+    channels = inner + 2 * (file.state_groups or 0) * size
+    return ((file.state_kernel or 1) - 1) * channels + size * inner
 
 
 def _experts(file: ModelFile, feeds: tuple[int, ...]) -> int:
     each = file.expert_feed_forward_length or max(feeds)
-    return (file.experts_used or 1) * each
+    dense = max(feeds) if file.dense_layers or file.architecture == "gemma4" else 0
+    return max(dense, (file.experts_used or 1) * each)
 
 
 def _windows(file: ModelFile) -> tuple[int | None, ...]:

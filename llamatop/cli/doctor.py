@@ -9,8 +9,9 @@ from llamatop.cli.options import add_hosts, add_record
 
 _DESCRIPTION = """\
 What makes the cluster slow or fragile, worst first: the values seen, why they
-matter, and the mend. One look, nothing is changed. What only shows with time,
-as a queue that stays, the dashboard tells (a). What is unknown is no finding;
+matter, and the mend. One look, nothing is changed; models' headers are waited
+for, 10 s at most. What only shows with time, as a queue that stays, the
+dashboard tells (a). What is unknown is no finding;
 what is not wanted is silenced in the cluster file:
 
   [[silence]]
@@ -42,27 +43,32 @@ def run(args: argparse.Namespace) -> int:
     from llamatop.advise.doctor import judge
     from llamatop.cli import interrupt, render_findings
     from llamatop.cli.options import require_cluster
-    from llamatop.cli.reading import complete_sample
+    from llamatop.cli.reading import HEADERS_SECONDS, complete_sample, unread
     from llamatop.cli.recording import recorder
     from llamatop.cli.streams import complain
 
     cluster = require_cluster(args)
     with recorder(args.record) as record:
-        snapshot = interrupt.run(complete_sample(cluster, record))
+        snapshot = interrupt.run(complete_sample(cluster, record, headers=True))
     diagnosis = judge(snapshot)
-    unread = [node for node in snapshot.nodes if not node.reachable]
+    away = [node for node in snapshot.nodes if not node.reachable]
     if args.json:
         print(render_findings.to_json(diagnosis, snapshot))
     else:
         render_findings.print_findings(diagnosis, sys.stdout)
     for fault in diagnosis.faults:
         complain(fault)
-    for node in unread:
+    for worker in unread(snapshot):
+        complain(
+            f"{worker.name}: the header of its model was not read within {HEADERS_SECONDS:.0f} s;"
+            " whether it fits is not judged"
+        )
+    for node in away:
         complain(f"{node.name} is not judged: {node.fault or 'it does not answer'}")
     if not args.json:
-        complain(render_findings.summary(diagnosis, len(unread)))
-    if unread and len(unread) == len(snapshot.nodes):
+        complain(render_findings.summary(diagnosis, len(away)))
+    if away and len(away) == len(snapshot.nodes):
         return 3
-    if unread or not diagnosis.well:
+    if away or not diagnosis.well:
         return 1
     return 70 if diagnosis.faults else 0

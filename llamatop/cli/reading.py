@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from llamatop.cli import seen
 from llamatop.collect.collector import Collector
 from llamatop.collect.link import Clear
 from llamatop.collect.names import select
-from llamatop.model.cluster import ClusterSnapshot, Event
+from llamatop.model.cluster import ClusterSnapshot, Event, WorkerView
 from llamatop.model.declared import Cluster
 from llamatop.transport.machines import Machines
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 CYCLES_AFTER = (50_000, 20, 50)
 PATIENCE_SECONDS = 3.0
 LONGEST_SECONDS = 20.0
+HEADERS_SECONDS = 10.0
 _KEEPING_SECONDS = 5.0
 
 
@@ -93,23 +94,46 @@ async def _recorded(
         yield
 
 
-async def complete_sample(cluster: Cluster, record: Recorder | None = None) -> ClusterSnapshot:
-    """One snapshot with rates, when every node has been read twice or cannot be."""
+async def complete_sample(
+    cluster: Cluster, record: Recorder | None = None, *, headers: bool = False
+) -> ClusterSnapshot:
+    """One snapshot with rates, when every node has been read twice or cannot be.
+
+    With `headers` those of the models have been read too, or not within 10 s (`unread`).
+    """
     async with opened(cluster, record=record) as (collector, _):
-        return await settled(collector)
+        return await settled(collector, headers=headers)
 
 
-async def settled(collector: Collector) -> ClusterSnapshot:
+def unread(snapshot: ClusterSnapshot) -> list[WorkerView]:
+    """The workers whose model's header is still being read on their node."""
+    reading = {
+        (node.name, told)
+        for node in snapshot.nodes
+        if node.reachable
+        for told, file in node.snapshot.models.items()
+        if file.reading
+    }
+    return [one for one in snapshot.workers if (one.node, one.sample.launch.model) in reading]
+
+
+async def settled(collector: Collector, *, headers: bool = False) -> ClusterSnapshot:
     """The first snapshot in which every node has been read whole and twice, or cannot be.
 
     A node that neither answers nor refuses delays the others by a few seconds at most, and that is
-    its fault then; one that answers slowly is given longer.
+    its fault then; one that answers slowly is given longer. `headers`: see `complete_sample`.
     """
     loop = asyncio.get_running_loop()
     begun = loop.time()
     await _until(collector, lambda snapshot: False, [node.name for node in collector.cluster.nodes])
-    snapshot = collector.latest
     silent = f"nothing has come from it within {loop.time() - begun:.0f} s; look at it again"
+    if headers and unread(collector.latest):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEADERS_SECONDS), aclosing(collector.snapshots()) as coming:
+                async for snapshot in coming:
+                    if not unread(snapshot):
+                        break
+    snapshot = collector.latest
     nodes = (
         node if node.reachable or node.fault else replace(node, fault=silent)
         for node in snapshot.nodes

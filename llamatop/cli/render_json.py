@@ -6,6 +6,8 @@ import json
 import math
 from datetime import UTC, datetime
 
+from llamatop.advise.fit import Fitter
+from llamatop.cli import render_fit
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, WorkerView
 from llamatop.model.observed import LoadedModel
 
@@ -35,6 +37,7 @@ def to_object(snapshot: ClusterSnapshot) -> dict[str, object]:
         workers.setdefault(worker.node, []).append(worker)
     for gpu in snapshot.gpus:
         gpus.setdefault(gpu.node, []).append(gpu)
+    fitter = Fitter(snapshot)
     return {
         "cluster": snapshot.cluster.name,
         "taken_at": moment(snapshot.taken_at),
@@ -47,7 +50,7 @@ def to_object(snapshot: ClusterSnapshot) -> dict[str, object]:
             "requests_deferred": totals.requests_deferred,
         },
         "nodes": [
-            _node(snapshot, node, gpus.get(node.name, []), workers.get(node.name, []))
+            _node(snapshot, node, gpus.get(node.name, []), workers.get(node.name, []), fitter)
             for node in snapshot.nodes
         ],
         "balancer": _balancer(snapshot),
@@ -70,7 +73,11 @@ def moment(at: datetime) -> str:
 
 
 def _node(
-    snapshot: ClusterSnapshot, node: NodeView, gpus: list[GpuView], workers: list[WorkerView]
+    snapshot: ClusterSnapshot,
+    node: NodeView,
+    gpus: list[GpuView],
+    workers: list[WorkerView],
+    fitter: Fitter,
 ) -> dict[str, object]:
     host = node.snapshot.host
     has_unit = snapshot.cluster.node(node.name).ssh is not None
@@ -87,7 +94,10 @@ def _node(
             "load1": host.load1,
         },
         "gpus": [_gpu(gpu) for gpu in gpus],
-        "workers": [_worker(worker, has_unit) for worker in workers],
+        "workers": [
+            {**_worker(worker, has_unit), "fit": render_fit.to_object(fitter.fit(worker))}
+            for worker in workers
+        ],
     }
 
 

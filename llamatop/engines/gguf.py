@@ -39,6 +39,7 @@ _NUMBERS = {
     "block_count": "layers",
     "context_length": "context_tokens",
     "embedding_length": "embedding_length",
+    "embedding_length_per_layer_input": "side_embedding_length",
     "attention.key_length": "key_length",
     "attention.value_length": "value_length",
     "attention.key_length_swa": "key_length_window",
@@ -46,11 +47,14 @@ _NUMBERS = {
     "attention.key_length_mla": "key_length_latent",
     "attention.sliding_window": "window_tokens",
     "attention.shared_kv_layers": "shared_kv_layers",
+    "full_attention_interval": "attention_interval",
+    "shortconv.l_cache": "convolution_length",
     "expert_count": "experts",
     "expert_used_count": "experts_used",
     "expert_feed_forward_length": "expert_feed_forward_length",
     "expert_shared_feed_forward_length": "expert_shared_feed_forward_length",
     "expert_shared_count": "experts_shared",
+    "leading_dense_block_count": "dense_layers",
     "nextn_predict_layers": "draft_layers",
     "ssm.conv_kernel": "state_kernel",
     "ssm.inner_size": "state_inner",
@@ -65,6 +69,7 @@ _LISTS = {
     "attention.head_count_kv": "heads_kv",
     "feed_forward_length": "feed_forward_length",
     "attention.sliding_window_pattern": "window_pattern",
+    "attention.recurrent_layers": "recurrent_layers",
 }
 
 
@@ -235,9 +240,13 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
     """The fields of a ModelFile, from the headers of all its files; raises HeaderError."""
     keys: Dict[str, Any] = {}
     tensors: Dict[str, int] = {}
+    count = 0
     for one in headers:
         tensors.update(one.tensors)
         keys = {**one.keys, **keys}
+        count += 1
+    if count < (_whole(keys.get("split.count")) or 0):
+        raise HeaderError("only %d of its %d files are known" % (count, keys["split.count"]))
     architecture = keys.get("general.architecture")
     if not isinstance(architecture, str) or not architecture:
         raise HeaderError("its header names no architecture")
@@ -263,6 +272,10 @@ def summary(headers: Iterable[Header]) -> Dict[str, Any]:
     return found
 
 
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
 def _is_number(value: Any) -> bool:
     """Whether JSON can carry it: an infinity it cannot."""
     return isinstance(value, (int, float)) and math.isfinite(value)
@@ -280,6 +293,8 @@ def _tensor_bytes(tensors: Dict[str, int]) -> Dict[str, Any]:
             states += name.endswith(".ssm_in.weight")
         elif name == "token_embd.weight":
             found["embedding_bytes"] += size
+        elif name == "per_layer_token_embd.weight":
+            found["side_embedding_bytes"] = size
         elif name == "output.weight":
             found["output_bytes"] += size
         else:

@@ -32,6 +32,8 @@ NAME = "llama-server"
 DEFAULT_PORTS = (8080, 9931)
 PATIENCE_SECONDS = 30.0
 _PROPS_EVERY = 30
+# what a model takes in beside text where it was given a projector for it
+_SENSES = ("vision", "audio", "video")
 _LONGEST_PAUSE = 300
 
 _PROMPT = b"llamacpp:prompt_tokens_total"
@@ -172,6 +174,8 @@ def _props(state: Dict[str, Any], key: bool, query: str) -> Generator[Request, R
     state["at"] = response.at_seconds
     state["latency"] = response.seconds
     settings = mapping(data.get("default_generation_settings"))
+    state["model_path"] = text(data.get("model_path"))
+    state["sees"] = any(mapping(data.get("modalities")).get(one) is True for one in _SENSES)
     state["props"] = {
         "model": model_name(text(data.get("model_alias")) or text(data.get("model_path"))),
         "build": text(data.get("build_info")),
@@ -191,6 +195,19 @@ def _described(state: Dict[str, Any], key: bool) -> Part:
         state["described"] = known({"parameters": whole(meta.get("n_params"))})
     found: Sample = state["described"]
     return found
+
+
+def model_path(memory: Memory) -> str | None:
+    """The file that it says it has loaded, whatever it was told; None before it has answered."""
+    state = memory.get("state")
+    path = state.get("model_path") if isinstance(state, dict) else None
+    return path if isinstance(path, str) else None
+
+
+def projects(memory: Memory) -> bool:
+    """Whether it has loaded a projector for images or sound, as it does by itself with -hf."""
+    state = memory.get("state")
+    return isinstance(state, dict) and state.get("sees") is True
 
 
 def model_name(name: str | None) -> str | None:

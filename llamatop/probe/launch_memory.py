@@ -30,7 +30,10 @@ _EXTRAS = (
     (("--lora", "--lora-scaled"), "LORA"),
     (("--control-vector", "--control-vector-scaled"), "CONTROL_VECTOR"),
     (("--rpc",), "RPC"),
+    (("--spec-type",), "SPEC_TYPE"),
 )
+# kinds of speculation that load nothing
+_LIGHT = ("none", "ngram")
 SWITCHES = frozenset(
     [flag for on, off, _ in _SWITCHES.values() for flag in (*on, *off)]
     + [flag for flags, _ in _EXTRAS for flag in flags]
@@ -56,20 +59,35 @@ def describe(arguments: List[str], variables: Dict[str, str]) -> Dict[str, Any]:
     extras = []
     for flags, variable in _EXTRAS:
         named = variables.get("LLAMA_ARG_" + variable) or variables.get("LLAMA_" + variable)
-        if named or any(word.partition("=")[0] in flags for word in arguments):
+        places = [place for place, word in enumerate(arguments) if word.partition("=")[0] in flags]
+        if flags == ("--spec-type",):
+            value = _value(arguments, places[-1]) if places else named or ""
+            if all(kind.strip().startswith(_LIGHT) for kind in value.split(",")) or not value:
+                continue
+        if named or places:
             extras.append(flags[1] if len(flags) > 1 and flags[1][:2] == "--" else flags[0])
     if extras:
         told["extras"] = extras
     return told
 
 
+def projecting(told: Dict[str, Any]) -> Dict[str, Any]:
+    """Launch fields with the projector that llama-server has loaded, told to or not."""
+    extras = told.get("extras") or []
+    return told if "--mmproj" in extras else {**told, "extras": [*extras, "--mmproj"]}
+
+
+def _value(arguments: List[str], place: int) -> str:
+    _, equals, given = arguments[place].partition("=")
+    return given if equals else (arguments[place + 1 : place + 2] or [""])[0]
+
+
 def _flash_attention(arguments: List[str], variables: Dict[str, str]) -> str | None:
     """`on`, `off` or `auto`; older builds take the flag without a value."""
     value = variables.get("LLAMA_ARG_FLASH_ATTN")
     for position, word in enumerate(arguments):
-        flag, equals, given = word.partition("=")
-        if flag in ("-fa", "--flash-attn"):
-            following = given if equals else (arguments[position + 1 : position + 2] or [""])[0]
+        if word.partition("=")[0] in ("-fa", "--flash-attn"):
+            following = _value(arguments, position)
             value = "on" if following[:1] in ("", "-") else following
     if value is None:
         return None

@@ -109,6 +109,7 @@ class Loop:
         if not self._ended and self._began and fresh:
             self._scan(time.monotonic())
         self._began = True
+        self._models.want(self._workers.models())
         self._print(time.monotonic())
 
     def _settled(self) -> bool:
@@ -127,7 +128,6 @@ class Loop:
             if process.unit is not None:
                 self._units.adopt(process.unit)
         self._workers.units_changed()
-        self._models.want(self._workers.models())
 
     def _units_changed(self) -> None:
         self._scan(time.monotonic())

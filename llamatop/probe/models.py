@@ -14,6 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Tuple
 
+    # a path, and a process that a relative one is relative to
+    Place = Tuple[str, int | None]
+
 # how often the files are looked at again for another size or time
 _AGAIN_SECONDS = 60.0
 _SLOW_SECONDS = 30.0
@@ -33,15 +36,15 @@ class Models:
         self._began: Tuple[str, float] | None = None
         self._worked_at = 0.0
 
-    def want(self, paths: Dict[str, int | None]) -> None:
-        """The models of all workers, each with a process that a relative path is relative to."""
+    def want(self, paths: Dict[str, Place]) -> None:
+        """The models of all workers, by what these were started with."""
         wanted = {}
-        for path, pid in paths.items():
+        for told, (path, pid) in paths.items():
             place: str | None = path
             if path[:1] != "/":
                 directory = None if pid is None else _directory(pid)
                 place = None if directory is None else os.path.join(directory, path)
-            wanted[path] = "" if place is None else procfs.FILES + place
+            wanted[told] = "" if place is None else procfs.FILES + place
         if wanted == self._wanted:
             return
         self._wanted = wanted
@@ -52,11 +55,15 @@ class Models:
 
     def sample(self) -> Dict[str, Any]:
         """What is known by now; a file that has been asked for too long says so."""
-        found = {path: read[1] for path, read in list(self._read.items()) if path in self._wanted}
+        known = dict(self._read)
+        found = {
+            path: known[path][1] if path in known else {"path": place or path, "reading": True}
+            for path, place in self._wanted.items()
+        }
         began = self._began
         if began is not None and time.monotonic() - began[1] > _SLOW_SECONDS:
             path = began[0]
-            if path in self._wanted and path not in found:
+            if path in self._wanted and path not in known:
                 found[path] = _fault(path, "its disk has not answered for a while")
         return found
 
@@ -81,7 +88,7 @@ class Models:
             marks = {part: _mark(part) for part in parts}
             if known is not None and known[0] == marks:
                 return
-            self._read[path] = (marks, self._summary(path, marks))
+            self._read[path] = (marks, self._summary(place[len(procfs.FILES) :], marks))
         except OSError as error:
             reason = error.strerror or type(error).__name__
             if isinstance(error, PermissionError):
@@ -120,6 +127,20 @@ def _mark(place: str) -> Tuple[int, float]:
     if not 0o100000 <= found.st_mode < 0o110000:
         raise gguf.HeaderError("it is no ordinary file")
     return (found.st_size, found.st_mtime)
+
+
+def mapped(pid: int) -> str | None:
+    """The model that a process has in its memory; None where it has none or several, or is closed.
+
+    Same as `grep gguf /proc/PID/maps`; a cache may keep the file under its digest.
+    """
+    found = set()
+    for line in (procfs.try_read("%d/maps" % pid) or b"").splitlines():
+        words = line.split(None, 5)
+        path = procfs.text(words[5]) if len(words) == 6 else ""
+        if path.endswith(".gguf") or "/blobs/" in path:
+            found.add(gguf.parts(path)[0])
+    return found.pop() if len(found) == 1 else None
 
 
 def _directory(pid: int) -> str | None:

@@ -6,15 +6,17 @@ import time
 
 from llamatop.engines import ENGINES, glances, llama_server, ollama, slots, vllm
 
-from . import confines, launch, procfs, starts
+from . import confines, launch, launch_memory, procfs, starts
 from .conversation import Talk, address
 from .glances import Glances
+from .models import mapped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Dict, List
 
+    from .models import Place
     from .processes import Processes
     from .reactor import Reactor
     from .units import Units
@@ -50,6 +52,8 @@ class Worker:
         self.worked: int | None = None
         self.confines: Dict[str, Any] = {}
         self.confined_at = 0.0
+        # of a model that it fetched itself; "" where nobody may see which it is
+        self.file: str | None = None
 
     def close(self) -> None:
         for talk in self.talks():
@@ -107,6 +111,7 @@ class Workers:
         key = declared.get("key") or starts.key_of(start.secret)
         where = address(start.engine, declared.get("url"), start.launch, start.secret)
         same = (before.pid, before.start) == (start.pid, start.start)
+        worker.file = worker.file if same else None
         if worker.talk is None or not same or not worker.talk.same(where, key):
             worker.close()
             worker.talk = Talk(self._loop, start.engine, where, key)
@@ -218,6 +223,8 @@ class Workers:
             told = start.launch
             found["model"] = told.get("alias") or llama_server.model_name(told.get("model"))
         found["launch"] = start.launch
+        if worker.talk is not None and llama_server.projects(worker.talk.memory):
+            found["launch"] = launch_memory.projecting(start.launch)
         found["confines"] = worker.confines
         if not found.get("fault"):
             found["fault"] = start.fault or self._missing(worker)
@@ -239,18 +246,36 @@ class Workers:
             return "runs none of llama-server, ollama and vllm; take it out of `units`"
         return None
 
-    def models(self) -> Dict[str, int | None]:
-        """The model files of the llama-servers, each with a process that runs it where one does.
+    def models(self) -> Dict[str, Place]:
+        """The llama-servers' model files, by what they were started with.
 
-        One that llama-server fetches itself is not among them: only its name is known.
+        Of one that llama-server fetches itself only a name is known until it tells the path, or
+        its process has the file mapped.
         """
-        found: Dict[str, int | None] = {}
+        found: Dict[str, Place] = {}
         for worker in self._workers.values():
-            path = worker.start.launch.get("model") or ""
-            named = path[:1] == "/" or path[-5:].lower() == ".gguf"
-            if worker.start.engine == llama_server.NAME and named and path.isprintable():
-                found[path] = worker.start.pid or found.get(path)
+            told = worker.start.launch.get("model") or ""
+            if worker.start.engine != llama_server.NAME or not told or not told.isprintable():
+                continue
+            pid = worker.start.pid
+            if told[:1] == "/" or (told[-5:].lower() == ".gguf" and "://" not in told):
+                path: str | None = told
+            else:
+                path = self._fetched(worker)
+            if path is not None and (pid or told not in found):
+                found[told] = (path, pid)
         return found
+
+    def _fetched(self, worker: Worker) -> str | None:
+        told = worker.talk and llama_server.model_path(worker.talk.memory)
+        if told and told.isprintable():
+            worker.file = told
+        elif worker.file is None and worker.start.pid and self._loaded(worker):
+            worker.file = mapped(worker.start.pid) or ""
+        return worker.file or None
+
+    def _loaded(self, worker: Worker) -> bool:
+        return worker.talk is not None and worker.talk.sample.get("health") not in (None, "loading")
 
     def ages(self, now: float, longest: float, since: float) -> Dict[str, float]:
         """Seconds since the last answer of each worker that owes one for longer than a tick.

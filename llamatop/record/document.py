@@ -27,8 +27,8 @@ from llamatop.model.observed import (
 Document = dict[str, Any]
 Redact = Callable[[str], str]
 
-# What stands elsewhere in the document, what no screen shows (clocks, processes, the counts that
-# rates are made of), and commands and paths of the operator's own machine.
+# What stands elsewhere in the document, what no screen shows (clocks, the counts that rates are
+# made of), and commands and paths of the operator's own machine.
 LEFT_OUT: Mapping[type, frozenset[str]] = {
     Cluster: frozenset({"ssh_config", "known_hosts", "path", "nodes", "alerts"}),
     Node: frozenset({"name", "units", "workers"}),
@@ -41,12 +41,11 @@ LEFT_OUT: Mapping[type, frozenset[str]] = {
     HostSample: frozenset({"uptime_seconds", "boot_id"}),
     UnitState: frozenset({"name", "memory_bytes"}),
     GpuView: frozenset({"node", "sample", "age_seconds"}),
-    GpuSample: frozenset({"uuid", "processes"}),
+    GpuSample: frozenset({"uuid"}),
     Event: frozenset({"at"}),
     WorkerView: frozenset({"name", "unit", "sample", "age_seconds", "context_used_tokens"}),
     WorkerSample: frozenset(
-        {"unit", "glances", "read_at_seconds", "latency_seconds", "counters", "pids"}
-        | {"identity", "slots"}
+        {"unit", "glances", "read_at_seconds", "latency_seconds", "counters", "identity", "slots"}
     ),
 }
 _DIGITS = {

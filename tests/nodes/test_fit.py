@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import shlex
 import socket
@@ -12,24 +11,12 @@ from pathlib import Path
 import pytest
 
 from llamatop.advise import fit, memory, shapes
-from tests.nodes.cache import cached
 from tests.nodes.llama import llama_server
-from tests.nodes.shapes import SHAPES, write_shape
+from tests.nodes.shapes import shape_files
 from tests.unit.advise import allocations
 from tests.unit.advise.allocations import COMMAND, MEBIBYTE, TOLERANCE
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def shape_files() -> Path:
-    def build(place: Path) -> None:
-        for shape in SHAPES:
-            write_shape(place / f"{shape.name}.gguf", shape)
-
-    from tests.nodes import shapes as made
-
-    return cached("shapes", inspect.getsource(made), build)
 
 
 def started(file: Path, arguments: str) -> str:
@@ -60,12 +47,10 @@ def started(file: Path, arguments: str) -> str:
     return "".join(lines)
 
 
-@pytest.mark.parametrize("combination", allocations.COMBINATIONS)
-def test_the_sum_of_its_buffers_is_reckoned_to_a_twentieth(
-    shape_files: Path, combination: str
-) -> None:
+@pytest.mark.parametrize("combination", allocations.TRIED)
+def test_the_sum_of_its_buffers_is_reckoned_to_a_twentieth(combination: str) -> None:
     name, _, arguments = combination.partition(" ")
-    file = shape_files / f"{name}.gguf"
+    file = shape_files() / f"{name}.gguf"
     seen = allocations.allocated(started(file, arguments))
     shape, missing = shapes.of(allocations.model_file(file))
     demand, unasked = fit.asked(allocations.sample(arguments, seen))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from llamatop.advise.fit import Fit, fit
 from llamatop.advise.fitting import summed, whole
+from llamatop.advise.memory import Demand
 from llamatop.model.cluster import GpuView, WorkerView
-from llamatop.model.figures import UNKNOWN, bytes_short, count
+from llamatop.model.figures import UNKNOWN, bytes_short
 from llamatop.model.gguf import ModelFile
 from llamatop.model.text import plain
 
@@ -21,7 +22,7 @@ def facts(
         return []
     if found.missing:
         return [("fit", f"{UNKNOWN}, not known: {plain('; '.join(found.missing))}", "dim")]
-    listed = [("memory", summed(found), "text"), ("fit", _verdict(found), _role(found))]
+    listed = [("fit", _verdict(found), _role(found)), ("memory", summed(found), "text")]
     if found.split_bytes is not None:
         listed.append(("split", _cost(found), "dim"))
     return listed
@@ -32,25 +33,32 @@ def note(worker: WorkerView, file: ModelFile | None, cards: Sequence[GpuView]) -
     found = fit(worker, file, cards) if file is not None else None
     if found is None or found.missing:
         return None
-    return f"{_verdict(found)} · {whole(found)}"
+    return f"fits {_verdict(found)} · {whole(found)}"
 
 
 def _verdict(found: Fit) -> str:
-    """`fits on one card · 9 slots of 8192 would fit`."""
-    if found.fits is None:
-        return f"{UNKNOWN}, the memory of its cards is not known"
-    demand = found.demand
-    slots, context = found.slots_fit(), found.context_fits()
+    """`one card: yes, 4 slots × 8192 (room for 7)`."""
     card = "one card" if found.cards > 1 else "its card"
-    said = f"fits on {card}" if found.fits else f"does not fit on {card}"
-    if demand is None or slots is None:
-        return said
+    if found.fits is None or found.demand is None:
+        return f"{card}: {UNKNOWN}, its memory is not known"
+    said = f"{card}: {'yes' if found.fits else 'no'}, {_asked(found.demand)}"
+    slots, context = found.slots_fit(), found.context_fits()
     if slots:
-        many = "1 slot" if slots == 1 else f"{slots} slots"
-        return f"{said} · {many} of {count(demand.context_tokens)} would fit"
+        each = f" with {found.demand.context_tokens} each" if _shares(found.demand) else ""
+        return f"{said} (room for {slots}{each})"
     if context:
-        return f"{said} · its slots would with {count(context)} tokens each"
-    return f"{said}, with any context"
+        return f"{said} (room for {context} tokens each)"
+    return f"{said} (no room with any context)"
+
+
+def _asked(demand: Demand) -> str:
+    slots = "1 slot" if demand.slots == 1 else f"{demand.slots} slots"
+    how = "sharing" if _shares(demand) else "×"
+    return f"{slots} {how} {demand.context_tokens}"
+
+
+def _shares(demand: Demand) -> bool:
+    return demand.unified and demand.slots > 1
 
 
 def _role(found: Fit) -> str:

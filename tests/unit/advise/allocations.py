@@ -17,7 +17,7 @@ MEBIBYTE = 2**20
 COMMAND = "llama-server --no-warmup -fit off -lv 4 "
 TOLERANCE = 0.05
 # shape of the model and what the server is told; every line is a combination of its own
-COMBINATIONS = (
+TRIED = (
     "gqa -c 4096 -np 4",
     "gqa -c 8192 -np 2 -ctk q8_0 -ctv q8_0 -fa on -ub 256",
     "wide -c 16384 -np 1 -fa off",
@@ -27,6 +27,27 @@ COMBINATIONS = (
     "window -c 8192 -np 2 --swa-full",
     "recurrent -c 4096 -np 4",
     "hybrid -c 6000 -np 3 -ctk q8_0 -ctv q4_0 -fa on",
+    "gpt -c 8192 -np 4",
+    "glm -c 8192 -np 4 -kvu",
+    "latent -c 8192 -np 2",
+    "delta -c 8192 -np 4",
+)
+# with those that were tried by hand; the log of each is a case
+COMBINATIONS = (
+    *TRIED,
+    "gpt -c 16384 -np 2 -ctk q8_0 -ctv q8_0 -fa on",
+    "glm -c 16384 -np 1 -b 1024 -ub 1024",
+    "latent -c 4096 -np 4 -fa off",
+    "latent -c 32768 -np 1 -ctk q8_0 -ctv q8_0 -fa on",
+    "delta -c 32768 -np 1 -ub 1024",
+    "delta-dense -c 4096 -np 8 -ub 256",
+    "delta-draft -c 8192 -np 2",
+    "convolution -c 8192 -np 2",
+    "gemma4 -c 8192 -np 2",
+    "borrowing -c 16384 -np 4 -kvu -ub 256",
+    "altered -c 8192 -np 2",
+    "altered -c 32768 -np 1 -ctk q8_0 -ctv q8_0 -fa on",
+    "convolution -c 6000 -np 3 -ctk q8_0 -ctv q4_0 -fa on",
 )
 _BUFFER = re.compile(r"(\S+)\s+(model|KV|RS|compute|output) buffer size =\s*([\d.]+) MiB")
 _SLOT = re.compile(r"n_slots = (\d+), n_ctx_slot = (\d+)")

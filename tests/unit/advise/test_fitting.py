@@ -165,6 +165,29 @@ def test_a_process_that_takes_less_than_its_parts_is_not_understood() -> None:
     assert found.fits is None
 
 
+def test_compressed_keys_are_reckoned_where_the_build_is_not_too_old() -> None:
+    latent = replace(
+        FILE,
+        architecture="deepseek2",
+        heads_kv=(1,),
+        key_length=576,
+        value_length=512,
+        key_length_latent=192,
+    )
+    view = worker((0,))
+
+    def by(build: str) -> Fit:
+        old = replace(view, sample=replace(view.sample, build=build))
+        found = fit(old, latent, (card(0),))
+        assert found is not None
+        return found
+
+    found = by("b10068-571d0d5")
+    assert found.alone is not None
+    assert found.alone.cache == 28 * 4 * 8192 * 576 * 2
+    assert by("b6000-abc").missing == ("how a build as old as b6000 caches compressed keys",)
+
+
 def test_overhead_is_learnt_and_else_a_gibibyte_is_left() -> None:
     assert judged(worker(), running()).spare_bytes == OVERHEAD
     hidden = judged(worker(), (card(0), card(1)))
@@ -197,14 +220,25 @@ def shown(view: WorkerView, cards: tuple[GpuView, ...]) -> str:
 def test_the_panel_says_what_it_takes_whether_it_fits_and_what_a_split_costs() -> None:
     said = shown(worker(), running())
     assert "memory: weights 4.1G + KV 1.8G + compute 147M + overhead 400M = 6.4G of 24.0G" in said
-    assert "fit: fits on one card · 44 slots of 8192 would fit" in said
+    assert "fit: one card: yes, 4 slots × 8192 (room for 44)" in said
     assert "split: each card busy 50 % at most with one stream" in said
 
 
 def test_the_panel_of_a_small_card_says_what_would_fit() -> None:
     said = shown(worker(), running(6 * GIGABYTE))
-    assert "does not fit on one card · 3 slots of 8192 would fit" in said
-    assert "does not fit on one card, with any context" in shown(worker(), running(4 * GIGABYTE))
+    assert "one card: no, 4 slots × 8192 (room for 3)" in said
+    said = shown(worker(), running(4 * GIGABYTE))
+    assert "one card: no, 4 slots × 8192 (no room with any context)" in said
+
+
+def test_the_panel_says_who_shares_a_context_and_which_would_have_room() -> None:
+    sharing = worker((0,), parallel=None, kv_unified=True)
+    said = shown(sharing, (card(0),))
+    assert "its card: yes, 4 slots sharing 8192 (room for 42 with 8192 each)" in said
+    small = judged(worker((0,)), (card(0),))
+    assert small.alone is not None
+    tight = small.alone.weights + 2**30 + 300 * 2**20
+    assert "(room for 512 tokens each)" in shown(worker((0,)), (card(0, tight),))
 
 
 def test_the_panel_names_what_is_missing_and_is_silent_without_a_file() -> None:
@@ -214,7 +248,7 @@ def test_the_panel_names_what_is_missing_and_is_silent_without_a_file() -> None:
 
 def test_a_split_has_one_line_for_the_screen_of_cards() -> None:
     said = render.note(worker(), FILE, running()) or ""
-    assert said.startswith("fits on one card · 44 slots of 8192 would fit · 6.4G of 24.0G")
+    assert said.startswith("fits one card: yes, 4 slots × 8192 (room for 44) · 6.4G of 24.0G")
     assert render.note(worker(), None, running()) is None
     assert render.note(worker(extras=("--lora",)), FILE, running()) is None
 
@@ -237,6 +271,38 @@ def test_a_recording_says_it_again() -> None:
     document = json.loads(json.dumps(Encoder(str).document(before)))
     after = Decoder().snapshot(document, before.taken_at, 1, ())
     assert after.nodes[0].snapshot.models == {PATH: FILE}
-    # which process takes what is not recorded: a gibibyte is left free instead
     said = render.note(after.workers[0], after.nodes[0].snapshot.models[PATH], after.gpus) or ""
-    assert said.startswith("fits on one card · 42 slots of 8192 would fit")
+    assert said == render.note(worker(), FILE, running())
+    assert list(fitting.split(after)) == list(fitting.split(before))
+    assert list(fitting.split(after))
+
+
+def test_a_recording_without_processes_says_what_it_can() -> None:
+    before = cluster(worker(), (card(0, used=4 * GIGABYTE), card(1, used=4 * GIGABYTE)))
+    (view,) = before.workers
+    old = replace(before, workers=(replace(view, sample=replace(view.sample, pids=None)),))
+    document = json.loads(json.dumps(Encoder(str).document(old)))
+    after = Decoder().snapshot(document, before.taken_at, 1, ())
+    # which process takes what is not there: a gibibyte is left free instead
+    said = render.note(after.workers[0], FILE, after.gpus) or ""
+    assert said.startswith("fits one card: yes, 4 slots × 8192 (room for 40)")
+
+
+def test_a_stopped_worker_is_judged_by_what_it_was_told_and_what_is_free() -> None:
+    view = worker(context_tokens=32768)
+    sample = replace(view.sample, pids=(), health=None, slots=None, slots_total=None)
+    stopped = replace(view, sample=sample)
+    found = judged(stopped, (card(0, used=20 * GIGABYTE), card(1, used=8 * GIGABYTE)))
+    assert (found.card, found.room_bytes) == (1, 16 * GIGABYTE)
+    assert found.overhead_bytes is None
+    assert found.fits is True
+    assert judged(stopped, (card(0, used=20 * GIGABYTE),) * 2).fits is False
+
+
+def test_a_worker_that_loads_is_not_taken_for_one_that_needs_little() -> None:
+    cards = (card(0, own=GIGABYTE), card(1, own=GIGABYTE))
+    loading = worker()
+    loading = replace(loading, sample=replace(loading.sample, health="loading"))
+    assert judged(loading, cards).fits is True
+    assert judged(loading, cards).overhead_bytes is None
+    assert judged(worker(), cards).fits is None

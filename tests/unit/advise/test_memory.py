@@ -97,6 +97,9 @@ def test_the_context_is_rounded_up_and_shared_or_not() -> None:
         ({"embedding_length": None}, "the width of the embedding"),
         ({"draft_layers": 1}, "how this kind of llama caches"),
         ({"key_length_latent": 192}, "how this kind of llama caches"),
+        ({"architecture": "lfm2", "window_tokens": 512}, "how this kind of lfm2 caches"),
+        ({"architecture": "lfm2"}, "the length of the convolution"),
+        ({"architecture": "qwen3next"}, "the size of the recurrent state"),
     ],
 )
 def test_what_is_not_known_is_named_and_nothing_guessed(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
-from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.gguf import ModelFile
+from llamatop.model.observed import Health
 from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
+from tests.unit.advise.test_fitting import FILE, card, cluster, judged, worker
 
 MIXED = with_card(1, name="Tesla P100-PCIE-16GB")
 SHARING = with_worker(1, launch={"cuda_visible_devices": "0"}, gpus=(0,))
@@ -165,3 +170,45 @@ def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:
     for told_so in ({"cuda_visible_devices": "GPU-node1-0"}, {"cuda_device_order": "PCI_BUS_ID"}):
         first = with_worker(0, MIXED, launch=told_so)
         assert [one.place for one in found(placement.order, first)] == ["node1/gpu1"]
+
+
+def sharing(
+    total: int, *, running: bool = True, file: ModelFile | None = FILE
+) -> tuple[ClusterSnapshot, int]:
+    """Two workers of the same model on one card of so many bytes, and what each needs there."""
+    first = worker((0,), context_tokens=32768)
+    pids = ((100,), (101,)) if running else ((), ())
+    health: Health | None = "ok" if running else None
+    workers = tuple(
+        replace(
+            first,
+            name=f"node1/gpu{place}",
+            sample=replace(first.sample, pids=pids[place], health=health),
+        )
+        for place in (0, 1)
+    )
+    needs = judged(first, (card(0),)).needs
+    assert needs is not None
+    each = needs.cards[0].total
+    processes = {"100": each, "101": each} if running else {}
+    sample = replace(
+        card(0, total).sample, processes=processes, memory_used_bytes=sum(processes.values())
+    )
+    gpu = GpuView("node1", sample, ("node1/gpu0", "node1/gpu1"))
+    return replace(cluster(first, (gpu,), file), workers=workers), each
+
+
+def test_workers_whose_needs_a_full_card_has_are_not_crowded() -> None:
+    _, each = sharing(24 * GIB)
+    tight, _ = sharing(2 * each + 2**20)
+    assert found(placement.crowded, tight) == []
+    # the same card where nothing is known of the model
+    (one,) = found(placement.crowded, sharing(2 * each + 2**20, file=None)[0])
+    assert "used by node1/gpu0, node1/gpu1" in one.evidence
+
+
+def test_workers_that_would_not_fit_together_are_told_before_they_run() -> None:
+    _, each = sharing(24 * GIB)
+    (one,) = found(placement.crowded, sharing(2 * each - GIB, running=False)[0])
+    assert one.evidence == "node1/gpu0 6.0G + node1/gpu1 6.0G = 11.9G, it has 10.9G"
+    assert found(placement.crowded, sharing(2 * each + 2**20, running=False)[0]) == []

@@ -9,7 +9,9 @@ import pytest
 from llamatop.advise import platform
 from llamatop.advise.finding import Rule
 from llamatop.model.cluster import ClusterSnapshot
+from llamatop.model.observed import Confines
 from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
+from tests.unit.advise.test_fitting import card, cluster, worker
 
 BOTH = with_worker(0, told(iommu="translating"), gpus=(0, 1))
 LOCKED = with_worker(launch={"mlock": True})
@@ -53,3 +55,21 @@ def test_it_fires(rule: Rule, snapshot: ClusterSnapshot, evidence: str) -> None:
 @pytest.mark.parametrize(("rule", "snapshot"), SILENT)
 def test_the_near_case_does_not(rule: Rule, snapshot: ClusterSnapshot) -> None:
     assert found(rule, snapshot) == []
+
+
+def held(limit: int, gpus: tuple[int, ...]) -> ClusterSnapshot:
+    """A worker with --mlock that may lock so many bytes; its model's file has 4.4 GiB."""
+    view = worker(gpus, mlock=True)
+    sample = replace(view.sample, confines=Confines(memlock_bytes=limit))
+    return cluster(replace(view, sample=sample), (card(0),))
+
+
+def test_what_is_to_be_locked_is_what_lies_in_the_hosts_memory() -> None:
+    embedding = 306_561_024
+    (one,) = found(platform.locked, held(8 * 2**20, (0,)))
+    assert "--mlock of at least 292M of weights, but no more than 8M" in one.evidence
+    # less than the gibibyte that is taken where nothing is known, and yet enough
+    assert found(platform.locked, held(embedding, (0,))) == []
+    (one,) = found(platform.locked, held(4 * GIB, ()))
+    assert "--mlock of at least 4.4G of weights, but no more than 4.0G" in one.evidence
+    assert found(platform.locked, held(5 * GIB, ())) == []

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from llamatop.advise.finding import Finding
-from llamatop.advise.servers import RULES
+from llamatop.advise.servers import RULES, more_slots
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView
 from llamatop.model.declared import Cluster, Node
+from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import GpuSample, Launch, Slot, UnitState, WorkerSample
+from tests.unit.advise import test_fitting as fits
 
 GIB = 2**30
 
@@ -177,3 +179,25 @@ def test_an_alias_of_its_own_is_no_other_model() -> None:
         for name in ("a", "b")
     )
     assert ids(one, two) == []
+
+
+def waiting(total: int, file: ModelFile | None = fits.FILE) -> ClusterSnapshot:
+    """A worker with all its slots busy and a queue, alone on a card of so many bytes."""
+    view = fits.worker((0,))
+    needs = fits.judged(view, (fits.card(0),)).needs
+    assert needs is not None
+    sample = replace(view.sample, requests_deferred=3)
+    view = replace(view, sample=sample, slots_total=4, slots_busy=4, queued_seconds=120.0)
+    return fits.cluster(view, (fits.card(0, total, needs.cards[0].total),), file)
+
+
+def test_one_slot_more_is_offered_where_the_model_with_it_would_fit() -> None:
+    needs = fits.judged(fits.worker((0,)), (fits.card(0),)).needs
+    assert needs is not None
+    taken = needs.cards[0].total
+    slot = 8192 * 57344
+    (one,) = list(more_slots(waiting(taken + slot + 2**26)))
+    assert "GPU 0 has room for 5" in one.evidence
+    assert list(more_slots(waiting(taken + slot - 2**26))) == []
+    # where nothing is known of the model, that much is not surely enough
+    assert list(more_slots(waiting(taken + slot + 2**26, None))) == []

@@ -113,6 +113,15 @@ KEYS: dict[str, Any] = {
                     **dict.fromkeys(("loaded_models", "models_on_disk", "kv_cache_percent")),
                     **dict.fromkeys(("first_token_seconds", "preemptions_total", "lora_adapters")),
                     "engines": [],
+                    "fit": {
+                        "missing": [None],
+                        **dict.fromkeys(("weights_bytes", "kv_cache_bytes", "compute_bytes")),
+                        **dict.fromkeys(("overhead_bytes", "total_bytes", "gpu", "room_bytes")),
+                        **dict.fromkeys(("fits_one_card", "slots", "slot_context_tokens")),
+                        **dict.fromkeys(("slots_would_fit", "slot_context_tokens_would_fit")),
+                        **dict.fromkeys(("cards", "taken_bytes", "host_bytes")),
+                        **dict.fromkeys(("busy_percent_at_most", "split_bytes")),
+                    },
                 }
             ],
         }

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import llamatop.transport.ssh  # noqa: F401 - or the collector imports it in real time
-from llamatop.cli.reading import settled
+from llamatop.cli.reading import settled, unread
 from llamatop.collect import resolve
 from llamatop.collect.collector import Collector
 from llamatop.errors import NodeError, UsageError
@@ -599,6 +599,34 @@ def test_a_complete_sample_waits_for_a_running_worker_that_has_not_answered_yet(
             return await settled(at)
 
     assert virtual.run(work()).worker("node1/gpu0").sample.health == "ok"
+
+
+@pytest.mark.parametrize(
+    ("ticks", "named", "least", "most"), [(6, False, 4.0, 7.0), (99, True, 10.0, 13.0)]
+)
+def test_a_judged_sample_waits_for_the_headers_of_models_but_not_for_ever(
+    ticks: int, named: bool, least: float, most: float
+) -> None:
+    def reading(tick: int) -> Document:
+        document = node_document(tick)
+        document["workers"][UNIT]["launch"]["model"] = "/m.gguf"
+        known = {"reading": True} if tick < ticks else {"architecture": "llama", "reading": None}
+        document["models"] = {"/m.gguf": {"path": "/m.gguf", **known}}
+        return document
+
+    async def work(headers: bool) -> tuple[float, list[str]]:
+        before = virtual.clock()
+        machines = FakeMachines(FakeMachine("node1", probe=ticking(reading)))
+        async with collecting(machines, cluster(Node("node1", "node1"), balancer=None)) as at:
+            snapshot = await settled(at, headers=headers)
+        return virtual.clock() - before, [worker.name for worker in unread(snapshot)]
+
+    seconds, names = virtual.run(work(True))
+    assert least <= seconds <= most
+    assert names == (["node1/gpu0"] if named else [])
+    seconds, names = virtual.run(work(False))
+    assert seconds < 2.5
+    assert names == ["node1/gpu0"]
 
 
 def test_a_fault_of_our_own_reaches_the_reader() -> None:

@@ -86,6 +86,8 @@ def test_all_that_flags_say() -> None:
         ("-md /d.gguf --cpu-moe", "extras", ["--model-draft", "--cpu-moe"]),
         ("-ot exps=CPU", "extras", ["--override-tensor"]),
         ("-np 2", "extras", None),
+        ("--spec-type ngram-simple", "extras", None),
+        ("--spec-type ngram-mod,draft-mtp", "extras", ["--spec-type"]),
     ],
 )
 def test_what_decides_about_memory(command: str, field: str, value: object) -> None:
