@@ -23,7 +23,7 @@ ACTIONS: dict[Action, str] = {
     "drain": "mark members down and wait until nothing runs on them",
     "undrain": "put members back in once they answer",
     "split": "run workers of one node as one llama-server over their GPUs",
-    "unsplit": "run a worker split over GPUs as one llama-server per GPU",
+    "unsplit": "run workers split over GPUs as one llama-server per GPU each",
 }
 _MORE = {
     "split": " New unit files are made from the first one's text and nginx's file gets a line for"
@@ -32,7 +32,8 @@ _MORE = {
     "unsplit": " New unit files are made from the running one's text (own CUDA_VISIBLE_DEVICES and"
     " port), nginx's file gets their server lines; the old unit stays, stopped and disabled, its"
     " line down. Where the cards have room for both the new ones serve before the old one leaves."
-    " Undone where a new worker does not come up. Needs the rights of `sudoers --write-units`.",
+    " Undone where a new worker does not come up. Several go one after another, each whole before"
+    " the next. Needs the rights of `sudoers --write-units`.",
 }
 _PATIENCE_SECONDS = 10.0
 _LOOKS = 3

@@ -13,8 +13,9 @@ def add(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         "recover",
         help="put back what plans that were cut off left drained",
         description="Put back, once it answers, what plans that were cut off left drained, whoever"
-        " made them; and repair nginx's files where a change was killed half-way. What is left and"
-        " cannot be put back now is named, with status 1.",
+        " made them; repair nginx's files where a change was killed half-way; and make a split or"
+        " unsplit whole that was cut off: on where the new workers serve, else back, without the"
+        " unit files that it wrote. What cannot be put right now is named, with status 1.",
     )
     parser.add_argument("workers", metavar="WORKER", nargs="*", help="these alone; default: all")
     change.add_asking(parser)

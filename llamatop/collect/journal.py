@@ -17,6 +17,8 @@ from llamatop.transport.base import Machine
 _CURSOR = b"-- cursor: "
 # A time, or journalctl's own remark; what stands before came from the login shell's start-up files.
 _FIRST = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:|-- ")
+# The time, the machine, who says it with its pid, and what.
+_ENTRY = re.compile(r"\d{4}-\S+ \S+ ([^:\[\s]+)(?:\[\d+\])?: (.*)")
 _FORBIDDEN = ("insufficient permissions", "You are currently not seeing messages")
 _PERMITTED_LINES = 200
 
@@ -57,6 +59,16 @@ def permitted(unit: str) -> tuple[Command, Command]:
     """The two commands, the last entries and the same followed, that sudo may allow as they are."""
     last = ("journalctl", "--no-pager", "-o", "short-iso", "-u", unit, "-n", str(_PERMITTED_LINES))
     return Command(last), Command((*last, "-f"))
+
+
+def own_words(printed: str) -> str:
+    """The last entry of the unit's own processes in what `permitted` printed; empty without one."""
+    found = ""
+    for line in printed.splitlines():
+        entry = _ENTRY.match(line)
+        if entry and entry[1] not in ("systemd", "sudo"):
+            found = entry[2]
+    return found
 
 
 async def journal_lines(

@@ -24,6 +24,7 @@ from .nginx_files import configure
 from .roads import Roads
 from .shape import SSH_PORT, ClusterShape
 from .tunnel import Forward, Tunnel
+from .unit import SHOWN
 from .workload import Chooser, Nobody, Workload
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class EmbeddedCluster:
             machine = Machine(node, root, self.shape.upstream, self.random)
             for worker in node.workers:
                 machine.add_worker(worker)
+            machine.reshaped = self.roads.forget
             self.machines[node.name] = machine
         if self.shape.balancer is not None:
             self._balance(self.machines[self.shape.balancer])
@@ -129,6 +131,12 @@ class EmbeddedCluster:
                 else:
                     forwards.append(Forward(port, machine.address, worker.port))
                     members.append((f"{front.address}:{port}", name, weight))
+                    port += 1
+            if any(worker.split for worker in machine.shape.workers):
+                # Ports that lead to workers which are not there yet: one a card.
+                free = shape.WORKER_PORT + len(machine.shape.workers)
+                for spare in range(free, free + len(machine.cards)):
+                    forwards.append(Forward(port, machine.address, spare))
                     port += 1
             if forwards:
                 tunnel = Tunnel(front, machine.name, tuple(forwards))
@@ -167,6 +175,7 @@ class EmbeddedCluster:
             "LLAMATOP_GPUS": "nvidia-smi",
             "LLAMATOP_LOCK_DIRECTORY": str(machine.root / "run"),
             "LLAMATOP_DRAINS_DIRECTORY": str(machine.root / "run"),
+            "LLAMATOP_UNITS_DIRECTORY": str(machine.root) + SHOWN,
             "LLAMATOP_LOG_SOCKET": str(machine.root / "run" / "log"),
             "HOST_PROC": str(machine.root / "proc"),
             "HOST_SYS": str(machine.root / "sys"),

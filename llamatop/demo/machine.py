@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from fnmatch import fnmatchcase
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from . import board, headers
+from llamatop.probe import unit_text
+
+from . import board, headers, unit_disk
 from .balancer import Nginx
 from .card import Card, kind_of
 from .journal import Journal
@@ -60,6 +62,8 @@ class Machine:
         self.advanced = time.monotonic()
         # Clients who take tokens one by one.
         self.streams = 0
+        # Called when workers come or go.
+        self.reshaped: Callable[[], None] = lambda: None
 
     def add_worker(self, shape: WorkerShape) -> Worker:
         """Install a worker's unit."""
@@ -117,11 +121,35 @@ class Machine:
             )
         )
 
+    def take_up(self, shape: WorkerShape, text: str) -> None:
+        """A worker whose unit file somebody wrote: known, and neither enabled nor started."""
+        worker = KINDS[shape.engine](self, shape)
+        self.workers.append(worker)
+        self.units[shape.unit] = Unit(
+            shape.unit,
+            "worker",
+            shape.unit.removesuffix(".service"),
+            tuple(unit_text.exec_start([text], shape.unit)),
+            worker,
+            self.journal,
+            self._unit_file(shape.unit),
+            environment=tuple(f"{k}={v}" for k, v in unit_disk.variables(text).items()),
+            enabled=False,
+        )
+        self.reshaped()
+
+    def forget(self, name: str) -> None:
+        """A unit whose file is gone."""
+        unit = self.units.pop(name)
+        self.workers = [worker for worker in self.workers if worker is not unit.process]
+        self.reshaped()
+
     def _unit_file(self, name: str) -> Path:
         return self.root / "etc/systemd/system" / name
 
     def _install(self, unit: Unit) -> None:
         unit.file.write_text(unit.text())
+        unit.file.chmod(0o644)
         self.units[unit.name] = unit
 
     def find(self, pattern: str) -> list[Unit]:
@@ -174,6 +202,7 @@ class Machine:
             # Nobody asks who holds what but to see how a drain goes on.
             self.table.connections = self.nginx.connections(draining=True)
         self.table.refresh()
+        unit_disk.look(self)
 
     def stop(self) -> None:
         """Everything off."""

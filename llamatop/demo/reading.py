@@ -146,7 +146,7 @@ class Reading:
             "since": round(since) if since else None,
             "main_pid": unit.main_pid or None,
             "memory_bytes": task.resident_bytes if task is not None else None,
-            "fragment_path": str(unit.file),
+            "fragment_path": unit.shown,
             "need_daemon_reload": False,
             "restart_policy": "no" if unit.kind == "nginx" else "always",
             "user": "root" if unit.kind == "nginx" else "llama",

@@ -29,6 +29,10 @@ class Roads:
                 return worker if reached else None
         return None
 
+    def forget(self) -> None:
+        """Workers came or went: draw them up anew."""
+        self._ways.clear()
+
     def _draw(self) -> None:
         for machine in self._machines.values():
             for worker in machine.workers:

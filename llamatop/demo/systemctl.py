@@ -7,6 +7,7 @@ import json
 import time
 from typing import TYPE_CHECKING
 
+from . import unit_disk
 from .unit import Unit
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def properties(machine: Machine, unit: Unit) -> dict[str, str]:
         "ActiveState": unit.state,
         "FreezerState": "running",
         "SubState": unit.sub_state,
-        "FragmentPath": str(unit.file),
+        "FragmentPath": unit.shown,
         "SourcePath": "",
         "DropInPaths": "",
         "UnitFileState": "enabled" if unit.enabled else "disabled",
@@ -215,7 +216,7 @@ def _status(machine: Machine, unit: Unit) -> str:
     how = "enabled" if unit.enabled else "disabled"
     return (
         f"● {unit.name} - {unit.description}\n"
-        f"     Loaded: loaded ({unit.file}; {how}; preset: enabled)\n"
+        f"     Loaded: loaded ({unit.shown}; {how}; preset: enabled)\n"
         f"     Active: {unit.state} ({unit.sub_state}) since {_stamp(unit.changed)}\n"
         f"   Main PID: {unit.main_pid} ({unit.argv[0].rpartition('/')[2]})\n\n"
         + "".join(machine.journal.format(entry, "short") + "\n" for entry in journal)
@@ -257,6 +258,7 @@ async def systemctl(machine: Machine, argv: list[str], output: Output) -> int:
     if "--version" in found:
         output.write("systemd 252 (252.39-1~deb12u1)\n+PAM +AUDIT +SELINUX\n")
         return 0
+    unit_disk.look(machine)
     verb, names = (words[0], words[1:]) if words else ("list-units", [])
     if verb == "show":
         output.write(_show(machine, found, names))
@@ -265,7 +267,7 @@ async def systemctl(machine: Machine, argv: list[str], output: Output) -> int:
     elif verb == "list-unit-files":
         output.write(_list_unit_files(machine, found, names))
     elif verb == "daemon-reload":
-        pass  # Unit files are read by nobody here.
+        pass  # They were just looked at.
     elif verb == "is-system-running":
         output.write("running\n")
     else:
@@ -318,7 +320,7 @@ async def _on_units(
             if unit.state == "failed":
                 unit.state, unit.sub_state, unit.result = "inactive", "dead", "success"
         elif verb == "cat":
-            output.write(f"# {unit.file}\n{unit.file.read_text()}\n")
+            output.write(f"# {unit.shown}\n{unit.file.read_text()}\n")
         elif verb == "status":
             output.write(_status(machine, unit))
             status = status or (0 if unit.state == "active" else 3)

@@ -14,6 +14,8 @@ from llamatop.model.observed import UnitKind
 from .journal import Journal
 
 RESTART_SECONDS = 2.0
+# Where the machine's own tools show its unit files; they lie under its root.
+SHOWN = "/etc/systemd/system"
 
 
 class LaunchError(Exception):
@@ -83,6 +85,11 @@ class Unit:
         else:
             lines += ["Restart=always", f"RestartSec={RESTART_SECONDS:g}", "User=llama"]
         return "\n".join([*lines, "", "[Install]", "WantedBy=multi-user.target", ""])
+
+    @property
+    def shown(self) -> str:
+        """Its file's path as the machine's own tools give it."""
+        return f"{SHOWN}/{self.name}"
 
     @property
     def runs(self) -> bool:

@@ -14,7 +14,9 @@ Action = Literal[
     "split", "unsplit",
 ]  # fmt: skip
 Verb = Literal["start", "stop", "restart", "enable", "disable", "daemon-reload"]
-StepKind = Literal["systemctl", "membership", "wait-drained", "wait-healthy", "unit-file"]
+StepKind = Literal[
+    "systemctl", "membership", "wait-drained", "wait-healthy", "unit-file", "record",
+]  # fmt: skip
 StepState = Literal["running", "done", "failed", "undone", "skipped"]
 
 
@@ -57,10 +59,32 @@ class FileChange:
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
-    """A unit's file to write where there is none; without `data` it is to be taken away again."""
+    """A unit's file to write where there is none; without `data` it is to be taken away again.
+
+    `digest` is the SHA-256 of what llamatop wrote: another text is never taken away.
+    """
 
     path: str
     data: bytes | None
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewUnit:
+    """A unit that is to run; `digest` is the SHA-256 of its file, empty where it was there."""
+
+    unit: str
+    digest: str = ""
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reshaping:
+    """Units of one node that take the place of others; `enabled` is how they were found."""
+
+    node: str
+    news: tuple[NewUnit, ...]
+    olds: tuple[NewUnit, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +95,8 @@ class Step:
     `members` are the (upstream, address) that a step is about. A "systemctl" step does `verb` to
     `unit`. `batch` counts the groups of workers that go one after another from 1, 0 in a plan
     without any. A "unit-file" step writes or takes away `unit_file`. `back` are the steps that take
-    this one back, in their order, where a plan is undone as a whole; see `unmaking`.
+    this one back, in their order, where a plan is undone as a whole; see `unmaking`. A "record"
+    step writes down that the plan with this id is over, on its node and on the balancer.
     """
 
     kind: StepKind
@@ -89,6 +114,7 @@ class Step:
     batch: int = 0
     unit_file: UnitFile | None = None
     back: tuple[Step, ...] = ()
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +150,7 @@ class Plan:
     sentence on what it is for, `reason` the operator's own words why, each or empty. `stays` says
     what such a plan is there to put right and cannot now, a sentence each: it fails of it.
     `automatic`: nobody asked for it; who is well again is put back without being asked too.
+    `reshapings` are written down on their nodes before the first step.
     """
 
     action: Action
@@ -140,6 +167,7 @@ class Plan:
     reason: str = ""
     stays: tuple[str, ...] = ()
     automatic: bool = False
+    reshapings: tuple[Reshaping, ...] = ()
 
     @property
     def title(self) -> str:

@@ -17,7 +17,7 @@ from .failure import StepFailed
 from .files import Member
 from .leases import Lease
 from .live import Fleet, LiveSource
-from .membership import transact
+from .membership import note, transact
 from .privilege import Privileges
 from .reach import reached
 from .rollback import Rollback
@@ -90,7 +90,7 @@ class Execution:
                         paused = StepResult(step, number, "running", 0.0, "paused")
                         self._results.put_nowait(paused)
                         await self._control.between()
-                    batch = step.batch
+                    self._rollback.batch = batch = step.batch
                     await self._step(number, step)
         finally:
             self._results.put_nowait(None)
@@ -158,9 +158,9 @@ class Execution:
             await units.change(self._source, self._machines, step, progress)
             self._rollback.unit_done(step)
         elif step.kind == "unit-file":
-            await unit_files.carry_out(
-                self._source, self._machines, step, progress, self._rollback.unit_begun
-            )
+            await unit_files.carry_out(self._machines, step, progress, self._rollback.unit_begun)
+        elif step.kind == "record":
+            await self._record_ended(step)
         elif step.kind == "wait-drained":
             alone = self.plan.action == "drain"
             judge = waits.Drained(step) if alone else lambda snap: waits.drained(snap, step)
@@ -170,11 +170,22 @@ class Execution:
                 await waits.wait(self._source, step, waits.Healthy(step), progress)
                 await self._reached(step, progress)
             except StepFailed as error:
-                raise StepFailed(
-                    f"{step.unit}: {error}{await units.last_words(self._machines, step)}"
-                ) from error
+                sudo = await self._privileges.prefix(step.node)
+                words = await units.last_words(self._machines, step, sudo)
+                raise StepFailed(f"{step.unit}: {error}{words}") from error
         self._standing.done(step, self._source.latest)
         return said
+
+    async def _record_ended(self, step: Step) -> None:
+        nodes = [step.node]
+        balancer = self._source.latest.balancer_node
+        if balancer is not None and balancer != step.node:
+            nodes.append(balancer)
+        for node in nodes:
+            machine = self._machines.machine(node)
+            await note(machine, self._holder, {"plan": step.plan, "who": who()}, "ended")
+        # Whoever looks next must not find it left over any more.
+        await waits.look(self._source, nodes)
 
     async def _unit_still_so(self, step: Step) -> None:
         """Look once more before a unit is touched: somebody may have put its members in."""

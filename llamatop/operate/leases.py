@@ -1,4 +1,4 @@
-"""A plan's word, on the balancer, that it still holds the members it took out."""
+"""A plan's word, on the nodes, that it still holds what it took out or is about to put in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from llamatop.errors import LlamatopError
+from llamatop.errors import LlamatopError, PlanFailed, Refused
 from llamatop.model.plan import MembershipEdit, Plan
 from llamatop.probe.drains import LEASE_SECONDS
 
@@ -24,6 +24,7 @@ class Lease:
 
     What a plan takes out is written into its user's record on the balancer before it is done, and
     so is that it came back, or that the plan ended. See `probe.drains` for what is read from it.
+    Which units are to take the place of others is written down on their nodes before all else.
     """
 
     def __init__(
@@ -32,6 +33,8 @@ class Lease:
         self._machines = machines
         self._balancer = balancer
         self._holder = holder
+        self._reshapings = plan.reshapings
+        self._begun: list[str] = []
         self._out: set[Member] = set()
         self._task: asyncio.Task[None] | None = None
         self._lost = False
@@ -66,7 +69,23 @@ class Lease:
         self._lost = True
 
     async def __aenter__(self) -> Self:
-        """Begin to renew it."""
+        """Begin to renew it; raises PlanFailed or NodeError, with nothing done."""
+        try:
+            for node in dict.fromkeys(one.node for one in self._reshapings):
+                mine = [one for one in self._reshapings if one.node == node]
+                # Where the answer is lost it may be written down all the same.
+                self._begun.append(node)
+                machine = self._machines.machine(node)
+                await membership.reshape(machine, self._holder, self._about, mine)
+        except membership.MembershipFailed as failure:
+            await self._ended()
+            failed = PlanFailed(f"{failure}; nothing was done")
+            if failure.step == "lock":
+                failed.exit_code = Refused.exit_code
+            raise failed from failure
+        except BaseException:
+            await self._ended()
+            raise
         self._task = asyncio.create_task(self._keep())
         return self
 
@@ -76,7 +95,10 @@ class Lease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Say that the plan ended, where anything is still out."""
+        """Say that the plan ended, where anything is still out or was written down."""
+        await self._ended()
+
+    async def _ended(self) -> None:
         ending = asyncio.create_task(self._end())
         while not ending.done():
             with contextlib.suppress(asyncio.CancelledError):
@@ -96,10 +118,14 @@ class Lease:
 
     async def _say(self, event: str) -> None:
         """Best effort: where it fails, what is out is taken for left over once the lease is."""
-        if not self._out or self._balancer is None:
-            return
+        nodes = dict.fromkeys(self._begun)
+        if self._out and self._balancer is not None:
+            nodes[self._balancer] = None
+        await asyncio.gather(*(self._say_on(node, event) for node in nodes))
+
+    async def _say_on(self, node: str, event: str) -> None:
         with contextlib.suppress(LlamatopError):
-            machine = self._machines.machine(self._balancer)
+            machine = self._machines.machine(node)
             await membership.note(machine, self._holder, self._about, event)
 
 

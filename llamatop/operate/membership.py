@@ -6,11 +6,12 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from llamatop.errors import Unreachable
 from llamatop.model.declared import Balancer
-from llamatop.model.plan import Command, FileChange, MembershipEdit
+from llamatop.model.plan import Command, FileChange, MembershipEdit, NewUnit, Reshaping
 from llamatop.transport.base import Machine
 
 from . import program, reloading
@@ -42,6 +43,19 @@ class Lease(Protocol):
 
     def moved(self, edits: Sequence[MembershipEdit]) -> None:
         """They are made."""
+
+
+@dataclass(frozen=True, slots=True)
+class CutOff:
+    """A split or unsplit that did not say that it ended; `over`: nor that it goes on."""
+
+    node: str
+    plan: str
+    who: str
+    what: str
+    minutes: int
+    over: bool
+    reshapings: tuple[Reshaping, ...]
 
 
 class MembershipFailed(StepFailed):
@@ -131,6 +145,54 @@ async def killed(machine: Machine, holder: str, targets: Sequence[str]) -> dict[
         heard=lambda event: found.update(_left(event)),
     )
     return found
+
+
+async def reshape(
+    machine: Machine,
+    holder: str,
+    about: dict[str, object],
+    reshapings: Sequence[Reshaping],
+) -> None:
+    """Write down on a worker's node which units are to take the place of which.
+
+    Raises MembershipFailed, of step "lock" where another plan is at these units or left them so.
+    """
+    listed = [
+        {"news": [_unit(u) for u in one.news], "olds": [_unit(u) for u in one.olds]}
+        for one in reshapings
+    ]
+    request = {"do": "reshape", "holder": holder, "about": about, "reshapings": listed}
+    await _ask(machine, request | {"lock_seconds": LOCK_SECONDS}, lambda text: None)
+
+
+async def reshapes(machine: Machine, holder: str) -> list[CutOff]:
+    """The plans on a node that wrote down a reshaping and not its end."""
+    found: list[CutOff] = []
+    request = {"do": "reshapes", "holder": holder, "lock_seconds": LOCK_SECONDS}
+
+    def heard(event: dict[str, object]) -> None:
+        plans = event.get("plans")
+        if isinstance(plans, list):
+            found.extend(_cut_off(machine.name, one) for one in plans)
+
+    await _ask(machine, request, lambda text: None, heard=heard)
+    return found
+
+
+def _unit(unit: NewUnit) -> list[object]:
+    return [unit.unit, unit.digest, unit.enabled]
+
+
+def _cut_off(node: str, one: dict[str, Any]) -> CutOff:
+    made = tuple(
+        Reshaping(
+            node,
+            tuple(NewUnit(*unit) for unit in each["news"]),
+            tuple(NewUnit(*unit) for unit in each["olds"]),
+        )
+        for each in one["reshapings"]
+    )
+    return CutOff(node, one["plan"], one["who"], one["what"], one["minutes"], one["over"], made)
 
 
 def _left(event: dict[str, object]) -> dict[str, str]:

@@ -16,7 +16,15 @@ from . import unit_copy, unit_facts
 from .files import Member
 from .targets import Target
 from .unit_copy import Source, Wanted
-from .unit_facts import UNITS, UnitFacts
+from .unit_facts import UNITS
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The names of units and the ports that nobody else may have; newcomers add theirs."""
+
+    names: set[str]
+    ports: set[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +47,11 @@ class New:
     def path(self) -> str:
         """Its unit's file, where it is to be written."""
         return f"{UNITS}/{self.unit}"
+
+    @property
+    def data(self) -> bytes:
+        """Its text as the bytes that are written."""
+        return self.text.encode("utf-8", "surrogateescape")
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -97,19 +110,14 @@ def newcomers(
     snapshot: ClusterSnapshot,
     olds: Sequence[Target],
     wanted: Sequence[tuple[str, ...]],
-    facts: UnitFacts,
+    taken: Taken,
     sources: Mapping[str, Source],
 ) -> list[New]:
-    taken, ports = set(facts.names), set(facts.ports)
-    found: list[New] = []
-    for cards in wanted:
-        new = _asleep(snapshot, olds, cards, sources) or _made(
-            snapshot, olds, cards, taken, ports, sources
-        )
-        taken.add(new.unit)
-        ports.add(new.port)
-        found.append(new)
-    return found
+    """The workers for the cards of each of `wanted`, those that sleep first."""
+    return [
+        _asleep(snapshot, olds, cards, sources) or _made(snapshot, olds, cards, taken, sources)
+        for cards in wanted
+    ]
 
 
 def _asleep(
@@ -139,12 +147,11 @@ def _made(
     snapshot: ClusterSnapshot,
     olds: Sequence[Target],
     cards: tuple[str, ...],
-    taken: set[str],
-    ports: set[int],
+    taken: Taken,
     sources: Mapping[str, Source],
 ) -> New:
     old = olds[0]
-    unit = name_for(snapshot, old.node, old.unit.name, indices(snapshot, old, cards), taken)
+    unit = name_for(snapshot, old.node, old.unit.name, indices(snapshot, old, cards), taken.names)
     shorts = names.short_names(old.node, {*_worker_units(snapshot, old.node), unit})
     globs = snapshot.cluster.node(old.node).units
     if globs and not any(fnmatch.fnmatchcase(unit, f) for g in globs for f in (g, f"{g}.service")):
@@ -154,7 +161,9 @@ def _made(
         )
     assert old.worker is not None
     after = max((o.worker.sample.launch.port or 8080 for o in olds if o.worker), default=8080)
-    port, beside = _port(snapshot, olds, after, ports)
+    port, beside = _port(snapshot, olds, after, taken.ports)
+    taken.names.add(unit)
+    taken.ports.add(port)
     wanted = Wanted(unit, ",".join(cards), port)
     text = unit_copy.copy(sources[old.unit.name], wanted)
     return New(shorts[unit], unit, wanted.cards, port, text=text, beside=beside)

@@ -12,7 +12,10 @@ MODULES = (
     "llamatop.probe.drains",
     *(
         f"onnode.{name}"
-        for name in ("running", "lock", "log", "files", "reload", "drains", "membership")
+        for name in (
+            *("running", "lock", "log", "files", "reload", "drains", "reshapes"),
+            "membership",
+        )
     ),
 )
 _BOOTSTRAP = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from llamatop.collect.leftovers import Leftover, ago
 from llamatop.errors import Refused
@@ -11,11 +12,12 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Plan, Step
 
 from . import guards, reloading
-from .files import Member
+from .cut_off import Repair, put_right
+from .membership import CutOff
 from .onnode import membership as onnode
 from .planning import Draft
 from .targets import Target, behind
-from .unmaking import ACTIONS
+from .unit_facts import Made
 
 
 def recover(
@@ -23,24 +25,46 @@ def recover(
     left: Sequence[Leftover],
     killed: Mapping[str, str],
     wanted: Collection[str],
-    made: Collection[tuple[str, str]] = (),
+    cut: Sequence[CutOff] = (),
+    made: Mapping[tuple[str, str], Made] = MappingProxyType({}),
 ) -> Plan:
     """The plan that repairs what was killed, then puts back what is left over of `wanted` workers.
 
-    `killed` is what lies beside the balancer's files; see `membership.killed`. `made` are the units
-    that llamatop wrote, as (node, unit): no others of `in_place` are stopped. What does not run,
-    or is not certain, stays out and is named in the plan's `stays`. Raises Refused where
-    guards alone stand in the way of all of it.
+    `killed` is what lies beside the balancer's files; see `membership.killed`. `cut` are the splits
+    and unsplits that were, `made` the files of their units. What does not run, or is not certain,
+    stays out and is named in the plan's `stays`. Raises Refused where guards alone stand in the
+    way of all of it.
     """
     if killed:
         _repair(draft, killed)
+    repair = Repair()
+    for one in cut:
+        if killed:
+            repair.stays.append(f"{one.what} was cut off too: recover again after this")
+        else:
+            put_right(draft, one, made, left, wanted, repair)
+    apart = {one.plan for one in cut}
+    refused = _drained(draft, [one for one in left if one.plan not in apart], wanted, repair)
+    found = list(repair.targets.values())
+    judged = {target.name: target for target in (*repair.known, *found)}
+    expects = draft.expectations(list(judged.values()))
+    draft.put_in(found, repair.members, repair.started)
+    for step in repair.after:
+        draft.add(step)
+    if refused and not draft.steps and not repair.stays:
+        raise Refused("; ".join(refused))
+    stays = [*repair.stays, *refused]
+    if not draft.steps and not stays and not draft.nothing:
+        draft.nothing.append("no plan left a member drained, and no change was killed half-way")
+    plan = draft.finished(list(repair.targets), expects, "; ".join(repair.told))
+    return replace(plan, stays=tuple(stays))
+
+
+def _drained(
+    draft: Draft, left: Sequence[Leftover], wanted: Collection[str], repair: Repair
+) -> list[str]:
+    """Who goes in again of what was left drained; returns what the guards refuse."""
     owners = behind(draft.snapshot)
-    targets: dict[str, Target] = {}
-    members: list[Member] = []
-    told = []
-    started: list[str] = []
-    stopped: list[str] = []
-    stays: list[str] = []
     refused: list[str] = []
     for one in left:
         owner = owners.get(one.member)
@@ -49,7 +73,8 @@ def recover(
                 f"{one.member[1]} of {one.member[0]} stays drained: it is not certain which worker"
                 " it leads to; undrain it by hand"
             )
-            (stays if _may_be(draft.snapshot, wanted) else draft.warnings).append(sentence)
+            may_be = _may_be(draft.snapshot, wanted)
+            (repair.stays if may_be else draft.warnings).append(sentence)
         elif owner.name not in wanted:
             continue
         elif one.auto and (why := _unwell(draft.snapshot, owner)) is not None:
@@ -59,86 +84,20 @@ def recover(
                 draft.nothing.append(sentence)
         elif (why := refusal(draft.snapshot, owner.node)) is not None:
             refused.append(f"{owner.name} stays drained: {why}")
-        elif not owner.active and one.what.partition(" ")[0] in ACTIONS:
-            others = in_place(draft.snapshot, owner)
-            if any(other.worker and other.worker.membership == "in" for other in others):
-                # The new ones serve: the plan was all but at its end.
-                names = ", ".join(other.name for other in others)
-                draft.warn(f"{owner.name} stays drained: {names} serve in its place ({one.what})")
-                continue
-            theirs = [other for other in others if not _left_over(other, made)]
-            if theirs:
-                names = ", ".join(other.name for other in theirs)
-                stays.append(
-                    f"{owner.name} stays drained: {names} runs on its cards and is not surely what"
-                    f" {one.what} had begun, so it is not touched; stop it where it is not wanted,"
-                    " then recover"
-                )
-                continue
-            if owner.name not in started:
-                _start_again(draft, owner, [other for other in others if other.name not in stopped])
-                stopped += [other.name for other in others]
-                started.append(owner.name)
-            targets[owner.name] = owner
-            members.append(one.member)
-            told.append(f"{owner.name} was stopped by {one.who} {ago(one.minutes)} ({one.what})")
         elif not owner.active:
-            stays.append(
+            repair.stays.append(
                 f"{owner.name} stays drained: it does not run ({owner.unit.active_state});"
                 " start it, then undrain it"
             )
         else:
-            targets[owner.name] = owner
-            members.append(one.member)
-            told.append(
+            repair.targets[owner.name] = owner
+            repair.members.append(one.member)
+            repair.told.append(
                 f"{owner.name} {one.story}"
                 if one.auto
                 else f"{owner.name} was drained by {one.who} {ago(one.minutes)} ({one.what})"
             )
-    found = list(targets.values())
-    expects = draft.expectations(found)
-    draft.put_in(found, members, started)
-    if refused and not draft.steps and not stays:
-        raise Refused("; ".join(refused))
-    stays += refused
-    if not draft.steps and not stays and not draft.nothing:
-        draft.nothing.append("no plan left a member drained, and no change was killed half-way")
-    plan = draft.finished(list(targets), expects, "; ".join(told))
-    return replace(plan, stays=tuple(stays))
-
-
-def in_place(snapshot: ClusterSnapshot, owner: Target) -> list[Target]:
-    """The workers that run on the cards of one that was stopped."""
-    cards = set((owner.worker.gpus if owner.worker else None) or ())
-    return [
-        Target(worker.name, worker.node, worker.unit, worker)
-        for worker in snapshot.workers
-        if worker.node == owner.node
-        and worker.name != owner.name
-        and worker.unit.active_state not in ("inactive", "failed")
-        and cards.intersection(worker.gpus or ())
-    ]
-
-
-def _left_over(other: Target, made: Collection[tuple[str, str]]) -> bool:
-    """Whether it is a plan's own that no upstream sends anything to."""
-    membership = other.worker.membership if other.worker else None
-    return (other.node, other.unit.name) in made and membership in ("absent", "down")
-
-
-def _start_again(draft: Draft, owner: Target, others: Sequence[Target]) -> None:
-    """The one that a split or unsplit stopped, in the place of what it had begun to run."""
-    for other in others:
-        draft.count_cuts(other)
-        draft.systemctl("stop", other)
-        draft.systemctl("disable", other)
-        path = other.unit.fragment_path
-        draft.warn(
-            f"{other.name} does not serve and is stopped; `rm {path}` where it is not wanted"
-        )
-    draft.systemctl("start", owner)
-    if owner.unit.unit_file_state == "disabled":
-        draft.systemctl("enable", owner)
+    return refused
 
 
 def refusal(snapshot: ClusterSnapshot, node: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -13,7 +13,7 @@ from llamatop.errors import LlamatopError, NodeError, Refused, UsageError
 from llamatop.model.cluster import ClusterSnapshot, Event, Severity
 from llamatop.model.plan import Action, Command, Plan, StepResult
 
-from . import guards, unit_facts
+from . import guards, left_on_nodes, unit_facts
 from .audit import Audit, who
 from .control import Control
 from .execution import Execution
@@ -27,11 +27,12 @@ from .node_journal import NodeJournal
 from .onnode import membership as onnode
 from .planning import Draft
 from .privilege import SUDO, Privileges
-from .recovering import in_place, recover, refusal
+from .recovering import recover, refusal
 from .reshaping import groups, reshape
 from .targets import Target, behind, resolve
 from .undoing import undo
 from .unmaking import ACTIONS as RESHAPING
+from .waits import look
 
 _CHANGING_MEMBERSHIP = ("stop", "restart", "roll", "drain", "undrain")
 
@@ -100,27 +101,33 @@ class ClusterOperator:
         timeout_seconds: float | None,
     ) -> Plan:
         """Workers split over cards put as one process on each, or the other way round."""
-        node = found[0].node
-        others = sleepers(snapshot, node)
+        nodes = list(dict.fromkeys(target.node for target in found))
+        guards.reachable_by_ssh(snapshot, nodes)
+        guards.fresh(snapshot, nodes)
+        await left_on_nodes.nobody_at_it(self._machines, found)
+        others = [worker for node in nodes for worker in sleepers(snapshot, node)]
         workers = [*(t.worker for t in found if t.worker is not None), *others]
         draft = await self._draft(
             action,
             snapshot,
-            {target.node for target in found},
+            set(nodes),
             {member for worker in workers for member in worker.members},
             force=force,
             timeout_seconds=timeout_seconds,
         )
         wanted = groups(draft, found)
-        machine = self._machines.machine(node)
-        facts = await unit_facts.facts(machine, snapshot)
-        sources = {}
-        for name in dict.fromkeys(worker.unit.name for worker in workers if wanted):
+        used = {(group.node, old.unit.name) for group in wanted for old in group.olds}
+        facts, sources = {}, {}
+        for node in dict.fromkeys(group.node for group in wanted):
+            facts[node] = await unit_facts.facts(self._machines.machine(node), snapshot)
+        for node, unit in dict.fromkeys([*used, *((w.node, w.unit.name) for w in others)]):
+            if node not in facts:
+                continue
             try:
-                sources[name] = await unit_facts.source(machine, name)
+                sources[node, unit] = await unit_facts.source(self._machines.machine(node), unit)
             except NodeError:
                 # One that only might be used again need not be readable.
-                if any(target.unit.name == name for target in found):
+                if (node, unit) in used:
                     raise
         plan = await asyncio.to_thread(reshape, draft, found, wanted, facts, sources)
         return await self._allowed(plan)
@@ -161,10 +168,12 @@ class ClusterOperator:
         timeout_seconds: float | None,
     ) -> Plan:
         """What plans that are over left drained or half-changed put right, of all or of targets."""
-        node = snapshot.balancer_node
-        if node is None:
-            nothing = "this cluster has no balancer, so nothing can be left drained"
-            return Plan("recover", (), nothing=(nothing,), made_at=snapshot.taken_at)
+        cut, made, faults, running = await left_on_nodes.cut_off(snapshot, self._machines)
+        if cut:
+            # What was begun just before the end may not have been seen yet.
+            nodes = {one.node for one in cut} | {snapshot.balancer_node or cut[0].node}
+            await look(self._source, list(nodes))
+            snapshot = self._source.latest
         left = leftovers.find(snapshot.balancer, snapshot.members)
         owners = behind(snapshot)
         found = resolve(snapshot, targets) if targets else snapshot.workers
@@ -172,40 +181,22 @@ class ClusterOperator:
         draft = await self._draft(
             "recover",
             snapshot,
-            {node for node in nodes if refusal(snapshot, node) is None},
+            {node for node in nodes if refusal(snapshot, node) is None} | {c.node for c in cut},
             {(member.upstream, member.address) for member in snapshot.members},
             force=force,
             timeout_seconds=timeout_seconds,
         )
         beside: dict[str, str] = {}
-        if draft.files is not None:
+        node = snapshot.balancer_node
+        if draft.files is not None and node is not None:
             machine = self._machines.machine(node)
             try:
                 beside = await killed(machine, f"{who()}: recover", draft.files.targets)
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
-        made = await self._made(
-            snapshot,
-            {
-                owners[one.member].name: owners[one.member]
-                for one in left
-                if one.member in owners and one.what.partition(" ")[0] in RESHAPING
-            },
-        )
-        plan = recover(draft, left, beside, {target.name for target in found}, made)
+        plan = recover(draft, left, beside, {target.name for target in found}, cut, made)
+        plan = replace(plan, stays=(*plan.stays, *faults), warnings=(*plan.warnings, *running))
         return await self._allowed(plan)
-
-    async def _made(
-        self, snapshot: ClusterSnapshot, stopped: Mapping[str, Target]
-    ) -> set[tuple[str, str]]:
-        """Of what runs in the place of these, the units that llamatop wrote, as (node, unit)."""
-        return {
-            (other.node, other.unit.name)
-            for target in stopped.values()
-            if not target.active and refusal(snapshot, target.node) is None
-            for other in in_place(snapshot, target)
-            if await unit_facts.made_here(self._machines.machine(other.node), other.unit.name)
-        }
 
     async def _draft(
         self,

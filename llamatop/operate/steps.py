@@ -73,7 +73,7 @@ class Steps:
     def systemctl(self, verb: Verb, target: Target) -> None:
         """`systemctl VERB UNIT`."""
         command = systemd.command(verb, target.unit.name)
-        self._add(
+        self.add(
             Step(
                 kind="systemctl",
                 node=target.node,
@@ -94,7 +94,7 @@ class Steps:
             if not changed:
                 continue
             names = ", ".join(target.name for target in changed)
-            self._add(
+            self.add(
                 Step(
                     kind="systemctl",
                     node=node,
@@ -109,7 +109,7 @@ class Steps:
     def wait_healthy(self, target: Target) -> None:
         """Wait until the unit runs, its worker answers and the balancer reaches it."""
         what = "answers" if target.worker else "runs"
-        self._add(
+        self.add(
             Step(
                 kind="wait-healthy",
                 node=target.node,
@@ -128,7 +128,7 @@ class Steps:
         alone = [target.worker.name] if target.worker else [None]
         for worker in alone if target.worker else [w.name for w in behind] or alone:
             through = f" through {target.name}" if target.worker is None else ""
-            self._add(
+            self.add(
                 Step(
                     kind="wait-drained",
                     node=target.node,
@@ -197,7 +197,7 @@ class Steps:
         for change in changes:
             tidy = Command(tuple(onnode.commands(change.target)["tidy"]))
             commands.append(self.command(node, tidy))
-        self._add(
+        self.add(
             Step(
                 kind="membership",
                 node=node,
@@ -221,7 +221,7 @@ class Steps:
         edits, changes, _ = self.files.change(wanted, down=True)
         if changes:
             raise Refused(f"{target.name} is being put back in just now: look again")
-        self._add(
+        self.add(
             Step(
                 kind="membership",
                 node=node,
@@ -279,5 +279,6 @@ class Steps:
             return state
         return "down" if down else "in"
 
-    def _add(self, step: Step) -> None:
+    def add(self, step: Step) -> None:
+        """The next step, of the group of workers at hand."""
         self.steps.append(replace(step, batch=self.batch))

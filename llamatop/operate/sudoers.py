@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Verb
 from llamatop.model.text import plain
 
-from . import reloading, systemd, unit_files
+from . import membership, reloading, systemd, unit_files
+from .audit import who
 from .live import Fleet, ask
 from .newcomers import possible
 from .onnode import membership as onnode
@@ -85,7 +87,13 @@ async def needs(
         journals = [c for unit in units for c in journal.permitted(unit.name)]
         groups.append(("read the units' journals", tuple(journals)))
     if write_units:
-        for name in await possible(snapshot, machines.machine(node)):
+        machine = machines.machine(node)
+        names = await possible(snapshot, machine)
+        # recover takes away what one that was cut off had written.
+        with contextlib.suppress(membership.MembershipFailed):
+            for begun in await membership.reshapes(machine, f"{who()}: sudoers"):
+                names += [n.unit for one in begun.reshapings for n in one.news if n.digest]
+        for name in dict.fromkeys(names):
             path = f"{UNITS}/{name}"
             commands = [*unit_files.writing(path), *unit_files.removing(path)]
             commands += [systemd.command(verb, name) for verb in _VERBS if verb != "restart"]

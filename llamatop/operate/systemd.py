@@ -29,6 +29,16 @@ def last_line(unit: str) -> Command:
     return Command((*journal, f"_SYSTEMD_UNIT={unit}"))
 
 
+def ending(unit: str) -> Command:
+    """How the unit's main process ended, which everybody may ask."""
+    return Command(("systemctl", "show", "-p", "Id,ExecMainCode,ExecMainStatus", "--", unit))
+
+
+def standing(unit: str) -> Command:
+    """Whether the unit runs, which everybody may ask."""
+    return Command(("systemctl", "show", "-p", "Id,ActiveState", "--", unit))
+
+
 def reload_nginx(unit: str | None) -> Command:
     """Have nginx read its files again: through systemd where a unit runs it."""
     if unit is None:

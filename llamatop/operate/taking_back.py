@@ -19,7 +19,10 @@ from .privilege import Privileges
 
 @dataclass(eq=False, slots=True)
 class TakingBack:
-    """The parts that `Rollback` and `Unmaking` share; `story` is what they did, in words."""
+    """The parts that `Rollback` and `Unmaking` share; `story` is what they did, in words.
+
+    `batch` is the group of workers that the plan was at.
+    """
 
     _plan: Plan
     _source: LiveSource
@@ -28,6 +31,7 @@ class TakingBack:
     _control: Control
     _lease: Lease
     story: list[str] = field(init=False, default_factory=list)
+    batch: int = field(init=False, default=0)
 
     async def _unless_hurried(self, work: Coroutine[Any, Any, object]) -> bool:
         """Do it; False where the person would no longer wait for its end."""

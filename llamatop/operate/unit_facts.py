@@ -14,8 +14,9 @@ from llamatop.model.plan import Command
 from llamatop.probe import unit_text
 from llamatop.transport.base import Machine
 
+from . import unit_files
 from .live import ask
-from .unit_copy import MADE, Source
+from .unit_copy import Source
 
 UNITS = "/etc/systemd/system"
 _PLACES = (
@@ -67,11 +68,11 @@ async def source(machine: Machine, unit: str) -> Source:
     if not fragment:
         raise NodeError(machine.name, f"systemd knows no file of {unit}", f"systemctl cat {unit}")
     if not fragment.startswith(tuple(f"{place}/" for place in _PLACES)):
-        # Where systemd is not the machine's own, as in the demo, the real one's stays as it is.
+        # Where systemd is not the machine's own, the real one's stays as it is.
         raise NodeError(
             machine.name,
             f"{unit} lies in {fragment}, which is no place of systemd's own, so no unit can be made"
-            " from it (the demo's machines are simulated: split and unsplit need real ones)",
+            " from it",
         )
     if told.get("NeedDaemonReload") == "yes":
         raise NodeError(
@@ -97,10 +98,28 @@ async def source(machine: Machine, unit: str) -> Source:
     return Source(unit, tuple(files), await _environment(machine, paths))
 
 
-async def made_here(machine: Machine, unit: str) -> bool:
-    """Whether the unit's file is one that llamatop wrote, as its first line says."""
-    read = await ask(machine, Command(("cat", "--", f"{UNITS}/{unit}")))
-    return read.status == 0 and read.stdout.startswith(MADE.encode())
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A file that llamatop was to write: is it there, as another text, or still beside."""
+
+    there: bool
+    changed: bool
+    beside: bool
+
+
+async def made(machine: Machine, unit: str, digest: str) -> Made:
+    """How a file stands whose text has this SHA-256; raises NodeError where that is not known."""
+    path = f"{UNITS}/{unit}"
+    read, new = [
+        await ask(machine, Command(("env", "LC_ALL=C", "cat", "--", one)))
+        for one in (path, unit_files.beside(path))
+    ]
+    for one in (read, new):
+        if one.status != 0 and b"No such file" not in one.stderr:
+            words = _text(one.stderr).strip() or "no message"
+            raise NodeError(machine.name, f"whether {path} is there is not known: {words}")
+    changed = read.status == 0 and unit_files.digest(read.stdout) != digest
+    return Made(read.status == 0, changed, new.status == 0)
 
 
 async def _environment(machine: Machine, paths: Iterable[str]) -> dict[str, str] | None:

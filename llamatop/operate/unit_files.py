@@ -3,49 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import posixpath
 import time
 from collections.abc import Callable
 
-from llamatop.errors import NodeError, Unreachable
-from llamatop.model.plan import Command, Step
+from llamatop.errors import Unreachable
+from llamatop.model.plan import Command, Step, UnitFile
 from llamatop.transport.base import Machine
 
-from . import systemd, waits
+from . import systemd
 from .failure import StepFailed
-from .live import Fleet, LiveSource, ask
-from .unit_copy import MADE
+from .live import Fleet, ask
 
 RETRY_SECONDS = 60.0
-SEEN_SECONDS = 60.0
+_RUNS = (b"=active\n", b"=activating\n", b"=reloading\n", b"=deactivating\n")
+
+
+def beside(path: str) -> str:
+    """Where a file is written before it gets its name: systemd passes over it."""
+    folder, name = posixpath.split(path)
+    return posixpath.join(folder, f".{name}.llamatop-new")
 
 
 def writing(path: str) -> tuple[Command, ...]:
-    """Write stdin beside `path` under a name that systemd passes over, then give it its own.
+    """Write stdin beside `path`, then give it its own name.
 
     The second fails where the name exists: nobody's unit is ever overwritten.
     """
-    folder, name = posixpath.split(path)
-    beside = posixpath.join(folder, f".{name}.llamatop-new")
     root = ("-m", "0644", "-o", "root", "-g", "root")
     return (
-        Command(("install", *root, "-T", "--", "/dev/stdin", beside)),
-        Command(("ln", "-T", "--", beside, path)),
-        Command(("rm", "-f", "--", beside)),
+        Command(("install", *root, "-T", "--", "/dev/stdin", beside(path))),
+        Command(("ln", "-T", "--", beside(path), path)),
+        Command(("rm", "-f", "--", beside(path))),
     )
 
 
 def removing(path: str) -> tuple[Command, ...]:
-    """Take the file away, and have systemd forget the unit."""
+    """Take the file away and what may lie beside it, and have systemd forget the unit."""
     return (
         Command(("rm", "-f", "--", path)),
+        Command(("rm", "-f", "--", beside(path))),
         systemd.daemon_reload(),
         systemd.reset_failed(posixpath.basename(path)),
     )
 
 
+def digest(data: bytes) -> str:
+    """How a text is known again: its SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def written(path: str, data: bytes) -> UnitFile:
+    """A file to write."""
+    return UnitFile(path, data, digest(data))
+
+
+def removal(node: str, unit: str, path: str, known: str, sudo: tuple[str, ...]) -> Step:
+    """The step that takes away what llamatop wrote, as long as its digest is `known`."""
+    return Step(
+        kind="unit-file",
+        node=node,
+        title=f"remove {path}",
+        commands=tuple(Command((*sudo, *command.argv)) for command in removing(path)),
+        unit=unit,
+        unit_file=UnitFile(path, None, known),
+    )
+
+
 async def carry_out(
-    source: LiveSource,
     machines: Fleet,
     step: Step,
     progress: Callable[[str], None],
@@ -71,8 +97,6 @@ async def carry_out(
                 raise
             progress(f"connection lost ({error.text}); asking again")
             await asyncio.sleep(0.5)
-    if step.unit_file.data is not None:
-        await _seen(source, step)
 
 
 async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) -> None:
@@ -86,12 +110,12 @@ async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) 
         await _must(machine, step.commands[-1], step)
         return
     put, link, tidy = step.commands
-    beside = put.argv[-1]
+    new = put.argv[-1]
     try:
         await _must(machine, put, step, data)
-        held = await ask(machine, Command(("cat", "--", beside)))
+        held = await ask(machine, Command(("cat", "--", new)))
         if held.stdout != data:
-            raise StepFailed(f"{beside} does not hold what was written: is the disk full?")
+            raise StepFailed(f"{new} does not hold what was written: is the disk full?")
         try:
             await _must(machine, link, step)
         except asyncio.CancelledError:
@@ -107,11 +131,14 @@ async def _remove(machine: Machine, step: Step) -> None:
     assert step.unit_file is not None
     path = step.unit_file.path
     there = await ask(machine, Command(("cat", "--", path)))
-    if there.status == 0 and not there.stdout.startswith(MADE.encode()):
+    if there.status == 0 and digest(there.stdout) != step.unit_file.digest:
         raise StepFailed(f"{path} is not as llamatop wrote it, so it stays")
-    remove, reload, forget = step.commands
-    await _must(machine, remove, step)
-    await _must(machine, reload, step)
+    shown = await ask(machine, systemd.standing(posixpath.basename(path)))
+    if any(state in shown.stdout for state in _RUNS):
+        raise StepFailed(f"{step.unit} runs, so its file {path} stays")
+    *remove, forget = step.commands
+    for command in remove:
+        await _must(machine, command, step)
     # It fails where there is nothing to forget.
     await machine.run(forget)
 
@@ -121,18 +148,6 @@ async def _must(machine: Machine, command: Command, step: Step, data: bytes = b"
     if done.status != 0:
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         words = said[-1] if said else "no message"
+        if any(full in words for full in ("No space left", "quota exceeded")):
+            words += f": free some there (`df -h {posixpath.dirname(command.argv[-1])}`)"
         raise StepFailed(f"`{command}` ended with status {done.status}: {words}")
-
-
-async def _seen(source: LiveSource, step: Step) -> None:
-    """Wait until the node's units are read with the new one among them."""
-    give_up = time.monotonic() + SEEN_SECONDS
-    while waits.unit_of(source.latest, step) is None:
-        if time.monotonic() > give_up:
-            raise StepFailed(f"{step.unit} is written, but it is not seen among the node's units")
-        try:
-            await source.refresh(step.node)
-        except NodeError as error:
-            if not isinstance(error, Unreachable):
-                raise
-        await asyncio.sleep(0.3)

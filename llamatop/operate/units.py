@@ -8,15 +8,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from llamatop.collect import journal
 from llamatop.errors import LlamatopError, NodeError, Unreachable
 from llamatop.model.observed import UnitState
-from llamatop.model.plan import Step
+from llamatop.model.plan import Command, Step
+from llamatop.probe import unit_text
 
 from . import systemd, waits
 from .failure import StepFailed
 from .live import Fleet, LiveSource
+from .privilege import SUDO
 
 READ_BACK_SECONDS = 30.0
+SEEN_SECONDS = 60.0
 POLKIT_ACTION = "org.freedesktop.systemd1.manage-units"
 _JOURNAL_SECONDS = 5.0
 
@@ -30,7 +34,8 @@ async def change(
         raise StepFailed(f"{step.title}: the plan names no unit")
     before = waits.unit_of(source.latest, step)
     failure = await _command(source, machines, step, progress)
-    await _read_back(source, step)
+    sudo = step.commands[0].argv[:2] if step.commands[0].argv[:2] == SUDO else ()
+    await _read_back(source, step, SEEN_SECONDS if before is None else 0.0)
     after = waits.unit_of(source.latest, step)
     if isinstance(failure, Unreachable) and before is not None and _untold(before, after):
         progress("the connection was cut before systemd was told: telling it again")
@@ -41,9 +46,9 @@ async def change(
         raise StepFailed(f"{step.unit} cannot be read back") from failure
     wrong = systemd.differs(verb, before or after, after) if before else None
     if failure is not None and (wrong or not isinstance(failure, Unreachable)):
-        raise StepFailed(f"{failure}{await last_words(machines, step)}") from failure
+        raise StepFailed(f"{failure}{await last_words(machines, step, sudo)}") from failure
     if wrong is not None:
-        words = await last_words(machines, step)
+        words = await last_words(machines, step, sudo)
         raise StepFailed(f"after {verb}, {step.unit} was read again: {wrong}{words}")
 
 
@@ -81,31 +86,62 @@ def _said(stderr: bytes) -> str:
     return said
 
 
-async def _read_back(source: LiveSource, step: Step) -> None:
-    """Read the node again; after a cut connection go on asking for half a minute."""
-    give_up = time.monotonic() + READ_BACK_SECONDS
+async def _read_back(source: LiveSource, step: Step, patience: float = 0.0) -> None:
+    """Read the node again; after a cut connection go on asking for half a minute.
+
+    With `patience` go on for so long until the unit is seen: its file may have come just now.
+    """
+    began = time.monotonic()
+    give_up = began + READ_BACK_SECONDS
     while True:
         try:
             await source.refresh(step.node)
-            return
+            seen = waits.unit_of(source.latest, step) is not None
+            if seen or time.monotonic() - began >= patience:
+                return
+            await asyncio.sleep(0.3)
         except NodeError:
             if time.monotonic() > give_up:
                 raise
             await asyncio.sleep(0.5)
 
 
-async def last_words(machines: Fleet, step: Step) -> str:
-    """The end of the unit's journal as half a sentence, empty where it cannot be read."""
+async def last_words(machines: Fleet, step: Step, sudo: tuple[str, ...] = ()) -> str:
+    """The unit's own last words as half a sentence, or how its process ended and who may read more.
+
+    `sudo` stands before what a user may run who is in none of the journal's groups.
+    """
     if step.unit is None:
         return ""
-    command = systemd.last_line(step.unit)
+    machine = machines.machine(step.node)
     with contextlib.suppress(LlamatopError):
-        machine = machines.machine(step.node)
-        done = await machine.run(command, timeout_seconds=_JOURNAL_SECONDS)
+        done = await machine.run(systemd.last_line(step.unit), timeout_seconds=_JOURNAL_SECONDS)
         text = done.stdout.decode("utf-8", "replace").strip()
         if done.status == 0 and text:
-            return f"; its journal ends with: {text.splitlines()[-1]}"
+            return _words(text)
+        if sudo:
+            # Word for word what `llamatop sudoers` prints.
+            last = Command((*sudo, *journal.permitted(step.unit)[0].argv))
+            done = await machine.run(last, timeout_seconds=_JOURNAL_SECONDS)
+            own = (
+                journal.own_words(done.stdout.decode("utf-8", "replace")) if not done.status else ""
+            )
+            if own:
+                return _words(own)
+        done = await machine.run(systemd.ending(step.unit), timeout_seconds=_JOURNAL_SECONDS)
+        shown = unit_text.blocks(done.stdout.decode("utf-8", "replace")).get(step.unit, {})
+        status = shown.get("ExecMainStatus", "")
+        if shown.get("ExecMainCode") in ("1", "2", "3"):
+            how = "ended with status" if shown["ExecMainCode"] == "1" else "was ended by signal"
+            return (
+                f"; its process {how} {status}; to read its journal:"
+                " sudo usermod -aG systemd-journal USER there"
+            )
     return ""
+
+
+def _words(text: str) -> str:
+    return f"; its journal ends with: {text.splitlines()[-1]}"
 
 
 def _untold(before: UnitState, after: UnitState | None) -> bool:

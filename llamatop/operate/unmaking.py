@@ -23,6 +23,7 @@ ACTIONS = ("split", "unsplit")
 class Unmaking(TakingBack):
     """Remembers the steps that were begun; see `Rollback`, in whose place it stands.
 
+    A plan over several workers is whole after each: only the one that it was at is taken back.
     What was in goes in again only once it serves. A unit made by the plan that still serves
     requests is left alone, and the story says so: nothing is cut. Where nothing of what was in
     serves again, the new ones stay in its place.
@@ -46,7 +47,7 @@ class Unmaking(TakingBack):
 
     async def run(self, say: Callable[[StepResult], None], failed: Step | None) -> None:
         """Take back what was begun; each result goes to `say`, the words into `story`."""
-        for step in reversed(self._begun):
+        for step in reversed([step for step in self._begun if step.batch == self.batch]):
             number = self._plan.steps.index(step) + 1
             began = time.monotonic()
 
@@ -90,16 +91,14 @@ class Unmaking(TakingBack):
         return done
 
     def _news(self) -> list[Step]:
-        """The steps by which the plan starts what is new."""
-        return [step for step in self._plan.steps if step.verb == "start"]
+        """The steps by which the plan starts what is new where it was at."""
+        return [s for s in self._plan.steps if (s.verb, s.batch) == ("start", self.batch)]
 
     async def _one_back(self, back: Step, progress: Callable[[str], None]) -> None:
         if back.kind == "systemctl":
             await units.change(self._source, self._machines, back, progress)
         elif back.kind == "unit-file":
-            await unit_files.carry_out(
-                self._source, self._machines, back, progress, lambda step: None
-            )
+            await unit_files.carry_out(self._machines, back, progress, lambda step: None)
         elif back.kind == "wait-drained":
             await self._waited_for(
                 waits.wait(

@@ -25,7 +25,7 @@ AGAIN_SECONDS = 3600.0
 ORDER, OWNER = "order", "owner"
 # What is not in the file.
 MARKS = (ORDER, OWNER)
-_EVENTS = ("out", "in", "renewed", "ended")
+_EVENTS = ("out", "in", "renewed", "ended", "reshape")
 
 
 def directory() -> str:
@@ -140,6 +140,21 @@ def _anothers(before: Dict[str, Any], line: Dict[str, Any]) -> bool:
     return before.get("auto") is not True and before.get(OWNER) != line.get(OWNER)
 
 
+def users() -> Dict[int, Any]:
+    """Whose records there are, each with what changes when it is written anew."""
+    marks = {}
+    try:
+        with os.scandir(directory()) as entries:
+            for entry in entries:
+                uid = entry.name[len(_PREFIX) : -len(_SUFFIX)]
+                if entry.name == _PREFIX + uid + _SUFFIX and uid.isdigit():
+                    status = entry.stat(follow_symlinks=False)
+                    marks[int(uid)] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    except OSError:
+        pass
+    return marks
+
+
 class Records:
     """The records of all users, read again only when one of them changed."""
 
@@ -149,16 +164,7 @@ class Records:
 
     def left(self, now: float) -> List[Dict[str, Any]]:
         """The same as `left` over every user's record."""
-        marks = {}
-        try:
-            with os.scandir(directory()) as entries:
-                for entry in entries:
-                    uid = entry.name[len(_PREFIX) : -len(_SUFFIX)]
-                    if entry.name == _PREFIX + uid + _SUFFIX and uid.isdigit():
-                        status = entry.stat(follow_symlinks=False)
-                        marks[int(uid)] = (status.st_mtime_ns, status.st_size, status.st_ino)
-        except OSError:
-            pass
+        marks = users()
         if marks != self._marks:
             self._lines = {uid: read(uid) for uid in marks}
             self._marks = marks

@@ -107,7 +107,7 @@ def _unit_command(unit: str, shown: Shown) -> List[str]:
     for path in paths:
         try:
             if path:
-                texts.append(procfs.text(procfs.read(path)))
+                texts.append(procfs.text(procfs.read(procfs.FILES + path)))
         except OSError:
             return []
     command = unit_text.exec_start(texts, unit)
@@ -122,7 +122,8 @@ def _unit_environment(shown: Shown) -> Any:
     unreadable = None
     for path in unit_text.environment_files(shown.get("EnvironmentFiles", "")):
         try:
-            environment.update(unit_text.environment_file(procfs.text(procfs.read(path))))
+            text = procfs.text(procfs.read(procfs.FILES + path))
+            environment.update(unit_text.environment_file(text))
         except FileNotFoundError:
             continue
         except OSError:

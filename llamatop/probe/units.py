@@ -41,6 +41,7 @@ _FIRST_SECONDS = 30.0
 _SHOW_EVERY = 10.0
 _SHOW_EVERY_BLIND = 2.0
 _LIST_EVERY = 30.0
+_MOST_UNREAD = 20
 _MOST_NAMES = 500
 _PASSING = ("activating", "deactivating", "reloading", "maintenance")
 _SINCE = {
@@ -77,6 +78,9 @@ class Units:
         self._late = False
         self._marks: Dict[str, Any] = {}
         self._written: int | None = None
+        # What has a file, and of it what systemd does not know yet: asked for with the others.
+        self._files: Dict[str, bool] = {}
+        self._unread: Dict[str, bool] = {}
         self._kept: Dict[str, Tuple[Any, ...]] = {}
         self._ssh_files = keepalive.Files()
         self._blind = procfs.ROOT != "/proc" or not os.path.isdir("/run/systemd/units")
@@ -152,12 +156,13 @@ class Units:
         listed: List[str] = []
         limit = self._deadline()
         Child(self._loop, _LIST_UNITS.split(), limit, lambda e: self._listed(e, listed))
-        Child(self._loop, _LIST_FILES.split(), limit, lambda e: self._listed(e, listed))
+        self._files = {}
+        Child(self._loop, _LIST_FILES.split(), limit, lambda e: self._listed(e, listed, True))
 
     def _deadline(self) -> float:
         return _FIRST_SECONDS if self.answered_at is None else _DEADLINE_SECONDS
 
-    def _listed(self, ended: Ended, listed: List[str]) -> None:
+    def _listed(self, ended: Ended, listed: List[str], files: bool = False) -> None:
         self._lists -= 1
         if ended.error is not None:
             self._failed(ended)
@@ -165,6 +170,8 @@ class Units:
             name = line.split(None, 1)[0] if line.strip() else ""
             if name.endswith(".service") and not name.endswith("@.service"):
                 listed.append(name)
+                if files:
+                    self._files[name] = True
         if self._lists:
             return
         if not listed and ended.error is not None:
@@ -173,6 +180,7 @@ class Units:
         names = dict.fromkeys(listed)
         names.update(dict.fromkeys(self._named))
         fresh = [name for name in names if name not in self._all]
+        self._unread = {name: True for name in self._unread if name in names}
         for name in [name for name in self._all if name not in names]:
             del self._all[name]
             self._forget(name)
@@ -181,11 +189,11 @@ class Units:
     def _show(self, names: List[str]) -> None:
         self._began = time.monotonic()
         self._show_at = self._began + (_SHOW_EVERY_BLIND if self._blind else _SHOW_EVERY)
-        if not names:
+        asked = list(dict.fromkeys([*names, *list(self._unread)[:_MOST_UNREAD]]))
+        if not asked:
             self.answered_at = self._began
             self._answered()
             return
-        asked = list(dict.fromkeys(names))
         self._running = Child(
             self._loop, [*_SHOW, *asked], self._deadline(), lambda ended: self._shown(ended, asked)
         )
@@ -202,6 +210,12 @@ class Units:
         for name in asked:
             self._all[name] = True
             properties = found.get(name)
+            self._unread.pop(name, None)
+            if properties and properties.get("LoadState") == "not-found":
+                # A file may come, or has just come and systemd has not read it yet.
+                del self._all[name]
+                if name in self._files:
+                    self._unread[name] = True
             kind = None if properties is None else self._kind(name, properties)
             if properties is None or kind is None:
                 self._forget(name)

@@ -108,8 +108,18 @@ def _body(step: Step, width: int, palette: Palette) -> list[Text]:
     for command in step.commands:
         made += _wrapped("   $ ", str(command), width, palette, "plan.command", "     ")
     for diff_line in step.diff.splitlines():
-        made.append(piece(f"   {plain(diff_line)}", palette[_diff_role(diff_line)]))
+        made += _diff(plain(diff_line), width, palette)
     return made
+
+
+def _diff(line: str, width: int, palette: Palette) -> list[Text]:
+    """A line as it stands; one that is too long goes on below, so that its end is seen too."""
+    words = line[1:].lstrip(" ")
+    before = line[: len(line) - len(words)]
+    parts = wrap(words, max(8, width - len(before) - 6))
+    rest = " " * (len(before) + 2)
+    role = palette[_diff_role(line)]
+    return [piece(f"   {rest if n else before}{part}", role) for n, part in enumerate(parts)]
 
 
 def _diff_role(diff_line: str) -> str:

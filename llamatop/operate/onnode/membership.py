@@ -20,9 +20,10 @@ import json
 import os
 import signal
 import sys
+import time
 from typing import Any
 
-from . import drains
+from . import drains, reshapes
 from .files import Files, check, commands, leftover
 from .lock import Lock
 from .log import log
@@ -75,9 +76,13 @@ def _restored(request: dict[str, Any], failure: Failed) -> None:
 
 
 def do(request: dict[str, Any], lock: int) -> None:
-    """What is asked for: a transaction, a line for the record, or what a killed one left."""
+    """What is asked for: a transaction, a line for the record, or what killed ones left."""
     if request["do"] == "note":
         drains.note(request["about"], request["event"])
+    elif request["do"] == "reshape":
+        reshapes.begin(request["about"], request["reshapings"])
+    elif request["do"] == "reshapes":
+        say("found", plans=reshapes.found(time.time()))
     elif request["do"] == "look":
         found = {target: leftover(target) for target in request["targets"]}
         say("found", left={target: what for target, what in found.items() if what})

@@ -136,6 +136,7 @@ class FakeCluster:
     killed: dict[str, str] = field(default_factory=dict)
     look_fails: tuple[str, str] | None = None
     left: tuple[LeftDrained, ...] = ()
+    begun: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def two_by_two(cls) -> FakeCluster:
@@ -491,9 +492,21 @@ class FakeChannel:
 
     def _do(self) -> list[dict[str, object]]:
         request = json.loads(self._data[self._length :])
+        begun = self._cluster.begun
         if request["do"] == "note":
             self._cluster.notes.append((request["event"], request["about"]))
+            if request["event"] == "ended":
+                begun[:] = [one for one in begun if one["plan"] != request["about"]["plan"]]
             return [{"event": "done"}]
+        if request["do"] == "reshape" and begun:
+            return [{"event": "failed", "step": "lock", "error": "locked by ann"}]
+        if request["do"] == "reshape":
+            more = {"minutes": 0, "over": False, "reshapings": request["reshapings"]}
+            begun.append({**request["about"], **more})
+            return [{"event": "done"}]
+        if request["do"] == "reshapes":
+            here = begun if self._node == "node1" else []
+            return [{"event": "found", "plans": here}, {"event": "done"}]
         if request["do"] == "look" and self._cluster.look_fails is not None:
             step, error = self._cluster.look_fails
             return [{"event": "failed", "step": step, "error": error}]

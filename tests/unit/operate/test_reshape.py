@@ -14,6 +14,7 @@ from llamatop.errors import NodeError, PlanFailed, Refused, Unreachable, UsageEr
 from llamatop.model.cluster import ClusterSnapshot, GpuView
 from llamatop.model.observed import GpuSample, LeftDrained, Tunnel
 from llamatop.model.plan import Command, Plan, StepResult
+from llamatop.operate import sudoers, unit_files
 from llamatop.operate.audit import Audit
 from llamatop.operate.record import plan_record
 from llamatop.operate.service import ClusterOperator
@@ -51,6 +52,9 @@ class Cards(FakeCluster):
     free: int = 20 * GIB
     listening: tuple[int, ...] = (37081, 37082)
     root_of_units: str = ""
+    cards: int = 3
+    journal: str | None = None
+    full: tuple[str, ...] = ()
     failing: set[str] = field(default_factory=set)
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
@@ -92,8 +96,8 @@ class Cards(FakeCluster):
     def snapshot(self, tick: int = 0) -> ClusterSnapshot:
         made = super().snapshot(tick)
         workers = []
-        used = {0: 0, 1: 0, 2: 0}
-        pids: dict[int, dict[str, int | None]] = {0: {}, 1: {}, 2: {}}
+        used = dict.fromkeys(range(self.cards), 0)
+        pids: dict[int, dict[str, int | None]] = {card: {} for card in used}
         for view in made.workers:
             text = self.text(view.unit.name)
             found = re.search(r"CUDA_VISIBLE_DEVICES=(\d+(?:,\d+)*)", text)
@@ -124,7 +128,7 @@ class Cards(FakeCluster):
                     processes=pids[card],
                 ),
             )
-            for card in range(3)
+            for card in used
         )
         return replace(made, workers=tuple(workers), gpus=gpus_seen)
 
@@ -148,6 +152,15 @@ class CardsMachine(FakeMachine):
         bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
         ok = Completed(0, b"", b"")
         match bare:
+            case ["journalctl", *rest] if cards.journal is not None:
+                by_sudo = argv[0] == "sudo" and rest[-2:] == ["-n", "200"]
+                return Completed(0, cards.journal.encode() if by_sudo else b"", b"")
+            case ["systemctl", "show", "-p", "Id,ExecMainCode,ExecMainStatus", "--", unit]:
+                text = f"Id={unit}\nExecMainCode=1\nExecMainStatus=1\n"
+                return Completed(0, text.encode(), b"")
+            case ["systemctl", "show", "-p", "Id,ActiveState", "--", unit]:
+                active = [w.active for w in cards.workers.values() if w.unit == unit]
+                return Completed(0, f"ActiveState={(*active, 'inactive')[0]}\n".encode(), b"")
             case ["ls", "-1A", "--", *_]:
                 return Completed(0, "\n".join(cards.units()).encode(), b"")
             case ["cat", "/proc/net/tcp", *_]:
@@ -160,8 +173,14 @@ class CardsMachine(FakeMachine):
             case ["systemctl", "show", *_, unit]:
                 path = f"{cards.root_of_units}{UNITS}/{unit}"
                 return Completed(0, f"Id={unit}\nFragmentPath={path}\n".encode(), b"")
+            case ["env", "LC_ALL=C", "cat", "--", path]:
+                return await self.run(Command(("cat", "--", path)))
             case ["cat", "--", path] if path not in cards.files:
                 return Completed(1, b"", b"No such file")
+            case ["install", *_, "/dev/stdin", path] if path.rpartition(".")[0] in cards.full:
+                cards.files[path] = stdin[:9]
+                words = f"install: error writing '{path}': No space left on device"
+                return Completed(1, b"", words.encode())
             case ["install", *_, "/dev/stdin", path]:
                 cards.files[path] = stdin
             case ["ln", "-T", "--", beside, path]:
@@ -340,6 +359,18 @@ async def test_a_file_that_came_meanwhile_is_never_overwritten(tmp_path: Path) -
     assert cluster.files[CONF] == UPSTREAM
 
 
+async def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    units = cluster.units()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    cluster.full = (f"{UNITS}/.llama-server-gpu1.service",)
+    with pytest.raises(PlanFailed, match=rf"No space left on device: free some there.*{UNITS}"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))
+    assert cluster.units() == units
+    assert cluster.files[CONF] == UPSTREAM
+    assert cluster.begun == []
+
+
 async def test_a_missing_right_names_the_option(tmp_path: Path) -> None:
     cluster = Cards.one()
     cluster.root, cluster.sudo_refuses = False, "/dev/stdin"
@@ -352,7 +383,7 @@ async def test_where_systemd_is_simulated_nothing_comes_into_the_real_one(tmp_pa
     cluster = Cards.one()
     cluster.root_of_units = "/tmp/demo/node1"
     operator = cluster.operator(tmp_path / "audit.jsonl")
-    with pytest.raises(NodeError, match=r"no place of systemd's own.*the demo's machines"):
+    with pytest.raises(NodeError, match="no place of systemd's own"):
         await operator.plan("unsplit", ["node1/big"])
 
 
@@ -363,8 +394,9 @@ async def test_what_makes_no_sense_is_said(tmp_path: Path) -> None:
     assert (plan.steps, plan.nothing) == ((), ("node1/gpu2 runs on one GPU already",))
     with pytest.raises(UsageError, match="two workers or more"):
         await operator.plan("split", ["node1/gpu2"])
-    with pytest.raises(UsageError, match="one worker at a time"):
-        await operator.plan("unsplit", ["node1/*"])
+    both = await operator.plan("unsplit", ["node1/*"])
+    assert both.nothing == plan.nothing
+    assert [step.title for step in both.steps if step.verb == "stop"] == ["stop node1/big"]
     cluster.workers["node1/big"].active = "inactive"
     with pytest.raises(Refused, match="does not run"):
         await operator.plan("unsplit", ["node1/big"])
@@ -389,7 +421,7 @@ async def test_behind_a_tunnel_a_forward_is_used_or_asked_for(tmp_path: Path) ->
 
 
 async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Path) -> None:
-    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
     plan = await operator.plan("recover", [])
     assert outline(plan) == [
         "stop node1/gpu0",
@@ -398,6 +430,9 @@ async def test_recover_starts_again_what_a_killed_plan_had_stopped(tmp_path: Pat
         "enable node1/big",
         "wait until node1/big answers",
         "put node1/big back in",
+        f"remove {UNITS}/llama-server-gpu0.service",
+        f"remove {UNITS}/llama-server-gpu1.service",
+        "write down that unsplit node1/big is over",
     ]
     await carried_out(operator, plan)
     assert cluster.states() == {"127.0.0.1:37081": False, "127.0.0.1:37082": False}
@@ -523,21 +558,28 @@ async def test_a_write_cut_off_leaves_nothing_beside_the_unit(tmp_path: Path) ->
     assert [name for name in cluster.units() if name.startswith(".")] == []
 
 
-async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, ClusterOperator]:
-    """An unsplit without room, killed once the first of the new ones had been started."""
+async def killed_after(
+    tmp_path: Path, title: str, free: int = 6 * GIB
+) -> tuple[Cards, ClusterOperator]:
+    """An unsplit, killed once the step called so was done; without room where `free` is little."""
     cluster = Cards.one()
-    cluster.free = 6 * GIB
+    cluster.free = free
     operator = cluster.operator(tmp_path / "audit.jsonl")
     running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
     async for result in running:
-        if result.step.title == "start node1/gpu0" and result.state == "done":
+        if result.step.title == title and result.state == "done":
             break
-    # What it left is as it is now, and its record on the balancer says who it was.
+    # What it left is as it is now, and its records say who it was.
     files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
+    begun = [dict(one) for one in cluster.begun]
     await running.aclose()
+    assert cluster.begun == [], "what was put back is over"
     cluster.files, cluster.workers = files, workers
-    left = LeftDrained("llama_cluster", "127.0.0.1:37081", "p", "ann", "unsplit node1/big", 3)
-    cluster.left = (left,)
+    cluster.begun = [{**one, "over": True, "who": "ann", "minutes": 3} for one in begun]
+    if b"37081 weight=2 down" in files[CONF]:
+        plan = begun[0]["plan"]
+        left = LeftDrained("llama_cluster", "127.0.0.1:37081", plan, "ann", "unsplit node1/big", 3)
+        cluster.left = (left,)
     return cluster, operator
 
 
@@ -545,13 +587,13 @@ async def killed_before_the_new_ones_serve(tmp_path: Path) -> tuple[Cards, Clust
 async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_to(
     tmp_path: Path, foreign: str
 ) -> None:
-    cluster, operator = await killed_before_the_new_ones_serve(tmp_path)
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
     other = cluster.workers["node1/gpu0"]
     path = f"{UNITS}/{other.unit}"
     if foreign == "unknown":
         other.certain = False
     elif foreign == "theirs":
-        cluster.files[path] = cluster.files[path].partition(b"\n")[2]
+        cluster.files[path] += b"# mine now\n"
     else:
         other.busy = 1
         cluster.files[CONF] = cluster.files[CONF].replace(
@@ -559,7 +601,135 @@ async def test_recover_stops_nothing_but_what_llamatop_made_and_nobody_is_sent_t
         )
     plan = await operator.plan("recover", [])
     assert outline(plan) == []
-    assert "node1/big stays drained: node1/gpu0 " in " ".join(plan.stays)
+    assert "node1/big stays as it is: node1/gpu0 runs" in " ".join(plan.stays)
+
+
+async def test_what_was_started_last_is_seen_before_it_is_judged(tmp_path: Path) -> None:
+    """The figures at hand are of before the start: its file would go from under it."""
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
+    gpu0 = cluster.workers["node1/gpu0"]
+    gpu0.active, gpu0.enabled = "inactive", "disabled"
+    cluster.frozen = cluster.snapshot()
+    gpu0.active, gpu0.enabled = "active", "enabled"
+    cluster.looked = lambda: setattr(cluster, "frozen", None)
+    assert outline(await operator.plan("recover", []))[:2] == [
+        "stop node1/gpu0",
+        "disable node1/gpu0",
+    ]
+
+
+async def test_the_file_of_what_runs_is_not_taken_away(tmp_path: Path) -> None:
+    cluster, operator = await killed_after(tmp_path, "start node1/gpu0")
+    gpu0 = cluster.workers["node1/gpu0"]
+    gpu0.active, gpu0.sub, gpu0.enabled = "inactive", "dead", "disabled"
+    plan = await operator.plan("recover", [])
+    cluster.during_systemctl = lambda: setattr(gpu0, "active", "active")
+    with pytest.raises(PlanFailed, match=r"gpu0\.service runs, so its file"):
+        await carried_out(operator, plan)
+    assert gpu0.unit in cluster.units()
+
+
+@pytest.mark.parametrize("free", [20 * GIB, 6 * GIB])
+async def test_recover_is_whole_wherever_the_plan_was_killed(tmp_path: Path, free: int) -> None:
+    at_all = Cards.one()
+    at_all.free = free
+    titles = outline(await at_all.operator(tmp_path / "a").plan("unsplit", ["node1/big"]))
+    olds = at_all.units()
+    ends = []
+    for title in titles:
+        cluster, operator = await killed_after(tmp_path, title, free)
+        if not cluster.begun:
+            continue
+        with pytest.raises(Refused, match=r"by ann, .* was cut off: llamatop recover first"):
+            await operator.plan("unsplit", ["node1/big"])
+        plan = await operator.plan("recover", [])
+        assert plan.stays == ()
+        await carried_out(operator, plan)
+        assert cluster.begun == []
+        big = cluster.workers["node1/big"]
+        if cluster.files[CONF] == UPSTREAM:
+            assert cluster.units() == olds, title
+            assert (big.active, big.enabled, big.health) == ("active", "enabled", "ok")
+            ends.append("old")
+        else:
+            assert cluster.states()["127.0.0.1:37081"]
+            assert (big.active, big.enabled) == ("inactive", "disabled")
+            assert {w.active for w in cluster.workers.values()} == {"active", "inactive"}
+            ends.append("new")
+        cluster.left = ()
+        again = await operator.plan("recover", [])
+        assert (again.steps, again.stays) == ((), ())
+    assert ends[0] == "old"
+    assert len(ends) >= len(titles) - 1
+    assert free < 10 * GIB or ends[-1] == "new"
+
+
+async def test_a_second_operator_is_kept_from_the_same_workers(tmp_path: Path) -> None:
+    cluster = Cards.one()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    late = await operator.plan("unsplit", ["node1/big"])
+    running = operator.execute(late)
+    async for result in running:
+        if result.step.verb == "start":
+            with pytest.raises(Refused, match=r"unsplit node1/big by .*has not ended"):
+                await operator.plan("unsplit", ["node1/big"])
+            recover = await operator.plan("recover", [])
+            assert (recover.steps, recover.stays) == ((), ())
+            assert re.search("unsplit node1/big by .*has not ended", recover.text())
+            # One who had made the plan before comes too late as well.
+            with pytest.raises(PlanFailed, match="locked by ann; nothing was done") as failed:
+                await carried_out(operator, late)
+            assert failed.value.exit_code == Refused.exit_code
+            assert [one["plan"] for one in cluster.begun] != []
+            break
+    await running.aclose()
+
+
+async def test_several_are_unsplit_one_after_another_each_whole(tmp_path: Path) -> None:
+    cluster = two_bigs()
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    plan = await operator.plan("unsplit", ["node1/b*"])
+    assert plan.batches == 2
+    titles = outline(plan)
+    assert titles.index("disable node1/big") < titles.index(
+        f"write {UNITS}/llama-server-gpu2.service"
+    )
+    news = [unit.unit for one in plan.reshapings for unit in one.news]
+    assert news == [f"llama-server-gpu{card}.service" for card in range(4)]
+    await carried_out(operator, plan)
+    states = cluster.states()
+    assert [port for port, down in states.items() if down] == ["127.0.0.1:37081", "127.0.0.1:37082"]
+    assert len(states) == 6
+
+
+async def test_where_the_second_fails_the_first_stays_whole(tmp_path: Path) -> None:
+    cluster = two_bigs()
+    cluster.failing = {"llama-server-gpu3.service"}
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=r"it is failed.*undone: remove"):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big", "node1/bit"]))
+    assert cluster.states() == {
+        "127.0.0.1:37081": True,
+        "127.0.0.1:37084": False,
+        "127.0.0.1:37085": False,
+        "127.0.0.1:37082": False,
+    }
+    assert cluster.workers["node1/big"].active == "inactive"
+    assert cluster.workers["node1/bit"].active == cluster.workers["node1/gpu1"].active == "active"
+    assert "node1/gpu2" not in cluster.workers
+    assert cluster.begun == []
+
+
+def two_bigs() -> Cards:
+    """`big` and `bit`, each over two cards of four."""
+    cluster = Cards.one()
+    cluster.cards = 4
+    del cluster.workers["node1/gpu2"]
+    del cluster.files[f"{UNITS}/llama-server-gpu2.service"]
+    text = BIG.replace("0,1", "2,3").replace("37081", "37082")
+    cluster.files[f"{UNITS}/llama-server-bit.service"] = text.encode()
+    cluster.workers["node1/bit"] = FakeWorker("llama-server-bit.service", "127.0.0.1:37082", pid=13)
+    return cluster
 
 
 @pytest.mark.parametrize(
@@ -584,3 +754,32 @@ async def test_a_key_is_shown_nowhere(tmp_path: Path, written: str) -> None:
     assert "CUDA_VISIBLE_DEVICES=0" in plan.text()
     assert not re.search("supersecret|super/secret|alpha", told)
     assert written in cluster.text("llama-server-gpu1.service")
+
+
+async def test_the_fragment_allows_to_take_away_what_was_begun(tmp_path: Path) -> None:
+    cluster, _ = await killed_after(tmp_path, "start node1/gpu0")
+    source, fleet = FakeSource(cluster), CardsFleet(cluster)
+    needed = await sudoers.needs(source.latest, fleet, "node1", write_units=True)
+    path = f"{UNITS}/llama-server-gpu1.service"
+    assert {*unit_files.removing(path)} <= {*needed.commands}
+    without = await sudoers.needs(source.latest, fleet, "node1")
+    assert not any(path in command.argv for command in without.commands)
+
+
+@pytest.mark.parametrize(
+    ("printed", "told"),
+    [
+        ("2026-11-21T02:00:00+0000 n llama-server[7]: error: no such flag\n", "no such flag"),
+        ("2026-11-21T02:00:00+0000 n systemd[1]: Started it.\n", "status 1; to read its journal"),
+        ("", r"status 1.*usermod -aG systemd-journal"),
+    ],
+)
+async def test_the_last_words_of_a_unit_whose_journal_is_not_for_everybody(
+    tmp_path: Path, printed: str, told: str
+) -> None:
+    cluster = Cards.one()
+    cluster.root, cluster.failing = False, {"llama-server-gpu0.service"}
+    cluster.journal = printed
+    operator = cluster.operator(tmp_path / "audit.jsonl")
+    with pytest.raises(PlanFailed, match=told):
+        await carried_out(operator, await operator.plan("unsplit", ["node1/big"]))

@@ -284,6 +284,9 @@ class Places(FakeFleet):
                     return Completed(0, "".join(f"{place}\n" for place in found).encode(), b"")
                 return await inner.run(command)
 
+            async def open(self, command: Command) -> object:
+                return await inner.open(command)
+
         return Machine()
 
 

@@ -21,6 +21,19 @@ from .server import Worker
 pytestmark = pytest.mark.slow
 
 # Tells what was when it was asked, half a second later.
+FORGETFUL_SYSTEMCTL = r"""#!/bin/sh
+here=${0%/*}
+case "$*" in
+show*-new.service*)
+    if [ "$(wc -l <"$here/told")" -lt 3 ]; then
+        echo again >>"$here/told"
+        systemctl-quick "$@" | sed '/^Id=.*-new.service/,/^$/{s/^LoadState=.*/LoadState=not-found/
+            /^ExecStart=/d}'
+        exit 0
+    fi ;;
+esac
+exec systemctl-quick "$@"
+"""
 SLOW_SYSTEMCTL = """#!/bin/sh
 said=$(systemctl-quick "$@")
 sleep 0.5
@@ -243,6 +256,25 @@ def test_a_new_unit_is_seen_soon_though_systemctl_is_asked_all_the_time(
         running.send(bundle.now(asked))
         running.until(lambda d, asked=asked: d.get("answered") == asked)
     assert time.monotonic() - began < 15, "the next list by itself comes after 30 s"
+    running.close()
+
+
+def test_a_unit_that_systemd_has_not_read_yet_is_asked_for_again(
+    node: FakeNode, worker: Worker
+) -> None:
+    """Listed from the disk, and not found by name: what comes back after it was taken away."""
+    node.worker(A, worker.port, 101)
+    shutil.move(node.bin / "systemctl", node.bin / "systemctl-quick")
+    node.tool("systemctl", FORGETFUL_SYSTEMCTL)
+    (node.bin / "told").touch()
+    environment = {"LLAMATOP_UNITS_DIRECTORY": str(node.root / "units")}
+    running = node.start(interval=0.2, environment=environment)
+    running.until(lambda d: A in d["workers"])
+    began = time.monotonic()
+    node.unit("llama-server-new.service", "/opt/llama-server --port 1", 0, active="inactive")
+    running.until(lambda d: "llama-server-new.service" in d["units"])
+    assert time.monotonic() - began < 25, "the next list by itself comes after 30 s"
+    assert len((node.bin / "told").read_text().split()) >= 3
     running.close()
 
 
