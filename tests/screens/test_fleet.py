@@ -165,6 +165,8 @@ async def test_the_first_node_of_a_fleet_is_shown_where_all_will_be() -> None:
     async with app.run_test(size=(200, 60)) as pilot:
         panel = app.main.gpus
         assert panel.heat is not None, "eight cards now, but 512 to come"
+        assert "1/64 nodes" in app.shown()
+        assert "63 connecting" in app.shown()
         lines = panel.size.height
         app.fake.push(replace(whole, tick=41))
         await until(pilot, lambda: len(app.snapshot.gpus) == 512, "the others")

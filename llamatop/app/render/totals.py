@@ -71,16 +71,16 @@ def headline(
 
 def _share(up: int, total: int, noun: str, tick: int, palette: Palette) -> Text:
     role = "text" if up == total or tick == 0 else "health.bad"
-    known = UNKNOWN if tick == 0 else str(up)
+    known = str(up) if up or tick else UNKNOWN
     text = piece(f"{known}/{total if total or tick else UNKNOWN}", palette[role])
     text.append(f" {noun}{'' if total == 1 else 's'}", palette["dim"])
     return text
 
 
 def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Palette) -> Text:
-    if snapshot.tick == 0:
-        return piece("◌ looking", palette["dim"])
     connecting = sum(node.age_seconds is None and not node.fault for node in snapshot.nodes)
+    if snapshot.tick == 0 and connecting in (0, len(snapshot.nodes)):
+        return piece("◌ looking", palette["dim"])
     if connecting and not errors:
         text = piece(f"◌ {connecting} connecting", palette["dim"])
     elif errors:
