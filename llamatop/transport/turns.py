@@ -10,30 +10,31 @@ from contextlib import contextmanager
 from typing import Final
 
 AT_ONCE: Final = 4
-# Until somebody is logged in: the very first is not to share with many.
-AT_FIRST: Final = 2
 # Several times what a login takes of the processor: who holds a turn for longer is waiting itself.
 PATIENCE_SECONDS: Final = 0.25
+# What the first figures take after a login, while nobody else needs much of the processor.
+LEAD_SECONDS: Final = 0.25
 
 
 class Turns:
     """Lets a few threads do what takes the processor, while any number wait for the network.
 
     Of 64 machines the first are there sooner when they are logged in to one after another than
-    when all share the processor: who is further along goes first, and else who asked first.
-    Whoever holds a turn for longer than `patience_seconds` waits for somebody else, and is counted
-    no more.
+    when all share the processor: who is further along goes first, and else who asked first. One at
+    a time goes until `lead_seconds` after the first login, then `at_once`. Whoever holds a turn for
+    longer than `patience_seconds` waits for somebody else, and is counted no more.
     """
 
     def __init__(
         self,
         at_once: int = AT_ONCE,
         patience_seconds: float = PATIENCE_SECONDS,
-        at_first: int = AT_FIRST,
+        lead_seconds: float = LEAD_SECONDS,
     ) -> None:
-        self._at_once = min(at_first, at_once)
-        self._later = at_once
+        self._at_once = at_once
         self._patience = patience_seconds
+        self._lead = lead_seconds
+        self._alone_until = float("inf") if lead_seconds else 0.0
         self._lock = threading.Lock()
         self._asked = 0
         self._waiting: list[tuple[int, int, threading.Event]] = []
@@ -62,16 +63,23 @@ class Turns:
             with self._lock:
                 del self._held[mine]
                 if further:
-                    self._at_once = self._later
+                    self._alone_until = min(self._alone_until, time.monotonic() + self._lead)
                 self._call()
 
     def _call(self) -> float:
         """Call whoever is next where there is a turn; how long until there is one at the latest."""
         now = time.monotonic()
         counted = [began for began in self._held.values() if now - began < self._patience]
-        while self._waiting and len(counted) < self._at_once:
+        if len(counted) < len(self._held):
+            # One that hangs leads nobody.
+            self._alone_until = min(self._alone_until, now)
+        at_once = self._at_once if now >= self._alone_until else 1
+        while self._waiting and len(counted) < at_once:
             _, _, called = heapq.heappop(self._waiting)
             self._held[called] = now
             counted.append(now)
             called.set()
-        return min(counted, default=now) + self._patience - now
+        free = min(counted, default=now) + self._patience
+        if at_once < self._at_once:
+            free = min(free, self._alone_until, now + self._lead)
+        return free - now

@@ -44,7 +44,7 @@ class Crowd:
 
 
 def test_no_more_than_so_many_at_once() -> None:
-    crowd = Crowd(Turns(at_once=3, at_first=3, patience_seconds=LONG), 20)
+    crowd = Crowd(Turns(at_once=3, patience_seconds=LONG, lead_seconds=0), 20)
     for _ in range(20):
         assert crowd.inside.acquire(timeout=LONG)
         crowd.leave.release()
@@ -54,7 +54,7 @@ def test_no_more_than_so_many_at_once() -> None:
 
 def test_who_holds_a_turn_for_long_holds_nobody_up() -> None:
     began = time.monotonic()
-    crowd = Crowd(Turns(at_once=2, patience_seconds=0.1), 10)
+    crowd = Crowd(Turns(at_once=2, patience_seconds=0.1, lead_seconds=0), 10)
     for _ in range(10):
         assert crowd.inside.acquire(timeout=LONG), "the others never had their turn"
     assert time.monotonic() - began >= 0.4, "five pairs, one after another"
@@ -84,26 +84,38 @@ def test_who_is_further_along_goes_first_and_else_who_asked_first() -> None:
     assert went == ["e", "c", "f", "a", "b", "d"]
 
 
-def test_the_very_first_shares_with_few_and_a_login_lets_more_in() -> None:
-    turns = Turns(at_once=4, at_first=2, patience_seconds=LONG)
+def test_one_at_a_time_goes_until_somebody_was_logged_in_to() -> None:
+    turns = Turns(at_once=4, patience_seconds=LONG, lead_seconds=0.2)
     crowd = Crowd(turns, 10)
-    for _ in range(2):
-        assert crowd.inside.acquire(timeout=LONG)
-    until(lambda: turns.waiting == 8)
+    assert crowd.inside.acquire(timeout=LONG)
+    until(lambda: turns.waiting == 9)
     login = threading.Thread(target=_enter, args=(turns,), daemon=True)
     login.start()
-    until(lambda: turns.waiting == 9)
-    assert not crowd.inside.acquire(blocking=False), "two at first"
+    until(lambda: turns.waiting == 10)
+    assert not crowd.inside.acquire(blocking=False), "one at first"
+    began = time.monotonic()
     crowd.leave.release()
     login.join(LONG)
-    for _ in range(3):
+    for _ in range(4):
         assert crowd.inside.acquire(timeout=LONG), "it was logged in to: four from now on"
+    assert time.monotonic() - began >= 0.2, "its first figures went before them"
     crowd.end()
     assert crowd.most == 4
 
 
+def test_a_first_one_that_hangs_lets_the_usual_number_in() -> None:
+    turns = Turns(at_once=3, patience_seconds=0.3, lead_seconds=LONG)
+    began = time.monotonic()
+    crowd = Crowd(turns, 7)
+    for _ in range(7):
+        assert crowd.inside.acquire(timeout=LONG)
+    assert time.monotonic() - began >= 0.6, "one, then three, then three"
+    crowd.end()
+    assert crowd.most == 7
+
+
 def test_a_first_wave_that_hangs_holds_nobody_up() -> None:
-    turns = Turns(at_once=4, at_first=2, patience_seconds=0.1)
+    turns = Turns(at_once=4, patience_seconds=0.1)
     hanging = Crowd(turns, 8)
     others = Crowd(turns, 8)
     for _ in range(8):
