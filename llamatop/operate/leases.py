@@ -17,6 +17,8 @@ from .files import Member
 from .live import Fleet
 
 RENEW_SECONDS = LEASE_SECONDS / 4
+# A node that hangs keeps neither the others' lease nor the end of the plan.
+SAY_SECONDS = 10.0
 
 
 class Lease:
@@ -124,9 +126,10 @@ class Lease:
         await asyncio.gather(*(self._say_on(node, event) for node in nodes))
 
     async def _say_on(self, node: str, event: str) -> None:
-        with contextlib.suppress(LlamatopError):
+        with contextlib.suppress(LlamatopError, TimeoutError):
             machine = self._machines.machine(node)
-            await membership.note(machine, self._holder, self._about, event)
+            async with asyncio.timeout(SAY_SECONDS):
+                await membership.note(machine, self._holder, self._about, event)
 
 
 def _members(edits: Sequence[MembershipEdit], down: bool) -> set[Member]:
