@@ -33,13 +33,14 @@ class Group:
         return self.olds[0].node
 
 
-def groups(draft: Draft, targets: Sequence[Target]) -> list[Group]:
+def groups(draft: Draft, targets: Sequence[Target], alone: bool) -> list[Group]:
     """What is to become of the targets; none where nothing is to, which the draft then says.
 
-    Raises UsageError or Refused where these workers cannot be changed so.
+    Raises UsageError or Refused where these workers cannot be changed so. Of those to unsplit that
+    is only said, unless one is named `alone`.
     """
     if draft.action == "unsplit":
-        return _to_part(draft, targets)
+        return _to_part(draft, targets, alone)
     if len({target.node for target in targets}) > 1:
         raise UsageError("a process uses the cards of one node: name workers of one node")
     found = [_cards(draft, target) for target in targets]
@@ -55,14 +56,20 @@ def groups(draft: Draft, targets: Sequence[Target]) -> list[Group]:
     return [Group(tuple(targets), (joined,))]
 
 
-def _to_part(draft: Draft, targets: Sequence[Target]) -> list[Group]:
+def _to_part(draft: Draft, targets: Sequence[Target], alone: bool) -> list[Group]:
     found: list[Group] = []
     owners: dict[tuple[str, str], str] = {}
     for target in targets:
         if target.worker is not None and len(target.worker.gpus or ()) == 1:
             draft.nothing.append(f"{target.name} runs on one GPU already")
             continue
-        cards = _cards(draft, target)
+        try:
+            cards = _cards(draft, target)
+        except Refused as error:
+            if alone:
+                raise
+            draft.nothing.append(str(error))
+            continue
         for card in cards:
             if (target.node, card) in owners:
                 raise Refused(f"{owners[target.node, card]} and {target.name} share a card")

@@ -76,7 +76,8 @@ class ClusterOperator:
             raise UsageError(f"{action} what? name a worker, as node/short")
         found = resolve(snapshot, targets)
         if action in RESHAPING:
-            return await self._reshape(action, snapshot, found, force, timeout_seconds)
+            alone = len(found) == 1 and not any(sign in targets[0] for sign in "*?[")
+            return await self._reshape(action, snapshot, found, alone, force, timeout_seconds)
         draft = await self._draft(
             action,
             snapshot,
@@ -97,6 +98,7 @@ class ClusterOperator:
         action: Action,
         snapshot: ClusterSnapshot,
         found: Sequence[Target],
+        alone: bool,
         force: bool,
         timeout_seconds: float | None,
     ) -> Plan:
@@ -115,7 +117,7 @@ class ClusterOperator:
             force=force,
             timeout_seconds=timeout_seconds,
         )
-        wanted = groups(draft, found)
+        wanted = groups(draft, found, alone)
         used = {(group.node, old.unit.name) for group in wanted for old in group.olds}
         facts, sources = {}, {}
         for node in dict.fromkeys(group.node for group in wanted):
