@@ -155,14 +155,28 @@ async def reshape(
 ) -> None:
     """Write down on a worker's node which units are to take the place of which.
 
-    Raises MembershipFailed, of step "lock" where another plan is at these units or left them so.
+    Raises MembershipFailed, of step "lock" where another plan is at these units or left them so,
+    "write" where it could not be written down.
     """
+    unrecorded: list[str] = []
+
+    def heard(event: dict[str, object]) -> None:
+        if event.get("event") == "locked":
+            # Asked again after a cut connection.
+            unrecorded.clear()
+        elif event.get("event") == "unrecorded":
+            unrecorded.append(str(event.get("error")))
+
     listed = [
         {"news": [_unit(u) for u in one.news], "olds": [_unit(u) for u in one.olds]}
         for one in reshapings
     ]
     request = {"do": "reshape", "holder": holder, "about": about, "reshapings": listed}
-    await _ask(machine, request | {"lock_seconds": LOCK_SECONDS}, lambda text: None)
+    await _ask(machine, request | {"lock_seconds": LOCK_SECONDS}, lambda text: None, heard=heard)
+    if unrecorded:
+        raise MembershipFailed(
+            "write", f"what is to be made cannot be written down on {machine.name}: {unrecorded[0]}"
+        )
 
 
 async def reshapes(machine: Machine, holder: str) -> list[CutOff]:
