@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llamatop.collect.leftovers import Leftover, ago
+from llamatop.collect.names import SUFFIX
 from llamatop.model.plan import NewUnit, Reshaping, Step
 
 from .files import Member
@@ -16,6 +17,7 @@ from .reshape_steps import ENABLED
 from .targets import Target
 from .unit_facts import UNITS, Made
 from .unit_files import removal
+from .waits import ANSWERS
 
 
 @dataclass(slots=True)
@@ -75,19 +77,48 @@ def _one(
     """Whether it will be whole: all of it new, or all of it old."""
     news = [(unit, _target(draft, one.node, unit)) for unit in one.news]
     olds = [(unit, target) for unit in one.olds if (target := _target(draft, one.node, unit))]
-    if any(target is not None and draft.serving(target) for _, target in news):
-        there = [target for _, target in news if target is not None]
-        return _forward(draft, cut, there, [target for _, target in olds], repair)
+    there = [target for _, target in news if target is not None and _may_serve(draft, target)]
+    if there:
+        silent = [
+            target.name if target else f"{one.node}/{unit.unit.removesuffix(SUFFIX)}"
+            for unit, target in news
+            if not _answers(target)
+        ]
+        return _forward(draft, cut, there, [target for _, target in olds], silent, repair)
     return _back(draft, cut, news, olds, made, out, repair)
 
 
+def _may_serve(draft: Draft, new: Target) -> bool:
+    """Whether requests go there; without a balancer nobody knows who asks what runs."""
+    return new.active if draft.snapshot.balancer_node is None else bool(draft.serving(new))
+
+
+def _answers(new: Target | None) -> bool:
+    worker = new.worker if new else None
+    active = worker is not None and worker.unit.active_state == "active"
+    return active and worker is not None and worker.sample.health in ANSWERS
+
+
 def _forward(
-    draft: Draft, cut: CutOff, news: Sequence[Target], olds: Sequence[Target], repair: Repair
+    draft: Draft,
+    cut: CutOff,
+    news: Sequence[Target],
+    olds: Sequence[Target],
+    silent: Sequence[str],
+    repair: Repair,
 ) -> bool:
     there, gone = _names(news), _names(olds)
-    if any(draft.serving(old) for old in olds):
+    if any(_may_serve(draft, old) for old in olds):
         repair.stays.append(
-            f"{there} and {gone} both serve ({cut.what}): drain and stop what is not wanted"
+            f"{there} and {gone} may both serve ({cut.what}): drain and stop what is not wanted,"
+            " then recover"
+        )
+        return False
+    if silent:
+        repair.stays.append(
+            f"{there} may serve in the place of {gone} ({cut.what}), but not known to answer:"
+            f" {', '.join(silent)}; start what does not run, or drain and stop {there}, then"
+            " recover"
         )
         return False
     for old in olds:
@@ -148,7 +179,7 @@ def _not_ours(draft: Draft, unit: NewUnit, new: Target | None, file: Made | None
     if unit.digest and file is not None and file.changed:
         return f"{new.name} runs and {UNITS}/{unit.unit} was changed since it was written"
     membership = new.worker.membership if new.worker else None
-    if draft.snapshot.balancer_node is None or membership in ("absent", "down"):
+    if membership in ("absent", "down"):
         return ""
     return f"{new.name} runs on its cards ({membership or 'whether it serves is not known'})"
 
