@@ -21,6 +21,22 @@ from .waits import ANSWERS
 
 
 @dataclass(slots=True)
+class Found:
+    """Splits and unsplits that are over without having said so, and the files of their units.
+
+    `theirs` are the plans of those that other users wrote down, `silent` the nodes of which it is
+    not known. As sentences, `faults` is what is in the way, `running` what may still be under way.
+    """
+
+    plans: list[CutOff] = field(default_factory=list)
+    files: dict[tuple[str, str], Made] = field(default_factory=dict)
+    theirs: set[str] = field(default_factory=set)
+    silent: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    running: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class Repair:
     """What a recover has found so far: who goes in again, what comes after that, what stays.
 

@@ -11,8 +11,9 @@ from llamatop.model.cluster import ClusterSnapshot
 
 from . import membership, unit_facts
 from .audit import who
+from .cut_off import Found
 from .live import Fleet
-from .membership import CutOff
+from .membership import CutOff, MembershipFailed
 from .recovering import refusal
 from .targets import Target
 from .unit_facts import Made
@@ -21,14 +22,10 @@ _AT_ONCE = 8
 _WAIT = "if it was cut off, llamatop recover puts it right half a minute after that"
 
 
-async def cut_off(
-    snapshot: ClusterSnapshot, machines: Fleet
-) -> tuple[list[CutOff], dict[tuple[str, str], Made], list[str], list[str]]:
-    """Those that are over without having said so, and the files of their units.
+async def cut_off(snapshot: ClusterSnapshot, machines: Fleet) -> Found:
+    """What there is on the nodes that answer.
 
-    Then, as sentences, what is in the way, and what may still be under way.
-
-    A node that cannot run the program is passed over: no split or unsplit was made there.
+    One that cannot run the program is passed over: no split or unsplit was made there.
     """
     gate = asyncio.Semaphore(_AT_ONCE)
 
@@ -37,7 +34,7 @@ async def cut_off(
         files = {}
         async with gate:
             plans = await membership.reshapes(machine, f"{who()}: recover")
-            over = [plan for plan in plans if plan.over]
+            over = [plan for plan in plans if plan.over and plan.own]
             for new in {n for c in over for one in c.reshapings for n in one.news if n.digest}:
                 files[node, new.unit] = await unit_facts.made(machine, new.unit, new.digest)
         return plans, files
@@ -47,25 +44,29 @@ async def cut_off(
         for node in snapshot.cluster.nodes
         if node.ssh is not None and refusal(snapshot, node.name) is None
     ]
-    plans: list[CutOff] = []
-    files: dict[tuple[str, str], Made] = {}
-    faults: list[str] = []
-    running: list[str] = []
-    for got in await asyncio.gather(*(one(node) for node in nodes), return_exceptions=True):
-        if isinstance(got, NodeError):
-            faults.append(f"what was left there is not known: {got}")
+    found = Found()
+    asked = await asyncio.gather(*(one(node) for node in nodes), return_exceptions=True)
+    for node, got in zip(nodes, asked, strict=True):
+        if isinstance(got, MembershipFailed) and got.step == "python3":
+            continue
         if isinstance(got, LlamatopError):
+            place = "" if isinstance(got, NodeError) else f"{node}: "
+            found.faults.append(f"what was left there is not known: {place}{got}")
+            found.silent.add(node)
             continue
         if isinstance(got, BaseException):
             raise got
-        plans += [plan for plan in got[0] if plan.over]
-        running += [
-            f"{plan.what} by {plan.who}, begun {ago(plan.minutes)}, has not ended; {_WAIT}"
-            for plan in got[0]
-            if not plan.over
-        ]
-        files |= got[1]
-    return plans, files, faults, running
+        for plan in got[0]:
+            begun = f"{plan.what} by {plan.who}, begun {ago(plan.minutes)},"
+            if not plan.over:
+                found.running.append(f"{begun} has not ended; {_WAIT}")
+            elif plan.own:
+                found.plans.append(plan)
+            else:
+                found.theirs.add(plan.plan)
+                found.faults.append(f"{begun} was cut off and stays so: {plan.mend}")
+        found.files |= got[1]
+    return found
 
 
 async def nobody_at_it(machines: Fleet, targets: Sequence[Target]) -> None:
@@ -78,5 +79,5 @@ async def nobody_at_it(machines: Fleet, targets: Sequence[Target]) -> None:
                 continue
             begun = f"{one.what} by {one.who}, begun {ago(one.minutes)},"
             if one.over:
-                raise Refused(f"{begun} was cut off: llamatop recover first")
+                raise Refused(f"{begun} was cut off: {one.mend}")
             raise Refused(f"{begun} has not ended; {_WAIT}")

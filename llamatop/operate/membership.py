@@ -47,7 +47,10 @@ class Lease(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CutOff:
-    """A split or unsplit that did not say that it ended; `over`: nor that it goes on."""
+    """A split or unsplit that did not say that it ended; `over`: nor that it goes on.
+
+    `own` where root or this user wrote it down; `record` is the file that says so.
+    """
 
     node: str
     plan: str
@@ -55,13 +58,26 @@ class CutOff:
     what: str
     minutes: int
     over: bool
+    own: bool
+    record: str
     reshapings: tuple[Reshaping, ...]
+
+    @property
+    def mend(self) -> str:
+        """What puts one right that is over, as half a sentence."""
+        if self.own:
+            return "llamatop recover first"
+        return (
+            f"it stands in {self.record} of {self.node}, which is another user's, so it is not"
+            " obeyed: have that user run llamatop recover, or remove that file"
+        )
 
 
 class MembershipFailed(StepFailed):
     """The transaction stopped; everything is as it was before, unless the text says otherwise.
 
-    `step` is where: lock, repair, changed, write, test, reload, confirm, read or program.
+    `step` is where: lock, repair, changed, write, test, reload, confirm, read, program, or python3
+    where that cannot run the program at all.
     """
 
     def __init__(self, step: str, text: str) -> None:
@@ -206,7 +222,17 @@ def _cut_off(node: str, one: dict[str, Any]) -> CutOff:
         )
         for each in one["reshapings"]
     )
-    return CutOff(node, one["plan"], one["who"], one["what"], one["minutes"], one["over"], made)
+    return CutOff(
+        node,
+        one["plan"],
+        one["who"],
+        one["what"],
+        one["minutes"],
+        one["over"],
+        one["own"],
+        one["record"],
+        made,
+    )
 
 
 def _left(event: dict[str, object]) -> dict[str, str]:
@@ -286,9 +312,10 @@ async def _once(
             progress(_SAID.get(what, what))
         ended = await channel.wait()
         words = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        too_old = bool(words) and words[-1].startswith("SyntaxError")
         if ended.status in (126, 127) or (words and "Error" in words[-1]):
             raise MembershipFailed(
-                "program",
+                "python3" if ended.status in (126, 127) or too_old else "program",
                 f"python3 on {machine.name} cannot run the transaction"
                 f" ({words[-1] if words else ended.status}): apt-get install python3",
             )

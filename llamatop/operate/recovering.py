@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 from llamatop.collect.leftovers import Leftover, ago
 from llamatop.errors import Refused
@@ -12,12 +11,10 @@ from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Plan, Step
 
 from . import guards, reloading
-from .cut_off import Repair, put_right
-from .membership import CutOff
+from .cut_off import Found, Repair, put_right
 from .onnode import membership as onnode
 from .planning import Draft
 from .targets import Target, behind
-from .unit_facts import Made
 
 
 def recover(
@@ -25,26 +22,25 @@ def recover(
     left: Sequence[Leftover],
     killed: Mapping[str, str],
     wanted: Collection[str],
-    cut: Sequence[CutOff] = (),
-    made: Mapping[tuple[str, str], Made] = MappingProxyType({}),
+    there: Found,
 ) -> Plan:
     """The plan that repairs what was killed, then puts back what is left over of `wanted` workers.
 
-    `killed` is what lies beside the balancer's files; see `membership.killed`. `cut` are the splits
-    and unsplits that were, `made` the files of their units. What does not run, or is not certain,
-    stays out and is named in the plan's `stays`. Raises Refused where guards alone stand in the
-    way of all of it.
+    `killed` is what lies beside the balancer's files; see `membership.killed`. `there` are
+    splits and unsplits that were cut off. What does not run, or is not certain, stays out and is
+    named in the plan's `stays`. Raises Refused where guards alone stand in the way of all of it.
     """
     if killed:
         _repair(draft, killed)
     repair = Repair()
-    for one in cut:
+    for one in there.plans:
         if killed:
             repair.stays.append(f"{one.what} was cut off too: recover again after this")
         else:
-            put_right(draft, one, made, left, wanted, repair)
-    apart = {one.plan for one in cut}
-    refused = _drained(draft, [one for one in left if one.plan not in apart], wanted, repair)
+            put_right(draft, one, there.files, left, wanted, repair)
+    apart = {one.plan for one in there.plans} | there.theirs
+    plain = [one for one in left if one.plan not in apart]
+    refused = _drained(draft, plain, wanted, there.silent, repair)
     found = list(repair.targets.values())
     judged = {target.name: target for target in (*repair.known, *found)}
     expects = draft.expectations(list(judged.values()))
@@ -61,7 +57,11 @@ def recover(
 
 
 def _drained(
-    draft: Draft, left: Sequence[Leftover], wanted: Collection[str], repair: Repair
+    draft: Draft,
+    left: Sequence[Leftover],
+    wanted: Collection[str],
+    silent: Collection[str],
+    repair: Repair,
 ) -> list[str]:
     """Who goes in again of what was left drained; returns what the guards refuse."""
     owners = behind(draft.snapshot)
@@ -84,6 +84,12 @@ def _drained(
                 draft.nothing.append(sentence)
         elif (why := refusal(draft.snapshot, owner.node)) is not None:
             refused.append(f"{owner.name} stays drained: {why}")
+        elif not one.auto and owner.node in silent:
+            # It may have been to leave for good.
+            repair.stays.append(
+                f"{owner.name} stays drained: whether {one.what} was cut off on {owner.node} is"
+                " not known"
+            )
         elif not owner.active:
             repair.stays.append(
                 f"{owner.name} stays drained: it does not run ({owner.unit.active_state});"

@@ -170,7 +170,8 @@ class ClusterOperator:
         timeout_seconds: float | None,
     ) -> Plan:
         """What plans that are over left drained or half-changed put right, of all or of targets."""
-        cut, made, faults, running = await left_on_nodes.cut_off(snapshot, self._machines)
+        there = await left_on_nodes.cut_off(snapshot, self._machines)
+        cut = there.plans
         if cut:
             # What was begun just before the end may not have been seen yet.
             nodes = {one.node for one in cut} | {snapshot.balancer_node or cut[0].node}
@@ -196,8 +197,9 @@ class ClusterOperator:
                 beside = await killed(machine, f"{who()}: recover", draft.files.targets)
             except MembershipFailed as failure:
                 raise Refused(f"{node}: {failure}") from failure
-        plan = recover(draft, left, beside, {target.name for target in found}, cut, made)
-        plan = replace(plan, stays=(*plan.stays, *faults), warnings=(*plan.warnings, *running))
+        plan = recover(draft, left, beside, {target.name for target in found}, there)
+        stays, warnings = (*plan.stays, *there.faults), (*plan.warnings, *there.running)
+        plan = replace(plan, stays=stays, warnings=warnings)
         return await self._allowed(plan)
 
     async def _draft(

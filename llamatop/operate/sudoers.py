@@ -92,7 +92,8 @@ async def needs(
         # recover takes away what one that was cut off had written.
         with contextlib.suppress(membership.MembershipFailed):
             for begun in await membership.reshapes(machine, f"{who()}: sudoers"):
-                names += [n.unit for one in begun.reshapings for n in one.news if n.digest]
+                made = begun.reshapings if begun.own else ()
+                names += [n.unit for one in made for n in one.news if n.digest]
         for name in dict.fromkeys(names):
             path = f"{UNITS}/{name}"
             commands = [*unit_files.writing(path), *unit_files.removing(path)]

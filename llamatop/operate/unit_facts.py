@@ -118,7 +118,7 @@ async def made(machine: Machine, unit: str, digest: str) -> Made:
         if one.status != 0 and b"No such file" not in one.stderr:
             words = _text(one.stderr).strip() or "no message"
             raise NodeError(machine.name, f"whether {path} is there is not known: {words}")
-    changed = read.status == 0 and unit_files.digest(read.stdout) != digest
+    changed = read.status == 0 and not unit_files.ours(read.stdout, digest)
     return Made(read.status == 0, changed, new.status == 0)
 
 

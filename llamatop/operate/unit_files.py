@@ -15,6 +15,7 @@ from llamatop.transport.base import Machine
 from . import systemd
 from .failure import StepFailed
 from .live import Fleet, ask
+from .unit_copy import MADE
 
 RETRY_SECONDS = 60.0
 _RUNS = (b"=active\n", b"=activating\n", b"=reloading\n", b"=deactivating\n")
@@ -52,6 +53,11 @@ def removing(path: str) -> tuple[Command, ...]:
 def digest(data: bytes) -> str:
     """How a text is known again: its SHA-256."""
     return hashlib.sha256(data).hexdigest()
+
+
+def ours(data: bytes, known: str) -> bool:
+    """Whether a text is one that llamatop made, and as it made it."""
+    return data.startswith(MADE.encode()) and digest(data) == known
 
 
 def written(path: str, data: bytes) -> UnitFile:
@@ -130,9 +136,12 @@ async def _write(machine: Machine, step: Step, written: Callable[[Step], None]) 
 async def _remove(machine: Machine, step: Step) -> None:
     assert step.unit_file is not None
     path = step.unit_file.path
-    there = await ask(machine, Command(("cat", "--", path)))
-    if there.status == 0 and digest(there.stdout) != step.unit_file.digest:
+    there = await ask(machine, Command(("env", "LC_ALL=C", "cat", "--", path)))
+    if there.status == 0 and not ours(there.stdout, step.unit_file.digest):
         raise StepFailed(f"{path} is not as llamatop wrote it, so it stays")
+    if there.status != 0 and b"No such file" not in there.stderr:
+        words = there.stderr.decode("utf-8", "replace").strip() or "no message"
+        raise StepFailed(f"whether {path} is as llamatop wrote it is not known: {words}")
     shown = await ask(machine, systemd.standing(posixpath.basename(path)))
     if any(state in shown.stdout for state in _RUNS):
         raise StepFailed(f"{step.unit} runs, so its file {path} stays")

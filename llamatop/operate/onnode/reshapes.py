@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -15,14 +16,19 @@ _MOST_TEXT = 200
 
 def begin(about: dict[str, Any], reshapings: list[dict[str, Any]]) -> None:
     """Write it down; raises Failed where another plan is at these units, or left them so."""
-    mine = {unit for one in reshapings for unit in _units(one)}
+    wanted = {unit for one in reshapings for unit in _units(one)}
     for other in found(time.time()):
         theirs = {unit for one in other["reshapings"] for unit in _units(one)}
-        if other["plan"] == about["plan"] or not mine & theirs:
+        if other["plan"] == about["plan"] or not wanted & theirs:
             continue
         what = "%s by %s, begun %d min ago" % (other["what"], other["who"], other["minutes"])
-        if other["over"]:
+        if other["over"] and other["own"]:
             text = "%s, was cut off: llamatop recover first" % what
+        elif other["over"]:
+            text = "%s, was cut off, and only its user has it put right: see %s" % (
+                what,
+                other["record"],
+            )
         else:
             text = "locked by %s: it has not ended yet" % what
         raise Failed("lock", text)
@@ -30,17 +36,21 @@ def begin(about: dict[str, Any], reshapings: list[dict[str, Any]]) -> None:
 
 
 def found(now: float) -> list[dict[str, Any]]:
-    """The plans that did not say that they ended; `over` says that they did not go on either."""
+    """The plans that did not say that they ended; `over` says that they did not go on either.
+
+    `own` are those in the record of root or of this user: another's word is never obeyed.
+    """
     lines = [line for uid in records.users() for line in records.read(uid)]
     heard: dict[str, float] = {}
     ended = set()
     begun = {}
+    mine = os.geteuid()
     for line in sorted(lines, key=lambda line: line[records.ORDER]):
         heard[line["plan"]] = line["at"]
         if line["event"] == "ended":
             ended.add(line["plan"])
         elif line["event"] == "reshape" and _valid(line.get("reshapings")):
-            begun[line["plan"]] = line
+            begun[line["plan"], line[records.OWNER]] = line
     return [
         {
             "plan": plan,
@@ -48,9 +58,11 @@ def found(now: float) -> list[dict[str, Any]]:
             "what": str(line.get("what"))[:_MOST_TEXT],
             "minutes": max(int((now - line["at"]) // 60), 0),
             "over": not 0 <= now - heard[plan] < records.LEASE_SECONDS,
+            "own": owner in (0, mine),
+            "record": records.path(owner),
             "reshapings": line["reshapings"],
         }
-        for plan, line in begun.items()
+        for (plan, owner), line in begun.items()
         if plan not in ended
     ]
 

@@ -137,6 +137,8 @@ class FakeCluster:
     look_fails: tuple[str, str] | None = None
     left: tuple[LeftDrained, ...] = ()
     begun: list[dict[str, Any]] = field(default_factory=list)
+    reshapes_fail: dict[str, tuple[str, str]] = field(default_factory=dict)
+    hung: set[str] = field(default_factory=set)
 
     @classmethod
     def two_by_two(cls) -> FakeCluster:
@@ -180,7 +182,8 @@ class FakeCluster:
             )
             for line in lines
         )
-        views = tuple(self._view(name, worker, members) for name, worker in self.workers.items())
+        seen = members if self.balancer else ()
+        views = tuple(self._view(name, worker, seen) for name, worker in self.workers.items())
         names = dict.fromkeys(name.partition("/")[0] for name in self.workers)
         nodes = tuple(self._node(name) for name in names)
         return ClusterSnapshot(
@@ -399,6 +402,8 @@ class FakeMachine:
         await asyncio.sleep(0)
         if self.name in self.cluster.silent:
             raise Unreachable(self.name, "no answer")
+        if self.name in self.cluster.hung:
+            await asyncio.sleep(60)
         self.cluster.before_transaction()
         return FakeChannel(self.cluster, self.name, int(command.argv[-1]))
 
@@ -493,6 +498,8 @@ class FakeChannel:
     def _do(self) -> list[dict[str, object]]:
         request = json.loads(self._data[self._length :])
         begun = self._cluster.begun
+        untold = self._cluster.unrecorded
+        told: list[dict[str, object]] = [{"event": "unrecorded", "error": untold}] if untold else []
         if request["do"] == "note":
             self._cluster.notes.append((request["event"], request["about"]))
             if request["event"] == "ended":
@@ -501,9 +508,13 @@ class FakeChannel:
         if request["do"] == "reshape" and begun:
             return [{"event": "failed", "step": "lock", "error": "locked by ann"}]
         if request["do"] == "reshape":
-            more = {"minutes": 0, "over": False, "reshapings": request["reshapings"]}
-            begun.append({**request["about"], **more})
-            return [{"event": "done"}]
+            more = {"minutes": 0, "over": False, "own": True, "record": "/var/tmp/record"}
+            if not untold:
+                begun.append({**request["about"], **more, "reshapings": request["reshapings"]})
+            return [*told, {"event": "done"}]
+        failed = self._cluster.reshapes_fail.get(self._node)
+        if request["do"] == "reshapes" and failed is not None:
+            return [{"event": "failed", "step": failed[0], "error": failed[1]}]
         if request["do"] == "reshapes":
             here = begun if self._node == "node1" else []
             return [{"event": "found", "plans": here}, {"event": "done"}]
@@ -528,6 +539,4 @@ class FakeChannel:
         for file in request["files"]:
             self._cluster.files[file["target"]] = file["text"].encode("latin-1")
         self._cluster.reloads += not drains.get("kept")
-        error = self._cluster.unrecorded
-        told: list[dict[str, object]] = [{"event": "unrecorded", "error": error}] if error else []
         return [{"event": "locked"}, *told, {"event": "confirmed"}, {"event": "done"}]

@@ -59,6 +59,7 @@ class Cards(FakeCluster):
     refusing: set[tuple[str, str]] = field(default_factory=set)
     linked: Callable[[], object] = lambda: None
     cuts: int = 0
+    unreadable: bytes = b""
 
     @classmethod
     def one(cls) -> Cards:
@@ -152,6 +153,8 @@ class CardsMachine(FakeMachine):
         bare = argv[2:] if argv[:2] == ["sudo", "-n"] else argv
         ok = Completed(0, b"", b"")
         match bare:
+            case ["env", "LC_ALL=C", "cat", *_] | ["cat", *_] if cards.unreadable:
+                return Completed(1, b"", b"cat: " + cards.unreadable)
             case ["journalctl", *rest] if cards.journal is not None:
                 by_sudo = argv[0] == "sudo" and rest[-2:] == ["-n", "200"]
                 return Completed(0, cards.journal.encode() if by_sudo else b"", b"")
@@ -559,11 +562,11 @@ async def test_a_write_cut_off_leaves_nothing_beside_the_unit(tmp_path: Path) ->
 
 
 async def killed_after(
-    tmp_path: Path, title: str, free: int = 6 * GIB
+    tmp_path: Path, title: str, free: int = 6 * GIB, balancer: bool = True
 ) -> tuple[Cards, ClusterOperator]:
     """An unsplit, killed once the step called so was done; without room where `free` is little."""
     cluster = Cards.one()
-    cluster.free = free
+    cluster.free, cluster.balancer = free, balancer
     operator = cluster.operator(tmp_path / "audit.jsonl")
     running = operator.execute(await operator.plan("unsplit", ["node1/big"]))
     async for result in running:
