@@ -177,8 +177,7 @@ def _judge(
     on: Sequence[GpuSample],
 ) -> Fit:
     needs = memory.needs(shape, demand, split)
-    stopped = worker.sample.pids == ()
-    held = [0 if stopped else _taken(card, worker.sample) for card in on]
+    held = [0 if _stopped(worker) else _taken(card, worker.sample) for card in on]
     overhead, loaded = None, bool(worker.sample.pids) and worker.sample.health != "loading"
     if loaded:
         overheads = [
@@ -315,6 +314,13 @@ def _cards_of(worker: WorkerView, cards: Sequence[GpuView]) -> list[GpuSample]:
     if len(order) == len(found) and {str(card.index) for card in found} == set(order):
         found.sort(key=lambda card: order.index(str(card.index)))
     return found
+
+
+def _stopped(worker: WorkerView) -> bool:
+    """Whether it certainly has no process; a running one's may be hidden."""
+    unit = worker.unit
+    down = unit.active_state in ("inactive", "failed")
+    return not worker.sample.pids and (down or (unit.sub_state or "").startswith("auto-restart"))
 
 
 def _taken(card: GpuSample, sample: WorkerSample) -> int | None:
