@@ -112,15 +112,17 @@ def unknown(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Several workers on a card that has not the memory for all of them.
 
-    By what each needs where that is known of all, else by how much of the memory is used.
+    By what each needs where that is known of all, else by how much of the memory is used. Those
+    that are stopped and meant to be are not among them.
     """
     fitter = Fitter(snapshot)
-    workers = {worker.name: worker for worker in snapshot.workers}
+    workers = {worker.name: worker for worker in snapshot.workers if _wanted(worker)}
     for gpu in snapshot.gpus:
         used, total = gpu.sample.memory_used_bytes, gpu.sample.memory_total_bytes
-        if len(gpu.workers) < 2 or not total:
+        here = [workers[name] for name in gpu.workers if name in workers]
+        if len(here) < 2 or not total:
             continue
-        needs = _needed(gpu, [workers[name] for name in gpu.workers if name in workers], fitter)
+        needs = _needed(gpu, here, fitter)
         if needs is not None:
             whole = sum(needs.values())
             parts = " + ".join(f"{name} {bytes_short(size)}" for name, size in needs.items())
@@ -128,7 +130,7 @@ def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             full = whole > total
         else:
             full = used is not None and 100 * used / total >= FULL_PERCENT
-            on = ", ".join(gpu.workers)
+            on = ", ".join(worker.name for worker in here)
             evidence = f"{bytes_short(used)} of {bytes_short(total)} used by {on}"
         if full:
             yield Finding(
@@ -152,7 +154,15 @@ def _needed(gpu: GpuView, on: list[WorkerView], fitter: Fitter) -> dict[str, int
         if size is None:
             return None
         found[worker.name] = size
-    return found if len(found) == len(gpu.workers) else None
+    return found
+
+
+def _wanted(worker: WorkerView) -> bool:
+    """Whether it runs, or is meant to: systemd, or whoever lists it, may start it."""
+    unit = worker.unit
+    runs = worker.sample.pids or unit.active_state not in (None, "inactive", "failed")
+    listed = worker.membership in ("in", "mixed")
+    return bool(runs) or listed or unit.unit_file_state in ("enabled", "enabled-runtime")
 
 
 def order(snapshot: ClusterSnapshot) -> Iterator[Finding]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
-from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.model.cluster import ClusterSnapshot, GpuView, Membership
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import Health
 from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
@@ -176,12 +178,17 @@ def sharing(
 ) -> tuple[ClusterSnapshot, int]:
     """Two workers of the same model on one card of so many bytes, and what each needs there."""
     first = worker((0,), context_tokens=32768)
-    pids = ((100,), (101,)) if running else ((), ())
+    pids = ((100,), (101,)) if running else (None, None)
     health: Health | None = "ok" if running else None
     workers = tuple(
         replace(
             first,
             name=f"node1/gpu{place}",
+            unit=replace(
+                first.unit,
+                active_state="active" if running else "inactive",
+                unit_file_state="enabled",
+            ),
             sample=replace(first.sample, pids=pids[place], health=health),
         )
         for place in (0, 1)
@@ -211,3 +218,38 @@ def test_workers_that_would_not_fit_together_are_told_before_they_run() -> None:
     (one,) = found(placement.crowded, sharing(2 * each - GIB, running=False)[0])
     assert one.evidence == "node1/gpu0 6.0G + node1/gpu1 6.0G = 11.9G, it has 10.9G"
     assert found(placement.crowded, sharing(2 * each + 2**20, running=False)[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "membership", "count"),
+    [
+        ({"unit_file_state": "disabled"}, None, 0),
+        ({"unit_file_state": "disabled"}, "down", 0),
+        ({"unit_file_state": "disabled"}, "in", 1),
+        ({"unit_file_state": "disabled", "active_state": "failed"}, None, 0),
+        ({"unit_file_state": "enabled-runtime"}, None, 1),
+        (
+            {
+                "unit_file_state": "disabled",
+                "active_state": "activating",
+                "sub_state": "auto-restart",
+            },
+            None,
+            1,
+        ),
+    ],
+)
+def test_a_unit_that_nobody_means_to_run_crowds_no_card(
+    unit: dict[str, str], membership: Membership | None, count: int
+) -> None:
+    _, each = sharing(24 * GIB)
+    for file in (FILE, None):
+        snapshot = sharing(2 * each - GIB, running=False, file=file)[0]
+        first, second = snapshot.workers
+        left = replace(second, unit=replace(second.unit, **unit), membership=membership)  # type: ignore[arg-type]
+        gpu = replace(
+            snapshot.gpus[0],
+            sample=replace(snapshot.gpus[0].sample, memory_used_bytes=2 * each - GIB),
+        )
+        snapshot = replace(snapshot, workers=(first, left), gpus=(gpu,))
+        assert len(found(placement.crowded, snapshot)) == count
