@@ -283,22 +283,23 @@ def _split(
         given = int(layers) if int(layers) >= 0 else None
     elif layers not in ("", "auto", "all"):
         return None, ("how many layers lie on its cards",)
-    shares = tuple(float(card.memory_total_bytes or 0) for card in on)
+    portions = tuple(float(card.memory_total_bytes or 0) for card in on)
     if launch.tensor_split and len(on) > 1:
-        parts = _shares(launch.tensor_split)
+        parts = shares(launch.tensor_split)
         if parts is None or len(parts) < len(on) or not sum(parts[: len(on)]):
             return None, ("what its --tensor-split gives each card",)
-        shares = parts[: len(on)]
-    if not all(shares) and not launch.tensor_split:
-        shares = (1.0,) * len(on)
+        portions = parts[: len(on)]
+    if not all(portions) and not launch.tensor_split:
+        portions = (1.0,) * len(on)
     rows = launch.split_mode == "row"
     main = launch.main_gpu or 0
     if not 0 <= main < max(1, len(on)):
         return None, ("which card its --main-gpu is",)
-    return Split(shares, given, rows, main, launch.kv_offload is False), ()
+    return Split(portions, given, rows, main, launch.kv_offload is False), ()
 
 
-def _shares(value: str) -> tuple[float, ...] | None:
+def shares(value: str) -> tuple[float, ...] | None:
+    """What --tensor-split gives each card; None where it is no list of numbers."""
     try:
         found = tuple(float(part) for part in re.split(r"[,/]", value) if part.strip())
     except ValueError:

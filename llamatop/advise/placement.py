@@ -11,7 +11,7 @@ from llamatop.model.visible import entries
 
 from .cards import alive, place
 from .finding import Finding, Rule
-from .fit import Fitter
+from .fit import Fitter, shares
 
 # Of a card: from here on a request, or a restart, may find no room.
 FULL_PERCENT = 95.0
@@ -31,8 +31,7 @@ def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         if not launch.environment_known or launch.cuda_visible_devices is not None:
             continue
         chosen = launch.devices or launch.gpu_layers == "0" or launch.split_mode == "none"
-        # shares are an answer to which cards
-        chosen = bool(chosen or launch.tensor_split)
+        chosen = chosen or _left_out(launch.tensor_split, count)
         chosen = chosen or (worker.gpus is not None and len(worker.gpus) < 2)
         if chosen or worker.sample.engine != "llama-server" or not worker.sample.pids:
             continue
@@ -46,6 +45,15 @@ def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "it spreads its model over all cards, those of other workers too",
                 f"systemctl edit {worker.unit.name}: [Service] Environment={_VARIABLE}=…",
             )
+
+
+def _left_out(tensor_split: str | None, count: int) -> bool:
+    """Whether --tensor-split gives some of the cards nothing, or may: where it is no list."""
+    if not tensor_split:
+        return False
+    parts = shares(tensor_split)
+    # a card without a share has 0; where all have, they are as if not told
+    return parts is None or (any(parts) and not all((*parts, *(0,) * (count - len(parts)))))
 
 
 def repeated(snapshot: ClusterSnapshot) -> Iterator[Finding]:

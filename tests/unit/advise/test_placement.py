@@ -29,6 +29,20 @@ FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
         "on a node with 2 cards and 2 workers",
     ),
     (
+        placement.missing,
+        with_worker(launch={**ALL, "tensor_split": "3,1"}, gpus=(0, 1)),
+        "node1/gpu0",
+        "warning",
+        "on a node with 2 cards and 2 workers",
+    ),
+    (
+        placement.missing,
+        with_worker(launch={**ALL, "tensor_split": "0,0"}, gpus=(0, 1)),
+        "node1/gpu0",
+        "warning",
+        "on a node with 2 cards and 2 workers",
+    ),
+    (
         placement.repeated,
         with_worker(2, launch={"cuda_visible_devices": "1,1"}),
         "node2/big",
@@ -146,6 +160,9 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
         ),
     ),
     (placement.missing, with_worker(launch={**ALL, "tensor_split": "0,1"}, gpus=(0, 1))),
+    # a card that no share is given for gets nothing; and what no server takes
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "1"}, gpus=(0, 1))),
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "1,x"}, gpus=(0, 1))),
     (placement.unlike, with_card(1, name="Tesla P100-PCIE-16GB")),
     (placement.unlike, with_card(3, name=None)),
     (placement.affinity, with_worker(confines={"cpus": "15-16"})),
