@@ -67,13 +67,15 @@ class Fit:
         """On how many it is."""
         return len(self.on)
 
-    def needed_on(self, card: int) -> int | None:
-        """What it takes on that card, or would where it does not run; None if unknown."""
+    def needed_on(self, card: int) -> tuple[int, int] | None:
+        """What it takes on that card, and where it does not run what to spare; None if unknown."""
         if self.needs is None or card not in self.on:
             return None
         place = self.on.index(card)
-        held = self.held[place] if self.held else None
-        return self.needs.cards[place].total if held is None else held
+        parts = self.needs.cards[place].total
+        if not self.held:
+            return parts, self.spare_bytes if parts else 0
+        return self.held[place] or parts, 0
 
     @property
     def fits(self) -> bool | None:

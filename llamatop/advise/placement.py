@@ -132,8 +132,11 @@ def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             continue
         needs = _needed(gpu, here, fitter)
         if needs is not None:
-            whole = sum(needs.values())
-            parts = " + ".join(f"{name} {bytes_short(size)}" for name, size in needs.items())
+            whole = sum(size + spare for size, spare in needs.values())
+            parts = " + ".join(
+                f"{name} {bytes_short(size)}" + (f" + {bytes_short(spare)} spare" if spare else "")
+                for name, (size, spare) in needs.items()
+            )
             evidence = f"{parts} = {bytes_short(whole)}, it has {bytes_short(total)}"
             full = whole > total
         else:
@@ -151,17 +154,19 @@ def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def _needed(gpu: GpuView, on: list[WorkerView], fitter: Fitter) -> dict[str, int] | None:
-    """What each worker needs on the card; None where it is not known of all."""
-    found: dict[str, int] = {}
+def _needed(
+    gpu: GpuView, on: list[WorkerView], fitter: Fitter
+) -> dict[str, tuple[int, int]] | None:
+    """What each worker needs on the card, and to spare; None where it is not known of all."""
+    found: dict[str, tuple[int, int]] = {}
     for worker in on:
         fit = fitter.fit(worker)
-        size = None
+        needed = None
         if fit is not None and gpu.sample.index is not None:
-            size = fit.needed_on(gpu.sample.index)
-        if size is None:
+            needed = fit.needed_on(gpu.sample.index)
+        if needed is None:
             return None
-        found[worker.name] = size
+        found[worker.name] = needed
     return found
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
+from llamatop.advise.fit import MARGIN_BYTES
 from llamatop.model.cluster import ClusterSnapshot, GpuView, Membership
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import Health
@@ -190,6 +191,12 @@ def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:
         assert [one.place for one in found(placement.order, first)] == ["node1/gpu1"]
 
 
+def hidden(snapshot: ClusterSnapshot) -> ClusterSnapshot:
+    """The same where the driver does not say what each process takes."""
+    (gpu,) = snapshot.gpus
+    return replace(snapshot, gpus=(replace(gpu, sample=replace(gpu.sample, processes=None)),))
+
+
 def sharing(
     total: int, *, running: bool = True, file: ModelFile | None = FILE
 ) -> tuple[ClusterSnapshot, int]:
@@ -232,9 +239,14 @@ def test_workers_whose_needs_a_full_card_has_are_not_crowded() -> None:
 
 def test_workers_that_would_not_fit_together_are_told_before_they_run() -> None:
     _, each = sharing(24 * GIB)
-    (one,) = found(placement.crowded, sharing(2 * each - GIB, running=False)[0])
-    assert one.evidence == "node1/gpu0 6.0G + node1/gpu1 6.0G = 11.9G, it has 10.9G"
-    assert found(placement.crowded, sharing(2 * each + 2**20, running=False)[0]) == []
+    (one,) = found(placement.crowded, sharing(2 * each + GIB, running=False)[0])
+    assert one.evidence == (
+        "node1/gpu0 6.0G + 1.0G spare + node1/gpu1 6.0G + 1.0G spare = 13.9G, it has 12.9G"
+    )
+    enough = 2 * (each + MARGIN_BYTES) + 2**20
+    assert found(placement.crowded, sharing(enough, running=False)[0]) == []
+    # those that run have room, whatever the driver hides of them
+    assert found(placement.crowded, hidden(sharing(enough - 2**21)[0])) == []
 
 
 @pytest.mark.parametrize(
