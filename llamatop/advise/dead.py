@@ -78,8 +78,17 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def cut_off(snapshot: ClusterSnapshot, node: NodeView) -> tuple[str, ...]:
-    """The workers of a lost node that nginx, which runs elsewhere, still sends to."""
-    if node.reachable or node.fault is None or snapshot.balancer_node in (None, node.name):
+    """The workers of a node that is silent and that nginx, which runs elsewhere, still sends to.
+
+    None of a node that answers but cannot be read: nginx may well reach its workers. None either
+    while the balancer's node is not heard: then it is most likely this side that is cut off.
+    """
+    if node.reachable or node.fault is None or not node.snapshot.silent:
+        return ()
+    where = snapshot.balancer_node
+    if where == node.name or not any(
+        one.name == where and one.reachable and not one.stale for one in snapshot.nodes
+    ):
         return ()
     return _serving(snapshot, node.name)
 
@@ -133,13 +142,17 @@ def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             if access.is_host_key(node):
                 continue
             serving = cut_off(snapshot, node)
+            seen, _, mend = node.fault.partition("; ")
+            if serving:
+                drain = f"llamatop drain {' '.join(serving)}"
+                mend += f"{'; ' if mend else ''}{drain}, if nginx does not reach them either"
             yield Finding(
                 "node-lost",
                 "error",
                 node.name,
-                node.fault,
-                "what its workers do is not known, and those behind a tunnel are cut off",
-                "look whether the machine and the network between are up",
+                seen,
+                "what its workers do is not known, nor whether nginx reaches them",
+                mend or "look whether the machine and the network between are up",
                 Mend("drain", serving) if serving else None,
             )
 

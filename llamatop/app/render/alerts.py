@@ -57,9 +57,9 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         if not node.reachable or node.stale:
             lost.add(node.name)
         if (alert := _node(node)) is not None and alert.text not in told:
-            serving = not node.reachable and cut_off(snapshot, node)
-            again = f"; f takes its workers out{alert.next}" if serving else alert.next
-            found.append(replace(alert, next=again))
+            serving = cut_off(snapshot, node)
+            out = "; f takes its workers out, if nginx does not reach them either"
+            found.append(replace(alert, next=f"{out if serving else ''}{alert.next}"))
     faulty = cards(snapshot)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
         if worker.node in lost or worker.name in changing:
