@@ -113,25 +113,23 @@ def _serving(snapshot: ClusterSnapshot, node: str) -> tuple[str, ...]:
     )
 
 
-def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    """The workers to take out first: the dead ones, else on a lost card, else of lost nodes.
+def to_take_out(snapshot: ClusterSnapshot) -> Iterator[tuple[str, ...]]:
+    """The workers to take out: first the dead ones, then on lost cards, then of lost nodes.
 
     For a person, who sees what is old: it may be the systemctl beside the dead one that hangs.
     """
     faulty = cards(snapshot)
     old = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
-    places: list[tuple[str, ...]] = [
-        (worker.name,)
+    yield tuple(
+        worker.name
         for worker in snapshot.workers
         if worker.membership in ("in", "mixed")
         and worker.node not in old
         and dead(worker, faulty) is not None
-    ]
-    if not places:
-        places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
-    if not any(places):
-        places = [cut_off(snapshot, node) for node in snapshot.nodes]
-    return tuple(dict.fromkeys(name for names in places for name in names))
+    )
+    places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
+    yield tuple(dict.fromkeys(name for names in places for name in names))
+    yield tuple(name for node in snapshot.nodes for name in cut_off(snapshot, node))
 
 
 def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from llamatop.advise.dead import HEALTH, RULES, to_take_out
+from llamatop.advise.dead import HEALTH, RULES
+from llamatop.advise.dead import to_take_out as tiers
 from llamatop.advise.doctor import judge
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import BalancerSample, UnitState
@@ -102,6 +103,11 @@ def off_the_bus(base: ClusterSnapshot) -> ClusterSnapshot:
         base.gpus[0].sample, fault="GPU is lost", utilization_percent=None, memory_used_bytes=None
     )
     return replace(base, gpus=(replace(base.gpus[0], sample=sample), *base.gpus[1:]))
+
+
+def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """What goes first."""
+    return next((names for names in tiers(snapshot) if names), ())
 
 
 def without_second_node(base: ClusterSnapshot) -> ClusterSnapshot:
