@@ -469,7 +469,12 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
     base = fleet(nodes, cards, tick)
     views, gpus, workers = list(base.nodes), list(base.gpus), list(base.workers)
     views[1] = replace(
-        views[1], reachable=False, stale=True, age_seconds=14.2, fault="connection timed out"
+        views[1],
+        reachable=False,
+        stale=True,
+        age_seconds=14.2,
+        fault="connection timed out",
+        snapshot=replace(views[1].snapshot, silent=True),
     )
     views[1] = replace(views[1], next_try_seconds=11.0)
     views[2] = NodeView(
