@@ -105,8 +105,8 @@ def _direct(node: str, at: str, config: HostConfig, limit: float, link: Link) ->
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MILLISECONDS)
         return stream
     # A jump host that is away says nothing of the machine behind it.
-    kind = NoAnswer if not at and any(map(_silence, failures)) else Unreachable
-    raise kind(node, *_no_connection(at, config, failures, limit))
+    fault = NoAnswer if not at and any(map(_silence, failures)) else Unreachable
+    raise fault(node, *_no_connection(at, config, failures, limit))
 
 
 def _silence(error: OSError) -> bool:

@@ -357,6 +357,7 @@ def ill(tick: int = 40) -> ClusterSnapshot:
             stale=True,
             age_seconds=14.2,
             fault="connection timed out to 10.0.0.12:22; is the machine on?",
+            snapshot=replace(base.nodes[1].snapshot, silent=True),
         ),
         node("node3"),
         node("edge"),
