@@ -192,3 +192,12 @@ async def test_recover_puts_back_what_is_well_and_leaves_what_is_dead(
     cluster.workers[GPU1].active = "active"
     assert (await carry_out(operator, "recover"))[-1] == f"put {GPU1} back in"
     assert not any(cluster.states().values())
+
+
+async def test_recover_puts_back_what_answers_though_it_asks_for_a_key(
+    cluster: FakeCluster, operator: ClusterOperator, tmp_path: Path
+) -> None:
+    await drained_and_gone(cluster, tmp_path)
+    cluster.workers[GPU1].health = "unauthorized"
+    assert (await carry_out(operator, "recover"))[-1] == f"put {GPU1} back in"
+    assert not cluster.states()[LINE]
