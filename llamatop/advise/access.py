@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llamatop.advise.finding import Finding, Rule
-from llamatop.model.cluster import ClusterSnapshot, NodeView
+from llamatop.model.cluster import NO_SUDO, ClusterSnapshot, NodeView
 
 # What the sentences about host keys have in common; other faults of a node are none of this.
 _HOST_KEY = re.compile(r"host key of .* (has changed|is not known)|has revoked|known by a cert")
@@ -46,6 +46,12 @@ def sudo_rights(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             continue
         some = len(rights.lacking) < rights.needed
         shown = ", ".join(f"`{command}`" for command in rights.lacking[:_MOST_SHOWN])
+        mend = (
+            f"llamatop sudoers --user USER --node {node.name} prints what to put into"
+            " /etc/sudoers.d/llamatop there"
+        )
+        if rights.why == NO_SUDO:
+            mend = f"apt-get install sudo there, and {mend}; or connect as root"
         more = len(rights.lacking) - _MOST_SHOWN
         yield Finding(
             "sudo-rights",
@@ -54,8 +60,7 @@ def sudo_rights(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             f"{len(rights.lacking)} of {rights.needed} commands that plans would run as root may"
             f" not be ({rights.why}): {shown}{f' and {more} more' if more > 0 else ''}",
             "plans that need them are refused before their first step; watching needs none",
-            f"llamatop sudoers --user USER --node {node.name} prints what to put into"
-            " /etc/sudoers.d/llamatop there",
+            mend,
         )
 
 

@@ -67,13 +67,15 @@ class Fit:
         """On how many it is."""
         return len(self.on)
 
-    def needed_on(self, card: int) -> int | None:
-        """What it takes on that card, or would where it does not run; None if unknown."""
+    def needed_on(self, card: int) -> tuple[int, int] | None:
+        """What it takes on that card, and where it does not run what to spare; None if unknown."""
         if self.needs is None or card not in self.on:
             return None
         place = self.on.index(card)
-        held = self.held[place] if self.held else None
-        return self.needs.cards[place].total if held is None else held
+        parts = self.needs.cards[place].total
+        if not self.held:
+            return parts, self.spare_bytes if parts else 0
+        return self.held[place] or parts, 0
 
     @property
     def fits(self) -> bool | None:
@@ -177,8 +179,7 @@ def _judge(
     on: Sequence[GpuSample],
 ) -> Fit:
     needs = memory.needs(shape, demand, split)
-    stopped = worker.sample.pids == ()
-    held = [0 if stopped else _taken(card, worker.sample) for card in on]
+    held = [0 if _stopped(worker) else _taken(card, worker.sample) for card in on]
     overhead, loaded = None, bool(worker.sample.pids) and worker.sample.health != "loading"
     if loaded:
         overheads = [
@@ -284,22 +285,23 @@ def _split(
         given = int(layers) if int(layers) >= 0 else None
     elif layers not in ("", "auto", "all"):
         return None, ("how many layers lie on its cards",)
-    shares = tuple(float(card.memory_total_bytes or 0) for card in on)
+    portions = tuple(float(card.memory_total_bytes or 0) for card in on)
     if launch.tensor_split and len(on) > 1:
-        parts = _shares(launch.tensor_split)
+        parts = shares(launch.tensor_split)
         if parts is None or len(parts) < len(on) or not sum(parts[: len(on)]):
             return None, ("what its --tensor-split gives each card",)
-        shares = parts[: len(on)]
-    if not all(shares) and not launch.tensor_split:
-        shares = (1.0,) * len(on)
+        portions = parts[: len(on)]
+    if not all(portions) and not launch.tensor_split:
+        portions = (1.0,) * len(on)
     rows = launch.split_mode == "row"
     main = launch.main_gpu or 0
     if not 0 <= main < max(1, len(on)):
         return None, ("which card its --main-gpu is",)
-    return Split(shares, given, rows, main, launch.kv_offload is False), ()
+    return Split(portions, given, rows, main, launch.kv_offload is False), ()
 
 
-def _shares(value: str) -> tuple[float, ...] | None:
+def shares(value: str) -> tuple[float, ...] | None:
+    """What --tensor-split gives each card; None where it is no list of numbers."""
     try:
         found = tuple(float(part) for part in re.split(r"[,/]", value) if part.strip())
     except ValueError:
@@ -315,6 +317,13 @@ def _cards_of(worker: WorkerView, cards: Sequence[GpuView]) -> list[GpuSample]:
     if len(order) == len(found) and {str(card.index) for card in found} == set(order):
         found.sort(key=lambda card: order.index(str(card.index)))
     return found
+
+
+def _stopped(worker: WorkerView) -> bool:
+    """Whether it certainly has no process; a running one's may be hidden."""
+    unit = worker.unit
+    down = unit.active_state in ("inactive", "failed")
+    return not worker.sample.pids and (down or (unit.sub_state or "").startswith("auto-restart"))
 
 
 def _taken(card: GpuSample, sample: WorkerSample) -> int | None:

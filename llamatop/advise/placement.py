@@ -11,7 +11,7 @@ from llamatop.model.visible import entries
 
 from .cards import alive, place
 from .finding import Finding, Rule
-from .fit import Fitter
+from .fit import Fitter, shares
 
 # Of a card: from here on a request, or a restart, may find no room.
 FULL_PERCENT = 95.0
@@ -31,8 +31,7 @@ def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         if not launch.environment_known or launch.cuda_visible_devices is not None:
             continue
         chosen = launch.devices or launch.gpu_layers == "0" or launch.split_mode == "none"
-        # shares are an answer to which cards
-        chosen = bool(chosen or launch.tensor_split)
+        chosen = chosen or _left_out(launch.tensor_split, count)
         chosen = chosen or (worker.gpus is not None and len(worker.gpus) < 2)
         if chosen or worker.sample.engine != "llama-server" or not worker.sample.pids:
             continue
@@ -46,6 +45,15 @@ def missing(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 "it spreads its model over all cards, those of other workers too",
                 f"systemctl edit {worker.unit.name}: [Service] Environment={_VARIABLE}=…",
             )
+
+
+def _left_out(tensor_split: str | None, count: int) -> bool:
+    """Whether --tensor-split gives some of the cards nothing, or may: where it is no list."""
+    if not tensor_split:
+        return False
+    parts = shares(tensor_split)
+    # a card without a share has 0; where all have, they are as if not told
+    return parts is None or (any(parts) and not all((*parts, *(0,) * (count - len(parts)))))
 
 
 def repeated(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -112,23 +120,28 @@ def unknown(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
     """Several workers on a card that has not the memory for all of them.
 
-    By what each needs where that is known of all, else by how much of the memory is used.
+    By what each needs where that is known of all, else by how much of the memory is used. Those
+    that are stopped and meant to be are not among them.
     """
     fitter = Fitter(snapshot)
-    workers = {worker.name: worker for worker in snapshot.workers}
+    workers = {worker.name: worker for worker in snapshot.workers if _wanted(worker)}
     for gpu in snapshot.gpus:
         used, total = gpu.sample.memory_used_bytes, gpu.sample.memory_total_bytes
-        if len(gpu.workers) < 2 or not total:
+        here = [workers[name] for name in gpu.workers if name in workers]
+        if len(here) < 2 or not total:
             continue
-        needs = _needed(gpu, [workers[name] for name in gpu.workers if name in workers], fitter)
+        needs = _needed(gpu, here, fitter)
         if needs is not None:
-            whole = sum(needs.values())
-            parts = " + ".join(f"{name} {bytes_short(size)}" for name, size in needs.items())
+            whole = sum(size + spare for size, spare in needs.values())
+            parts = " + ".join(
+                f"{name} {bytes_short(size)}" + (f" + {bytes_short(spare)} spare" if spare else "")
+                for name, (size, spare) in needs.items()
+            )
             evidence = f"{parts} = {bytes_short(whole)}, it has {bytes_short(total)}"
             full = whole > total
         else:
             full = used is not None and 100 * used / total >= FULL_PERCENT
-            on = ", ".join(gpu.workers)
+            on = ", ".join(worker.name for worker in here)
             evidence = f"{bytes_short(used)} of {bytes_short(total)} used by {on}"
         if full:
             yield Finding(
@@ -141,18 +154,28 @@ def crowded(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-def _needed(gpu: GpuView, on: list[WorkerView], fitter: Fitter) -> dict[str, int] | None:
-    """What each worker needs on the card; None where it is not known of all."""
-    found: dict[str, int] = {}
+def _needed(
+    gpu: GpuView, on: list[WorkerView], fitter: Fitter
+) -> dict[str, tuple[int, int]] | None:
+    """What each worker needs on the card, and to spare; None where it is not known of all."""
+    found: dict[str, tuple[int, int]] = {}
     for worker in on:
         fit = fitter.fit(worker)
-        size = None
+        needed = None
         if fit is not None and gpu.sample.index is not None:
-            size = fit.needed_on(gpu.sample.index)
-        if size is None:
+            needed = fit.needed_on(gpu.sample.index)
+        if needed is None:
             return None
-        found[worker.name] = size
-    return found if len(found) == len(gpu.workers) else None
+        found[worker.name] = needed
+    return found
+
+
+def _wanted(worker: WorkerView) -> bool:
+    """Whether it runs, or is meant to: systemd, or whoever lists it, may start it."""
+    unit = worker.unit
+    runs = worker.sample.pids or unit.active_state not in (None, "inactive", "failed")
+    listed = worker.membership in ("in", "mixed")
+    return bool(runs) or listed or unit.unit_file_state in ("enabled", "enabled-runtime")
 
 
 def order(snapshot: ClusterSnapshot) -> Iterator[Finding]:

@@ -119,7 +119,9 @@ def more_slots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
         room = fit.slots_fit() if fit is not None and fit.cards == 1 else None
         if room is None:
             free = _free(cards, worker, total)
+            why = "one more slot, model and all, would take less than that"
         else:
+            why = "the model with one more slot, its cache and all, would fit there"
             free = f"GPU {worker.gpus[0]} has room for {room}" if room > total else None
         if free is not None:
             yield Finding(
@@ -128,7 +130,7 @@ def more_slots(snapshot: ClusterSnapshot) -> Iterator[Finding]:
                 worker.name,
                 f"{total} of {total} slots busy, {worker.sample.requests_deferred} requests wait;"
                 f" {free}",
-                "one more slot, model and all, would take less than that",
+                why,
                 f"--parallel {total + 1}, and --ctx-size larger by one slot's share",
             )
 

@@ -45,6 +45,8 @@ _DRAFTING = frozenset({"deepseek2", "glm4moe"})
 _ATTENTION_INTERVAL = 4
 # of gemma3n, whatever the file says
 _LAYERS_CACHED = 20
+# a header may claim any number
+_MOST_LAYERS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +118,22 @@ def of(file: ModelFile) -> tuple[Shape | None, tuple[str, ...]]:
         )
         if not value
     ]
-    attends = name not in _STATE_ONLY
     count = file.layers or 0
+    # a file may come without the tensors of layers that only draft
+    absent = count - len(file.layer_bytes or ())
+    if not missing and not (
+        0 < count <= _MOST_LAYERS and 0 <= drafts <= count and absent in {0, drafts}
+    ):
+        missing.append("the sizes of all layers")
+    if missing:
+        return None, tuple(missing)
+    attends = name not in _STATE_ONLY
     heads = _each(file.heads, count) if attends else (0,) * count
     heads_kv = _each(file.heads_kv, count) if attends else (0,) * count
     if attends and file.heads_kv is None:
         heads_kv = heads
     if attends and (not heads or not heads_kv):
         missing.append("the number of heads")
-    # a file may come without the tensors of layers that only draft
-    if file.layer_bytes is not None and count - len(file.layer_bytes) not in {0, drafts}:
-        missing.append("the sizes of all layers")
     if name in _RECURRENT | _DELTA and None in (
         file.state_kernel,
         file.state_inner,

@@ -9,7 +9,9 @@ def to_object(fit: Fit | None) -> dict[str, object] | None:
     """The object `fit` of a worker; None for what has none: other engines, and the CPU.
 
     The sizes are of the whole of it on one card; `missing` names what is not known, all else is
-    None then. `taken_bytes` is what it takes on all its cards as it is.
+    None then. It fits where weights, cache, compute buffers and `spare_bytes` (the overhead, or
+    1 GiB where that is not known) are no more than `room_bytes`. `taken_bytes` is what it takes on
+    all its cards as it is.
     """
     if fit is None:
         return None
@@ -22,6 +24,7 @@ def to_object(fit: Fit | None) -> dict[str, object] | None:
         "kv_cache_bytes": alone and alone.cache,
         "compute_bytes": alone and alone.compute,
         "overhead_bytes": fit.overhead_bytes,
+        "spare_bytes": None if alone is None else fit.spare_bytes,
         "total_bytes": total,
         "gpu": fit.card,
         "room_bytes": fit.room_bytes,

@@ -49,7 +49,7 @@ class Matching:
     """Each member address with its worker's name, None where that is not certain.
 
     `doubts` holds, for a worker without a certain member, the addresses that may be its own;
-    `missed`, by address, the node and the port that the way leads to, where no worker is.
+    `missed`, by address, the node and the port that the way leads to, where certainly no worker is.
     `astray` holds, by address, the worker that the way there leads to where another answers.
     """
 
@@ -95,6 +95,7 @@ def match(
     by_place: dict[tuple[str, int], list[Endpoint]] = {}
     by_identity: dict[str, list[Endpoint]] = {}
     declared: dict[Address | str, list[Endpoint]] = {}
+    portless = {worker.node for worker in workers if worker.port is None}
     for worker in workers:
         if worker.member is not None:
             declared.setdefault(_key(worker.member), []).append(worker)
@@ -138,7 +139,9 @@ def match(
         worker_of[address] = found[0].name if len(found) == 1 else None
         if worker_of[address] is None:
             open_ends[address] = frozenset(ports | {port for _, port in ends})
-            if not ports and len(ends) == 1 and by_place.keys().isdisjoint(ends):
+            nowhere = not ports and len(ends) == 1 and by_place.keys().isdisjoint(ends)
+            # a worker whose port is not known may be the one that is meant
+            if nowhere and not any(node in portless for node, _ in ends):
                 (missed[address],) = ends
     doubts = _doubts(balancer_node, worker_of, open_ends, workers)
     return Matching(worker_of, doubts, missed, astray)

@@ -110,11 +110,15 @@ class Event:
     worker: str | None = None
 
 
+NO_SUDO = "there is no sudo"
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """What may be done as root of the `needed` commands that plans would run on a node.
 
-    `lacking` are those that may not, each as one would type it; `why` is what refuses them.
+    `lacking` are those that may not, each as one would type it; `why` is what refuses them, NO_SUDO
+    where there is none to ask.
     """
 
     needed: int

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from llamatop.errors import NodeError
-from llamatop.model.cluster import ClusterSnapshot, NodeView, Rights
+from llamatop.model.cluster import NO_SUDO, ClusterSnapshot, NodeView, Rights
 
 from . import sudoers
 from .live import Fleet
@@ -43,7 +43,7 @@ async def _rights(snapshot: ClusterSnapshot, machines: Fleet, node: str) -> Righ
     if privileges.by_polkit(node):
         # Of systemctl polkit decides, and tells nobody beforehand.
         lacking = [command for command in needed if command.argv[0] != "systemctl"]
-        why = "there is no sudo"
+        why = NO_SUDO
     elif prefix:
         lacking, why = await privileges.refused(node, list(needed))
     return Rights(len(needed), tuple(map(str, lacking)), why)

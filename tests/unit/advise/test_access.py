@@ -11,7 +11,7 @@ from llamatop.advise import access
 from llamatop.advise.doctor import judge
 from llamatop.collect.link import sentence
 from llamatop.errors import HostKeyFault, Unreachable
-from llamatop.model.cluster import ClusterSnapshot, Rights
+from llamatop.model.cluster import NO_SUDO, ClusterSnapshot, Rights
 from llamatop.transport.host_keys import KnownHost, KnownKey, check
 from llamatop.transport.ssh_config import HostConfig, SshOptions
 from tests.screens.clusters import well
@@ -89,6 +89,15 @@ def test_who_may_do_nothing_at_all_may_be_there_to_watch() -> None:
     (finding,) = access.sudo_rights(allowed(Rights(1, ("nginx -t",), "a password is required")))
     assert finding.severity == "info"
     assert "(a password is required): `nginx -t`" in finding.evidence
+
+
+def test_where_there_is_no_sudo_it_is_to_be_installed_first() -> None:
+    rights = Rights(9, ("nginx -t", "nginx -s reload"), NO_SUDO)
+    (finding,) = access.sudo_rights(allowed(rights))
+    assert "(there is no sudo): `nginx -t`" in finding.evidence
+    assert finding.mend.startswith("apt-get install sudo there, and ")
+    assert "llamatop sudoers --user USER --node node2" in finding.mend
+    assert finding.mend.endswith("or connect as root")
 
 
 @pytest.mark.parametrize("rights", [None, Rights(9), Rights(0)])

@@ -288,10 +288,17 @@ def test_a_recording_without_processes_says_what_it_can() -> None:
     assert said.startswith("fits one card: yes, 4 slots × 8192 (room for 40)")
 
 
-def test_a_stopped_worker_is_judged_by_what_it_was_told_and_what_is_free() -> None:
+@pytest.mark.parametrize(
+    "state", [("inactive", "dead"), ("failed", "failed"), ("activating", "auto-restart")]
+)
+def test_a_stopped_worker_is_judged_by_what_it_was_told_and_what_is_free(
+    state: tuple[str, str],
+) -> None:
     view = worker(context_tokens=32768)
-    sample = replace(view.sample, pids=(), health=None, slots=None, slots_total=None)
-    stopped = replace(view, sample=sample)
+    # the probe tells no pids of a unit that does not run
+    sample = replace(view.sample, pids=None, health=None, slots=None, slots_total=None)
+    unit = replace(view.unit, active_state=state[0], sub_state=state[1])
+    stopped = replace(view, sample=sample, unit=unit)
     found = judged(stopped, (card(0, used=20 * GIGABYTE), card(1, used=8 * GIGABYTE)))
     assert (found.card, found.room_bytes) == (1, 16 * GIGABYTE)
     assert found.overhead_bytes is None

@@ -94,6 +94,12 @@ def test_the_context_is_rounded_up_and_shared_or_not() -> None:
         ({"heads": None}, "the number of heads"),
         ({"heads": (16, 16)}, "the number of heads"),
         ({"layer_bytes": (1, 2)}, "the sizes of all layers"),
+        # what a header claims is no size of anything here
+        ({"layers": 2**62}, "the sizes of all layers"),
+        ({"layers": 2**62, "layer_bytes": None}, "the sizes of the tensors"),
+        ({"layers": -1}, "the sizes of all layers"),
+        ({"architecture": "deepseek2", "draft_layers": 2**62}, "the sizes of all layers"),
+        ({"architecture": "deepseek2", "draft_layers": -1}, "the sizes of all layers"),
         ({"embedding_length": None}, "the width of the embedding"),
         ({"draft_layers": 1}, "how this kind of llama caches"),
         ({"key_length_latent": 192}, "how this kind of llama caches"),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from llamatop.advise import placement
 from llamatop.advise.finding import Rule
-from llamatop.model.cluster import ClusterSnapshot, GpuView
+from llamatop.advise.fit import MARGIN_BYTES
+from llamatop.model.cluster import ClusterSnapshot, GpuView, Membership
 from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import Health
 from tests.unit.advise.boards import GIB, found, told, with_card, with_worker
@@ -22,6 +25,20 @@ FIRING: list[tuple[Rule, ClusterSnapshot, str, str, str]] = [
     (
         placement.missing,
         with_worker(launch=ALL, gpus=(0, 1)),
+        "node1/gpu0",
+        "warning",
+        "on a node with 2 cards and 2 workers",
+    ),
+    (
+        placement.missing,
+        with_worker(launch={**ALL, "tensor_split": "3,1"}, gpus=(0, 1)),
+        "node1/gpu0",
+        "warning",
+        "on a node with 2 cards and 2 workers",
+    ),
+    (
+        placement.missing,
+        with_worker(launch={**ALL, "tensor_split": "0,0"}, gpus=(0, 1)),
         "node1/gpu0",
         "warning",
         "on a node with 2 cards and 2 workers",
@@ -144,6 +161,9 @@ SILENT: list[tuple[Rule, ClusterSnapshot]] = [
         ),
     ),
     (placement.missing, with_worker(launch={**ALL, "tensor_split": "0,1"}, gpus=(0, 1))),
+    # a card that no share is given for gets nothing; and what no server takes
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "1"}, gpus=(0, 1))),
+    (placement.missing, with_worker(launch={**ALL, "tensor_split": "1,x"}, gpus=(0, 1))),
     (placement.unlike, with_card(1, name="Tesla P100-PCIE-16GB")),
     (placement.unlike, with_card(3, name=None)),
     (placement.affinity, with_worker(confines={"cpus": "15-16"})),
@@ -171,17 +191,28 @@ def test_cards_named_by_uuid_or_in_the_order_of_the_bus_are_certain() -> None:
         assert [one.place for one in found(placement.order, first)] == ["node1/gpu1"]
 
 
+def hidden(snapshot: ClusterSnapshot) -> ClusterSnapshot:
+    """The same where the driver does not say what each process takes."""
+    (gpu,) = snapshot.gpus
+    return replace(snapshot, gpus=(replace(gpu, sample=replace(gpu.sample, processes=None)),))
+
+
 def sharing(
     total: int, *, running: bool = True, file: ModelFile | None = FILE
 ) -> tuple[ClusterSnapshot, int]:
     """Two workers of the same model on one card of so many bytes, and what each needs there."""
     first = worker((0,), context_tokens=32768)
-    pids = ((100,), (101,)) if running else ((), ())
+    pids = ((100,), (101,)) if running else (None, None)
     health: Health | None = "ok" if running else None
     workers = tuple(
         replace(
             first,
             name=f"node1/gpu{place}",
+            unit=replace(
+                first.unit,
+                active_state="active" if running else "inactive",
+                unit_file_state="enabled",
+            ),
             sample=replace(first.sample, pids=pids[place], health=health),
         )
         for place in (0, 1)
@@ -208,6 +239,46 @@ def test_workers_whose_needs_a_full_card_has_are_not_crowded() -> None:
 
 def test_workers_that_would_not_fit_together_are_told_before_they_run() -> None:
     _, each = sharing(24 * GIB)
-    (one,) = found(placement.crowded, sharing(2 * each - GIB, running=False)[0])
-    assert one.evidence == "node1/gpu0 6.0G + node1/gpu1 6.0G = 11.9G, it has 10.9G"
-    assert found(placement.crowded, sharing(2 * each + 2**20, running=False)[0]) == []
+    (one,) = found(placement.crowded, sharing(2 * each + GIB, running=False)[0])
+    assert one.evidence == (
+        "node1/gpu0 6.0G + 1.0G spare + node1/gpu1 6.0G + 1.0G spare = 13.9G, it has 12.9G"
+    )
+    enough = 2 * (each + MARGIN_BYTES) + 2**20
+    assert found(placement.crowded, sharing(enough, running=False)[0]) == []
+    # those that run have room, whatever the driver hides of them
+    assert found(placement.crowded, hidden(sharing(enough - 2**21)[0])) == []
+
+
+@pytest.mark.parametrize(
+    ("unit", "membership", "count"),
+    [
+        ({"unit_file_state": "disabled"}, None, 0),
+        ({"unit_file_state": "disabled"}, "down", 0),
+        ({"unit_file_state": "disabled"}, "in", 1),
+        ({"unit_file_state": "disabled", "active_state": "failed"}, None, 0),
+        ({"unit_file_state": "enabled-runtime"}, None, 1),
+        (
+            {
+                "unit_file_state": "disabled",
+                "active_state": "activating",
+                "sub_state": "auto-restart",
+            },
+            None,
+            1,
+        ),
+    ],
+)
+def test_a_unit_that_nobody_means_to_run_crowds_no_card(
+    unit: dict[str, str], membership: Membership | None, count: int
+) -> None:
+    _, each = sharing(24 * GIB)
+    for file in (FILE, None):
+        snapshot = sharing(2 * each - GIB, running=False, file=file)[0]
+        first, second = snapshot.workers
+        left = replace(second, unit=replace(second.unit, **unit), membership=membership)  # type: ignore[arg-type]
+        gpu = replace(
+            snapshot.gpus[0],
+            sample=replace(snapshot.gpus[0].sample, memory_used_bytes=2 * each - GIB),
+        )
+        snapshot = replace(snapshot, workers=(first, left), gpus=(gpu,))
+        assert len(found(placement.crowded, snapshot)) == count

@@ -219,6 +219,7 @@ def test_one_slot_more_is_offered_where_the_model_with_it_would_fit() -> None:
     slot = 8192 * 57344
     (one,) = list(more_slots(waiting(taken + slot + 2**26)))
     assert "GPU 0 has room for 5" in one.evidence
+    assert one.why == "the model with one more slot, its cache and all, would fit there"
     assert list(more_slots(waiting(taken + slot - 2**26))) == []
     # where nothing is known of the model, that much is not surely enough
     assert list(more_slots(waiting(taken + slot + 2**26, None))) == []

@@ -116,7 +116,8 @@ KEYS: dict[str, Any] = {
                     "fit": {
                         "missing": [None],
                         **dict.fromkeys(("weights_bytes", "kv_cache_bytes", "compute_bytes")),
-                        **dict.fromkeys(("overhead_bytes", "total_bytes", "gpu", "room_bytes")),
+                        **dict.fromkeys(("overhead_bytes", "spare_bytes", "total_bytes")),
+                        **dict.fromkeys(("gpu", "room_bytes")),
                         **dict.fromkeys(("fits_one_card", "slots", "slot_context_tokens")),
                         **dict.fromkeys(("slots_would_fit", "slot_context_tokens_would_fit")),
                         **dict.fromkeys(("cards", "taken_bytes", "host_bytes")),

@@ -155,6 +155,18 @@ def test_a_tunnel_to_ports_where_nobody_listens_is_named() -> None:
     assert "37083 leads to port 37183 of node2, where" in (spare.fault("node2/gpu0") or "")
 
 
+def test_a_tunnel_to_a_port_that_a_stopped_worker_may_have_is_not_called_wrong() -> None:
+    ways = (left("127.0.0.1:37083", "127.0.0.1:8080", "node2"),)
+    # started without --port, it has one only while it runs
+    found = joined(workers=(*NODE1, Endpoint("node2/gpu0", "node2")), node1=ways)
+    assert "127.0.0.1:37083" not in found.missed
+    fault = found.fault("node2/gpu0") or ""
+    assert "127.0.0.1:37083" in fault
+    assert "correct the tunnel" not in fault
+    elsewhere = joined(workers=(*NODE1, NODE2[0], Endpoint("node3/a", "node3")), node1=ways)
+    assert elsewhere.missed["127.0.0.1:37083"] == ("node2", 8080)
+
+
 def test_a_dead_tunnel_leaves_doubt_about_workers_elsewhere_only() -> None:
     spare = Endpoint("node1/spare", "node1", 37089)
     found = joined(workers=(*NODE1, spare, *NODE2))
