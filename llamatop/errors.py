@@ -5,7 +5,8 @@ LlamatopError              one clear sentence: the thing, the place, the mend
 │   └── ConfigError        a cluster file with problems (carries them all) exit 2
 ├── NodeError              something about one node; names it
 │   ├── Unreachable        no connection: resolve, refuse, time out, cut   exit 3
-│   │   └── HostKeyFault   unknown or changed key; carries the mend        exit 3
+│   │   ├── HostKeyFault   unknown or changed key; carries the mend        exit 3
+│   │   └── NoAnswer       nothing comes back: refused, no route, cut      exit 3
 │   ├── ProtocolFault      it answered with something else
 │   └── RemoteFailed       a command there ended with a non-zero status
 ├── NginxSyntaxError       an nginx file that does not parse; names file and line
@@ -75,6 +76,13 @@ class Unreachable(NodeError):
 
 class HostKeyFault(Unreachable):
     """The node's host key is unknown or has changed; `mend` is the command that settles it."""
+
+
+class NoAnswer(Unreachable):
+    """Nothing comes back: refused, no route, no answer in time, or the connection was cut.
+
+    Such a machine may be down; one that cannot be read for any other cause most likely is not.
+    """
 
 
 class ProtocolFault(NodeError):

@@ -78,8 +78,17 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
 
 
 def cut_off(snapshot: ClusterSnapshot, node: NodeView) -> tuple[str, ...]:
-    """The workers of a lost node that nginx, which runs elsewhere, still sends to."""
-    if node.reachable or node.fault is None or snapshot.balancer_node in (None, node.name):
+    """The workers of a node that is silent and that nginx, which runs elsewhere, still sends to.
+
+    None of a node that answers but cannot be read: nginx may well reach its workers. None either
+    while the balancer's node is not heard: then it is most likely this side that is cut off.
+    """
+    if node.reachable or node.fault is None or not node.snapshot.silent:
+        return ()
+    where = snapshot.balancer_node
+    if where == node.name or not any(
+        one.name == where and one.reachable and not one.stale for one in snapshot.nodes
+    ):
         return ()
     return _serving(snapshot, node.name)
 
@@ -104,25 +113,23 @@ def _serving(snapshot: ClusterSnapshot, node: str) -> tuple[str, ...]:
     )
 
 
-def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
-    """The workers to take out first: the dead ones, else on a lost card, else of lost nodes.
+def to_take_out(snapshot: ClusterSnapshot) -> Iterator[tuple[str, ...]]:
+    """The workers to take out: first the dead ones, then on lost cards, then of lost nodes.
 
     For a person, who sees what is old: it may be the systemctl beside the dead one that hangs.
     """
     faulty = cards(snapshot)
     old = {node.name for node in snapshot.nodes if node.stale or not node.reachable}
-    places: list[tuple[str, ...]] = [
-        (worker.name,)
+    yield tuple(
+        worker.name
         for worker in snapshot.workers
         if worker.membership in ("in", "mixed")
         and worker.node not in old
         and dead(worker, faulty) is not None
-    ]
-    if not places:
-        places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
-    if not any(places):
-        places = [cut_off(snapshot, node) for node in snapshot.nodes]
-    return tuple(dict.fromkeys(name for names in places for name in names))
+    )
+    places = [on_card(snapshot, gpu) for gpu in snapshot.gpus if gpu.node not in old]
+    yield tuple(dict.fromkeys(name for names in places for name in names))
+    yield tuple(name for node in snapshot.nodes for name in cut_off(snapshot, node))
 
 
 def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
@@ -133,13 +140,17 @@ def lost_node(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             if access.is_host_key(node):
                 continue
             serving = cut_off(snapshot, node)
+            seen, _, mend = node.fault.partition("; ")
+            if serving:
+                drain = f"llamatop drain {' '.join(serving)}"
+                mend += f"{'; ' if mend else ''}{drain}, if nginx does not reach them either"
             yield Finding(
                 "node-lost",
                 "error",
                 node.name,
-                node.fault,
-                "what its workers do is not known, and those behind a tunnel are cut off",
-                "look whether the machine and the network between are up",
+                seen,
+                "what its workers do is not known, nor whether nginx reaches them",
+                mend or "look whether the machine and the network between are up",
                 Mend("drain", serving) if serving else None,
             )
 

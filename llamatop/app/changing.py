@@ -18,6 +18,7 @@ from llamatop.collect import leftovers
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Action
 from llamatop.model.text import plain
+from llamatop.operate.guards import spared
 from llamatop.operate.operator import Operator
 
 _OVER_ALL = ("undo", "recover")
@@ -82,14 +83,27 @@ class ChangingApp(App[None]):
             self.say("select a worker first", "warning")
 
     def action_take_out(self) -> None:
-        """Make the plan that drains what is dead and still sent to, and show it."""
+        """Make the plan that drains what is dead and still sent to, and show it.
+
+        Who cannot be missed stays; where nobody else is dead, the plan itself refuses with why.
+        """
         from llamatop.advise.dead import to_take_out
 
         if not self._may_change():
             return
-        targets = to_take_out(self.snapshot)
-        if targets:
-            self._plan("drain", list(targets))
+        left: list[str] = []
+        for names in to_take_out(self.snapshot):
+            going, staying = spared(self.snapshot, names)
+            left += staying
+            if going:
+                if left:
+                    more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+                    some = f"{', '.join(left[:3])}{more}"
+                    self.say(f"left in, as nothing else would serve there: {some}", "warning")
+                self._plan("drain", going)
+                return
+        if left:
+            self._plan("drain", left)
         else:
             self.say("nothing that nginx sends to is dead; d takes out the selected worker")
 

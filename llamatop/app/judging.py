@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 from llamatop.model.cluster import ClusterSnapshot
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 # Workers and cards that are judged within a millisecond or two; more of them in a thread.
 AT_ONCE = 100
+_RULES = "llamatop.advise.doctor"
 
 
 def judged(snapshot: ClusterSnapshot) -> Diagnosis:
@@ -30,23 +32,29 @@ class Judging:
     def __init__(self, app: LlamatopApp) -> None:
         self.diagnosis: Diagnosis | None = None
         self._app = app
-        self._resting = False
+        self._resting = self._busy = False
         self._waiting: ClusterSnapshot | None = None
 
     def take(self, snapshot: ClusterSnapshot) -> None:
         """A newer snapshot: judge it, or the newest there is when the pause is over."""
         if snapshot.tick == 0:
             return
-        if len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE:
+        few = len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE
+        # Loading the rules takes many milliseconds, for which no key would be answered.
+        if few and not self._busy and _RULES in sys.modules:
+            self._waiting = None
             self.diagnosis = judged(snapshot)
         elif self._resting:
             self._waiting = snapshot
         else:
-            self._resting, self._waiting = True, None
+            self._resting, self._busy, self._waiting = True, True, None
             self._app.run_worker(self._judge(snapshot), name="judge")
 
     async def _judge(self, snapshot: ClusterSnapshot) -> None:
-        self.diagnosis = await asyncio.to_thread(judged, snapshot)
+        try:
+            self.diagnosis = await asyncio.to_thread(judged, snapshot)
+        finally:
+            self._busy = False
         self._app.draw()
         self._app.set_timer(self.pause_seconds, self._rested)
 

@@ -67,10 +67,10 @@ class HttpLink:
             while True:
                 started = self._clock()
                 if self._engine is None:
-                    self._engine, fault = await detect(reader)
+                    self._engine, fault, silent = await detect(reader)
                     if self._engine is None:
                         delay = self._backoff.next_seconds()
-                        await self._fail(fault, self._clock() + delay)
+                        await self._fail(fault, silent, self._clock() + delay)
                         await self._pause(delay)
                         continue
                 await self._read(reader, other, decoder)
@@ -120,7 +120,7 @@ class HttpLink:
         finally:
             reading.cancel()
         if self._last.get("health") not in _ANSWERING:
-            await self._fail(str(self._last.get("fault") or "it does not answer"))
+            await self._fail(str(self._last.get("fault") or "it does not answer"), True)
             self._engine = None
             return
         self._backoff.reset()
@@ -138,11 +138,17 @@ class HttpLink:
         self.attempts_failed = 0
         await self._publish(snapshot)
 
-    async def _fail(self, fault: str, next_try_at: float | None = None) -> None:
+    async def _fail(self, fault: str, silent: bool, next_try_at: float | None = None) -> None:
         self.attempts_failed += 1
         faults = {**self.snapshot.faults, "node": plain(fault)}
         await self._publish(
-            replace(self.snapshot, reachable=False, faults=faults, next_try_at=next_try_at)
+            replace(
+                self.snapshot,
+                reachable=False,
+                silent=silent,
+                faults=faults,
+                next_try_at=next_try_at,
+            )
         )
 
     async def _publish(self, snapshot: NodeSnapshot) -> None:
@@ -168,23 +174,28 @@ async def converse(reader: HttpReader, conversation: Any) -> dict[str, Any]:
         return sample
 
 
-async def detect(reader: HttpReader) -> tuple[str | None, str]:
-    """Which engine answers, or None and why that is not known; asks only what disturbs nothing."""
+async def detect(reader: HttpReader) -> tuple[str | None, str, bool]:
+    """Which engine answers, or None, why that is not known, and whether nothing came back at all.
+
+    Asks only what disturbs nothing.
+    """
     health = await reader.exchange(Request("GET", "/health"))
     if health.error is not None:
-        return None, health.error
+        return None, health.error, health.refused or health.timed_out
     if "llama.cpp" in health.headers.get("server", ""):
-        return "llama-server", ""
+        return "llama-server", "", False
     if _says_version(await reader.exchange(Request("GET", "/api/version"))):
-        return "ollama", ""
+        return "ollama", "", False
     if health.status in (200, 503):
         if _says_version(await reader.exchange(Request("GET", "/version"))):
-            return "vllm", ""
+            return "vllm", "", False
         if _llama_health(health):
-            return "llama-server", ""
-    return None, (
+            return "llama-server", "", False
+    return (
+        None,
         f"no known engine answers there (GET /health gave {health.status}); "
-        "check the address and the port"
+        "check the address and the port",
+        False,
     )
 
 

@@ -13,7 +13,7 @@ from llamatop.collect import merge
 from llamatop.collect.backoff import Backoff
 from llamatop.collect.decode import Decoder
 from llamatop.collect.upstreams import Upstreams
-from llamatop.errors import LlamatopError, NodeError, ProtocolFault, Unreachable
+from llamatop.errors import LlamatopError, NoAnswer, NodeError, ProtocolFault, Unreachable
 from llamatop.model.declared import Node
 from llamatop.model.observed import BalancerSample, NodeSnapshot
 from llamatop.model.text import plain
@@ -187,9 +187,9 @@ class NodeLink:
                 async with asyncio.timeout(limit):
                     line = await channel.readline()
             except TimeoutError:
-                raise Unreachable(
-                    self.node.name, f"nothing was heard of it for {limit:g} s"
-                ) from None
+                # Before the first line it is what runs there that says nothing: sshd did answer.
+                kind = NoAnswer if heard else Unreachable
+                raise kind(self.node.name, f"nothing was heard of it for {limit:g} s") from None
             if not line:
                 raise await self._why_ended(channel, chatter)
             if self._clear is not None:
@@ -256,7 +256,13 @@ class NodeLink:
 
     def _failed(self, fault: LlamatopError, next_try_at: float) -> NodeSnapshot:
         faults = {**self.snapshot.faults, "node": sentence(fault)}
-        return replace(self.snapshot, reachable=False, faults=faults, next_try_at=next_try_at)
+        return replace(
+            self.snapshot,
+            reachable=False,
+            silent=isinstance(fault, NoAnswer),
+            faults=faults,
+            next_try_at=next_try_at,
+        )
 
     async def _tell(self, snapshot: NodeSnapshot) -> None:
         self.snapshot = snapshot

@@ -160,6 +160,7 @@ class NodeViews:
             hints=(),
             spilled_percent=None,
             queued_seconds=_waited(view, queued_since),
+            silent_seconds=view.snapshot.ages.get(f"workers/{unit}"),
         )
 
     def _gpus(self, view: NodeView) -> list[GpuView]:

@@ -24,6 +24,8 @@ class WorkerView:
     `hints` are sentences about what is probably not meant, though nothing is broken;
     `spilled_percent` is how much of an Ollama's models the CPU computes though its node has cards.
     `queued_seconds` is for how long requests have waited there without a pause, None where none do.
+    `silent_seconds` is for how long it had told nothing when its node was last heard, None where it
+    tells; it is part of `age_seconds`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class WorkerView:
     hints: tuple[str, ...] = ()
     spilled_percent: float | None = None
     queued_seconds: float | None = None
+    silent_seconds: float | None = None
 
     def expires_in_seconds(self, model: LoadedModel) -> float | None:
         """Until Ollama unloads the model if nobody asks for it; None where never or unknown."""

@@ -283,10 +283,12 @@ class NodeSnapshot:
     `faults` and `ages` are keyed by part: node, host, gpus, units, workers, balancer, or
     `workers/UNIT`, `gpus/UUID`. An age is in seconds, on top of the snapshot's own. A mend is part
     of the fault's sentence. `models` are the files of the workers' models by `Launch.model`.
+    `silent` is whether nothing at all came back at the last attempt: the machine may be down.
     """
 
     name: str
     reachable: bool = False
+    silent: bool = False
     received_at: float | None = None
     next_try_at: float | None = None
     tick: int | None = None

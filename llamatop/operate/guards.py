@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable
 
 from llamatop.errors import Refused
-from llamatop.model.cluster import ClusterSnapshot, MemberView, WorkerView
+from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.plan import Action
 
 STALE_TICKS = 3
@@ -89,10 +89,15 @@ def objections(
     A member stays where it is in and nothing known speaks against its serving.
     """
     found: list[str] = []
+    workers = {worker.name: worker for worker in snapshot.workers}
     for upstream in dict.fromkeys(name for name, _ in leaving):
         members = [m for m in snapshot.members if m.upstream == upstream and m.state == "in"]
         going = [m for m in members if (m.upstream, m.address) in leaving]
-        staying = [m for m in members if m not in going and _serves(snapshot, m)]
+        staying = [
+            m
+            for m in members
+            if (m.upstream, m.address) not in leaving and _serves(workers.get(m.worker or ""))
+        ]
         names = ", ".join(m.worker or m.address for m in going)
         if not going:
             continue
@@ -108,23 +113,33 @@ def objections(
                 f"without {names} only {len(staying)} would stay in of upstream {upstream},"
                 f" and {keep} are to"
             )
-        models = {_model(snapshot, m) for m in staying}
-        for model in dict.fromkeys(_model(snapshot, m) for m in going):
+        models = {_model(workers.get(m.worker or "")) for m in staying}
+        for model in dict.fromkeys(_model(workers.get(m.worker or "")) for m in going):
             if model is not None and None not in models and model not in models:
                 found.append(f"{names}: no other member in of {upstream} has model {model}")
     return found
 
 
-def _worker(snapshot: ClusterSnapshot, member: MemberView) -> WorkerView | None:
-    return next((w for w in snapshot.workers if w.name == member.worker), None)
+def spared(snapshot: ClusterSnapshot, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The workers of `names` that may go together, and those that have to stay, each in order."""
+    members = {worker.name: worker.members for worker in snapshot.workers}
+    leaving: set[tuple[str, str]] = set()
+    going: list[str] = []
+    staying: list[str] = []
+    for name in names:
+        more = leaving | set(members.get(name, ()))
+        if objections(snapshot, more):
+            staying.append(name)
+        else:
+            going.append(name)
+            leaving = more
+    return going, staying
 
 
-def _serves(snapshot: ClusterSnapshot, member: MemberView) -> bool:
+def _serves(worker: WorkerView | None) -> bool:
     """Whether nothing known speaks against it: an unknown worker may serve."""
-    worker = _worker(snapshot, member)
     return worker is None or worker.sample.health not in _NOT_SERVING
 
 
-def _model(snapshot: ClusterSnapshot, member: MemberView) -> str | None:
-    worker = _worker(snapshot, member)
+def _model(worker: WorkerView | None) -> str | None:
     return worker.sample.model if worker else None

@@ -43,7 +43,9 @@ LEFT_OUT: Mapping[type, frozenset[str]] = {
     GpuView: frozenset({"node", "sample", "age_seconds"}),
     GpuSample: frozenset({"uuid"}),
     Event: frozenset({"at"}),
-    WorkerView: frozenset({"name", "unit", "sample", "age_seconds", "context_used_tokens"}),
+    WorkerView: frozenset(
+        {"name", "unit", "sample", "age_seconds", "silent_seconds", "context_used_tokens"}
+    ),
     WorkerSample: frozenset(
         {"unit", "glances", "read_at_seconds", "latency_seconds", "counters", "identity", "slots"}
     ),

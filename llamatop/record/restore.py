@@ -149,7 +149,8 @@ class Decoder:
         age = worker.age_seconds
         if age is None:
             age = node.age_of("workers", unit.name)
-        return replace(worker, unit=unit, age_seconds=age)
+        mute = node.snapshot.ages.get(f"workers/{unit.name}")
+        return replace(worker, unit=unit, age_seconds=age, silent_seconds=mute)
 
 
 def read(kind: type[Kind], value: object, key: str = "") -> Kind | None:

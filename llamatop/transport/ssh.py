@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from llamatop.errors import Unreachable
+from llamatop.errors import NoAnswer, Unreachable
 from llamatop.model.plan import Command
 
 from .base import Completed
@@ -122,7 +122,7 @@ class SshMachine:
                     f"sshd there does not start `{shortened(command)}` ({error})",
                     "a forced command or a login shell that is missing may be in the way",
                 ) from None
-            raise Unreachable(
+            raise NoAnswer(
                 self._name, f"the connection was cut ({link.reason or 'while starting a program'})"
             ) from None
         finally:

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 import paramiko
 
-from llamatop.errors import Unreachable
+from llamatop.errors import NoAnswer, Unreachable
 
 from .base import Completed
 from .deliveries import Deliveries
@@ -206,7 +206,7 @@ class SshChannel:
         if self._closed and self._link.alive:
             return Unreachable(self._node, "the program there was closed from here")
         reason = self._link.reason or "the other side closed it or the network broke"
-        return Unreachable(self._node, f"the connection was cut ({reason})")
+        return NoAnswer(self._node, f"the connection was cut ({reason})")
 
     async def close(self) -> None:
         """Hang up and close: the program sees end of file, and SIGHUP but for logins as root."""

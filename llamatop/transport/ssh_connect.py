@@ -5,6 +5,7 @@ Runs in a thread of its own and blocks; closing the Link from elsewhere ends it 
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import socket
@@ -16,7 +17,7 @@ from typing import IO, Final, cast
 
 import paramiko
 
-from llamatop.errors import Unreachable
+from llamatop.errors import NoAnswer, Unreachable
 
 from .host_keys import KnownHost, check, known_host
 from .ssh_auth import authenticate
@@ -103,7 +104,15 @@ def _direct(node: str, at: str, config: HostConfig, limit: float, link: Link) ->
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MILLISECONDS)
         return stream
-    raise Unreachable(node, *_no_connection(at, config, failures, limit))
+    # A jump host that is away says nothing of the machine behind it.
+    fault = NoAnswer if not at and any(map(_silence, failures)) else Unreachable
+    raise fault(node, *_no_connection(at, config, failures, limit))
+
+
+def _silence(error: OSError) -> bool:
+    """Whether it is the other machine that does not answer, not this one that cannot ask."""
+    gone = (errno.EHOSTUNREACH, errno.EHOSTDOWN)
+    return isinstance(error, TimeoutError | ConnectionRefusedError) or error.errno in gone
 
 
 def _no_connection(
@@ -137,14 +146,17 @@ def _through(node: str, at: str, before: Hop, config: HostConfig, limit: float) 
                 f"jump host {jump.alias} ({jump.place}) forbids the way on to {config.place}",
                 "allow it there: AllowTcpForwarding and PermitOpen in its sshd_config",
             ) from None
-        raise Unreachable(
+        kind = NoAnswer if error.code == 2 and not at else Unreachable
+        raise kind(
             node,
             f"{at}{config.place} cannot be reached from jump host {jump.alias} "
             f"({before.transport.refusal or error.text or 'no reason given'})",
             "start sshd there, or correct host and port as the jump host sees them",
         ) from None
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise Unreachable(
+        # It lives and still waits for an answer from there.
+        kind = NoAnswer if before.transport.is_active() and not at else Unreachable
+        raise kind(
             node,
             f"jump host {jump.alias} ({jump.place}) gave no way on to {config.place}: "
             f"{str(error) or 'the connection was cut'}",
@@ -204,7 +216,9 @@ def _greet(
         check(node, at, known, key.get_name(), key.asbytes())
     except (paramiko.SSHException, OSError, EOFError, ValueError) as error:
         transport.close()
-        raise Unreachable(
+        mute = not stream.head and isinstance(error.__context__, TimeoutError)
+        kind = NoAnswer if mute and not at and proxy_errors is None else Unreachable
+        raise kind(
             node, *_no_greeting(at, config, stream, transport, error, limit, proxy_errors)
         ) from error
     except BaseException:

@@ -357,6 +357,7 @@ def ill(tick: int = 40) -> ClusterSnapshot:
             stale=True,
             age_seconds=14.2,
             fault="connection timed out to 10.0.0.12:22; is the machine on?",
+            snapshot=replace(base.nodes[1].snapshot, silent=True),
         ),
         node("node3"),
         node("edge"),
@@ -469,7 +470,12 @@ def ill_fleet(nodes: int, cards: int, tick: int = 40) -> ClusterSnapshot:
     base = fleet(nodes, cards, tick)
     views, gpus, workers = list(base.nodes), list(base.gpus), list(base.workers)
     views[1] = replace(
-        views[1], reachable=False, stale=True, age_seconds=14.2, fault="connection timed out"
+        views[1],
+        reachable=False,
+        stale=True,
+        age_seconds=14.2,
+        fault="connection timed out",
+        snapshot=replace(views[1].snapshot, silent=True),
     )
     views[1] = replace(views[1], next_try_seconds=11.0)
     views[2] = NodeView(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
 
+from llamatop.advise.doctor import Diagnosis
 from llamatop.app import judging
+from llamatop.app.render import advice as render
+from llamatop.app.render.alerts import Alert
 from llamatop.app.screens.advice import AdviceScreen
 from llamatop.app.screens.detail import DetailScreen
 from llamatop.app.screens.main import MainScreen
@@ -218,6 +223,67 @@ async def test_an_alert_whose_figures_move_is_still_the_same() -> None:
         app.fake.push(lost(75, 41))
         await until(pilot, lambda: "(1m15s old)" in app.shown(), "the new age")
         assert "mended" not in app.shown()
+
+
+def words(*alerts: Alert) -> list[render.Entry]:
+    return render.entries(alerts, None)
+
+
+def test_alerts_that_differ_in_a_name_or_code_are_two() -> None:
+    for one, other in (
+        ("qwen2-7b is not on the disk", "qwen3-8b is not on the disk"),
+        ("smollm-135m is missing", "smollm-360m is missing"),
+        ("GET /slots gave 500", "GET /slots gave 503"),
+        ("its models need 12 GiB", "its models need 90 GiB"),
+    ):
+        assert len(words(Alert("error", "a", one), Alert("error", "a", other))) == 2
+    for one, other in (
+        ("silent for 59s", "silent for 1m02s"),
+        ("12 % on the CPU", "7.5% on the CPU"),
+        ("started again, 4 times so far", "started again, 15 times so far"),
+        ("lost (9s old)", "lost (1h02m old)"),
+    ):
+        assert words(Alert("error", "a", one))[0].key == words(Alert("error", "a", other))[0].key
+
+
+def test_a_place_that_comes_twice_has_two_lines_of_their_own() -> None:
+    (entry,) = words(Alert("warning", "a", "4 % spills"), Alert("warning", "a", "5 % spills"))
+    keys = [row.key for row in render.unfolded(entry)]
+    assert len(set(keys)) == 2
+
+
+async def test_f_on_an_alert_takes_out_what_is_dead() -> None:
+    well = clusters.well()
+    failed = replace(well.workers[0], unit=replace(well.workers[0].unit, active_state="failed"))
+    node = well.nodes[0]
+    # systemctl hangs beside it, so that no rule tells of it
+    slow = replace(node, snapshot=replace(node.snapshot, ages={"units": 6.0}))
+    snapshot = replace(well, workers=(failed, *well.workers[1:]), nodes=(slow, *well.nodes[1:]))
+    app = Stage(snapshot)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await opened(pilot)
+        assert selected(app) == "now node1/gpu0"
+        assert "f take out what is dead" in app.shown()
+        await pilot.press("f")
+        await until(pilot, lambda: bool(app.hand.asked), "the plan")
+        assert app.hand.asked == [("drain", ("node1/gpu0",), False, False)]
+
+
+async def test_the_rules_are_loaded_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[bool] = []
+    real = judging.judged
+
+    def judged(snapshot: ClusterSnapshot) -> Diagnosis:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return real(snapshot)
+
+    monkeypatch.setattr(judging, "judged", judged)
+    monkeypatch.delitem(sys.modules, "llamatop.advise.doctor")
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(100, 40)) as pilot:
+        await opened(pilot)
+        await until(pilot, lambda: "Restart=no" in app.shown(), "the findings")
+        assert threads[0] is False
 
 
 async def test_a_fleet_is_judged_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -392,6 +392,23 @@ async def test_f_plans_for_what_is_dead_wherever_the_cursor_is() -> None:
         assert app.hand.executed == []
 
 
+async def test_f_leaves_who_cannot_be_missed_and_takes_out_the_others() -> None:
+    well = clusters.well()
+    workers = tuple(
+        replace(worker, unit=replace(worker.unit, active_state="failed"))
+        if worker.name in ("node1/gpu0", "node2/big")
+        else worker
+        for worker in well.workers
+    )
+    app = Stage(replace(well, workers=workers))
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await pilot.press("f")
+        await until(pilot, lambda: bool(app.hand.asked), "the plan")
+        assert app.hand.asked == [("drain", ("node1/gpu0",), False, False)]
+        assert "left in" in app.shown()
+        await pilot.press("escape")
+
+
 async def test_f_with_nobody_dead_says_so() -> None:
     app = Stage()
     async with app.run_test(size=(120, 40), notifications=True) as pilot:

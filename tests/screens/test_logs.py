@@ -31,6 +31,14 @@ def batches(first: int, number: int, size: int) -> Iterator[list[str]]:
         yield flood(place, size)
 
 
+@pytest.mark.parametrize("read_only", [True, False])
+def test_every_log_has_the_same_keys_of_its_own(read_only: bool) -> None:
+    for _ in range(3):
+        bound = LogScreen("node1/gpu0", read_only)._bindings.key_to_bindings
+        for key, action in (("l", "back"), ("f", "pause"), ("space", "pause")):
+            assert [one.action for one in bound[key]] == [f"screen.{action}"]
+
+
 @pytest.mark.parametrize("size", [300, 20_000])
 async def test_what_is_kept_is_bounded_and_the_newest_is_shown(size: int) -> None:
     app = Stage()

@@ -367,15 +367,21 @@ def test_a_card_slowed_down_and_an_engine_that_hangs_tell_the_mend() -> None:
     ]
 
 
-@pytest.mark.parametrize(("age", "word"), [(9.9, "busy"), (34.2, "slow 34s")])
+@pytest.mark.parametrize(("age", "word"), [(29.9, "busy"), (34.2, "slow 34s")])
 def test_a_worker_that_lives_and_tells_nothing_says_for_how_long(age: float, word: str) -> None:
     well = clusters.well()
     sample = replace(well.workers[0].sample, health="busy")
-    mute = replace(well.workers[0], sample=sample, age_seconds=age)
+    mute = replace(well.workers[0], sample=sample, age_seconds=age + 0.5, silent_seconds=age)
     assert state.worker_state(mute).word == word
     found = alerts.alerts(replace(well, workers=(mute, *well.workers[1:])))
     told = [(alert.severity, alert.where) for alert in found]
     assert told == ([("warning", "node1/gpu0")] if word != "busy" else [])
+
+
+def test_a_busy_worker_of_a_lost_node_is_not_called_slow() -> None:
+    first = clusters.well().workers[0]
+    old = replace(first, sample=replace(first.sample, health="busy"), age_seconds=70.0)
+    assert state.worker_state(old).word == "busy"
 
 
 def test_a_cluster_that_only_loads_is_said_to_load() -> None:

@@ -26,7 +26,11 @@ _RANKS = {"error": 0, "warning": 1, "info": 2}
 _NOW = "now"
 # What is told of these is also an alert of the moment; it is shown once, with its mend.
 _ALSO_NOW = ("worker-dead-in-upstream", "gpu-hot", "gpu-throttled", "gpu-fault", "host-key")
-_MOVING = re.compile(r" \([^()]* old\)|\d+")
+# Ages, other durations, shares and counts of times; not the digits of names, sizes and codes.
+_MOVING = re.compile(
+    r" \([^()]* old\)"
+    r"|(?<![\w.-])(?:(?:\d+[dhm])*\d+[dhms]|\d+(?:\.\d+)? ?(?:%|(?:ms|s|times)\b))(?![\w-])"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Entry:
     """One thing that is wrong, with its places: an alert of this moment, or findings of a rule.
 
     `key` stays the same from one look to the next. `gone` is what is wrong no more; `told` what a
-    finding says too. Of an alert that several places share `findings` are these, without a mend.
+    finding says too; `takes_out` whether `f` takes out what is dead there. Of an alert that
+    several places share `findings` are these, without a mend.
     """
 
     key: tuple[str, ...]
@@ -45,6 +50,7 @@ class Entry:
     findings: tuple[Finding, ...] = ()
     gone: bool = False
     told: bool = False
+    takes_out: bool = False
 
     @property
     def now(self) -> bool:
@@ -66,16 +72,22 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class AdviceRow:
-    """A line: the entry as a whole, or one of its places where `finding` is set."""
+    """A line: the entry as a whole, or one of its places where `finding` is set.
+
+    `nth` counts the lines of one entry and place from 0.
+    """
 
     entry: Entry
     finding: Finding | None = None
     unfolded: bool = False
+    nth: int = 0
 
     @property
     def key(self) -> tuple[str, ...]:
         """The same from one look to the next."""
-        return (*self.entry.key, "" if self.finding is None else self.finding.place)
+        if self.finding is None:
+            return (*self.entry.key, "")
+        return (*self.entry.key, self.finding.place, *([str(self.nth)] if self.nth else []))
 
     @property
     def meant(self) -> tuple[Finding, ...]:
@@ -90,15 +102,27 @@ class AdviceRow:
         return self.entry.places if self.finding is None else (self.finding.place,)
 
 
+def unfolded(entry: Entry) -> list[AdviceRow]:
+    """A line for each finding of the entry; no two have the same key."""
+    seen: dict[str, int] = {}
+    rows = []
+    for one in entry.findings:
+        nth = seen[one.place] = seen.get(one.place, -1) + 1
+        rows.append(AdviceRow(entry, one, nth=nth))
+    return rows
+
+
 def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]:
     """Everything that is wrong, worst first; alerts that say the same of several places as one."""
     known = diagnosis.findings if diagnosis is not None else ()
     told = {one.place for one in known if one.id in _ALSO_NOW}
     alike: dict[tuple[str, ...], list[Finding]] = {}
+    takers: set[tuple[str, ...]] = set()
     for alert in alerts:
         key: tuple[str, ...] = (_NOW, alert.severity, _MOVING.sub("", alert.text))
         place = alert.where.replace(" gpu ", ":GPU")
         words = alert.text + alert.next
+        takers.update({key} if alert.takes_out else ())
         alike.setdefault(key, []).append(Finding(_NOW, alert.severity, place, words, "", ""))
     found = []
     for key, every in alike.items():
@@ -107,7 +131,16 @@ def entries(alerts: Sequence[Alert], diagnosis: Diagnosis | None) -> list[Entry]
         places = tuple(one.place for one in some or every)
         several = tuple(some) if len(some) > 1 else ()
         found.append(
-            Entry(key, first.severity, _NOW, places, first.evidence, several, told=not some)
+            Entry(
+                key,
+                first.severity,
+                _NOW,
+                places,
+                first.evidence,
+                several,
+                told=not some,
+                takes_out=key in takers,
+            )
         )
     for group in _groups(diagnosis):
         places = tuple(one.place for one in group.findings)

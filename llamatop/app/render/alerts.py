@@ -33,13 +33,17 @@ _SLOW = (
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One sentence about one thing, or about `count` of them; `next` is what comes by itself."""
+    """One sentence about one thing, or about `count` of them; `next` is what comes by itself.
+
+    `takes_out` is whether it offers `f`, the drain of what is dead.
+    """
 
     severity: Severity
     where: str
     text: str
     next: str = ""
     count: int = 1
+    takes_out: bool = False
 
 
 def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Alert]:
@@ -57,9 +61,15 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         if not node.reachable or node.stale:
             lost.add(node.name)
         if (alert := _node(node)) is not None and alert.text not in told:
-            serving = not node.reachable and cut_off(snapshot, node)
-            again = f"; f takes its workers out{alert.next}" if serving else alert.next
-            found.append(replace(alert, next=again))
+            serving = cut_off(snapshot, node)
+            out = "; f takes its workers out, if nginx does not reach them either"
+            found.append(
+                replace(
+                    alert,
+                    next=f"{out if serving else ''}{alert.next}",
+                    takes_out=bool(serving),
+                )
+            )
     faulty = cards(snapshot)
     for worker, state in zip(snapshot.workers, worker_states(snapshot.workers), strict=True):
         if worker.node in lost or worker.name in changing:
@@ -74,6 +84,7 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
             f"{gpu.node} gpu {gpu.sample.index}",
             gpu.sample.fault,
             "; f takes its worker out" if on_card(snapshot, gpu) else "",
+            takes_out=bool(on_card(snapshot, gpu)),
         )
         for gpu in snapshot.gpus
         if gpu.sample.fault and gpu.node not in lost
@@ -122,10 +133,11 @@ def _worker(worker: WorkerView, state: State, faulty: Cards) -> Alert:
         text = worker.sample.fault or worker.unit_fault or _SENTENCES.get(state.word, state.word)
         if state.word == "no answer" and worker.sample.fault and "; " not in text:
             text += "; read its log with l, restart it with r"
-        if worker.membership in ("in", "mixed"):
-            key = "d" if dead(worker, faulty) is None else "f"
-            text += f"; {key} takes it out"
-        return Alert("error", worker.name, text)
+        serving = worker.membership in ("in", "mixed")
+        gone = serving and dead(worker, faulty) is not None
+        if serving:
+            text += f"; {'f' if gone else 'd'} takes it out"
+        return Alert("error", worker.name, text, takes_out=gone)
     return Alert("warning", worker.name, worker.fault or "")
 
 

@@ -20,7 +20,8 @@ class State:
     rank: int
 
 
-SILENT_SECONDS = 10.0
+# Older llama-servers answer nothing within a decode, which takes up to this.
+SILENT_SECONDS = 30.0
 FAULT, CHANGING, BUSY, STOPPED, FINE = range(5)
 UNKNOWN_STATE = State("–", "?", "dim", CHANGING)
 
@@ -76,13 +77,13 @@ def worker_state(worker: WorkerView) -> State:
     if worker.sample.sleeping:
         return ASLEEP
     if silent(worker):
-        return State(f"slow {duration(worker.age_seconds)}", "▲", "worker.loading", CHANGING)
+        return State(f"slow {duration(worker.silent_seconds)}", "▲", "worker.loading", CHANGING)
     return _HEALTH.get(worker.sample.health or "", UNKNOWN_STATE)
 
 
 def silent(worker: WorkerView) -> bool:
     """Whether it lives but has told nothing for longer than most steps of an engine take."""
-    return worker.sample.health == "busy" and (worker.age_seconds or 0.0) >= SILENT_SECONDS
+    return worker.sample.health == "busy" and (worker.silent_seconds or 0.0) >= SILENT_SECONDS
 
 
 def worker_states(workers: Sequence[WorkerView]) -> list[State]:

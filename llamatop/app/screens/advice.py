@@ -17,6 +17,7 @@ from llamatop.app.render import advice as render
 from llamatop.app.render.alerts import alerts
 from llamatop.app.render.layout import SPACED
 from llamatop.app.screens.cluster import ClusterScreen
+from llamatop.app.widgets.filter import FilterBar
 from llamatop.app.widgets.findings import FindingList
 from llamatop.app.widgets.lines import Lines
 from llamatop.app.widgets.status import StatusLine
@@ -43,13 +44,6 @@ class _Told(Lines):
         self.redraw()
 
 
-class _Filter(Input):
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "screen.clear_filter", show=False),
-        Binding("down", "screen.keep_filter", show=False),
-    ]
-
-
 class AdviceScreen(ClusterScreen):
     """Enter goes to where it is, `f` makes the plan that mends it, `c` copies the mend."""
 
@@ -62,7 +56,7 @@ class AdviceScreen(ClusterScreen):
     AdviceScreen Container.wide { layout: horizontal; }
     AdviceScreen Container.wide > _Told { width: 45%; padding-left: 2; }
     AdviceScreen StatusLine { height: 1; }
-    AdviceScreen _Filter { height: 1; border: none; padding: 0 1; background: $surface; }
+    AdviceScreen FilterBar { height: 1; border: none; padding: 0 1; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("c", "copy", show=False)]
 
@@ -81,8 +75,7 @@ class AdviceScreen(ClusterScreen):
         for told in (self.heading, self.keys):
             told.add_class("line")
         self.list = FindingList(palette, id="findings")
-        self.filter = _Filter(placeholder="filter: words", compact=True)
-        self.filter.cursor_blink = False
+        self.filter = FilterBar("filter: words")
         self.status = StatusLine(palette)
         self.filter.display = self.status.display = False
         yield self.heading
@@ -137,6 +130,8 @@ class AdviceScreen(ClusterScreen):
             pairs.insert(2, ("c", "copy the mend"))
             if may and render.targets_of(row) and not row.entry.gone:
                 pairs.insert(2, ("f", "mend"))
+        if row is not None and may and row.entry.takes_out:
+            pairs.insert(2, ("f", "take out what is dead"))
         line = Text(" ", no_wrap=True)
         for key, word in pairs:
             line.append(key, palette["key"])
@@ -194,6 +189,9 @@ class AdviceScreen(ClusterScreen):
         """Make the plan that mends it, and show it."""
         row = self.list.selected()
         if row is None:
+            return
+        if row.entry.takes_out:
+            self.top.action_take_out()
             return
         targets = render.targets_of(row)
         plan = next((one.plan for one in row.meant if one.plan is not None), None)

@@ -40,19 +40,17 @@ class LogScreen(ClusterScreen):
     LogScreen _Search { height: 1; border: none; padding: 0 1; background: $surface; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f,space", "pause", show=False, priority=False),
         Binding("n", "hit(1)", show=False),
         Binding("N,shift+n", "hit(-1)", show=False),
-        Binding("l", "back", show=False),
     ]
 
     def __init__(self, name: str, read_only: bool) -> None:
         super().__init__(read_only)
         self.worker_name = name
-        for key in ("l", "space"):
+        # The cluster's keys, read-only or not, mean something else here.
+        for key, action in (("l", "back"), ("f", "pause"), ("space", "pause")):
             self._bindings.key_to_bindings.pop(key, None)
-        self._bindings.bind("l", "screen.back", show=False)
-        self._bindings.bind("space", "screen.pause", show=False)
+            self._bindings.bind(key, f"screen.{action}", show=False)
 
     def compose(self) -> ComposeResult:
         """A heading, the journal, the search bar, the keys."""

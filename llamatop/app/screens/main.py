@@ -69,7 +69,7 @@ class MainScreen(ClusterScreen):
         self.detail = DetailPane(palette, id="detail")
         self.status = StatusLine(palette, id="status")
         self.keys = KeyLine(palette, id="keys")
-        self.filter = FilterBar()
+        self.filter = FilterBar("filter: words, or state: node: model: engine:", id="filter")
         self.filter.display = self.status.display = self.detail.display = False
         self.totals.mode, self.keys.read_only = self.top.mode, self.read_only
         self.totals.snapshot = self.top.snapshot

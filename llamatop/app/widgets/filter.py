@@ -7,8 +7,6 @@ from typing import ClassVar
 from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
-HINT = "filter: words, or state: node: model: engine:"
-
 
 class FilterBar(Input):
     """One line to type a filter in; esc clears it, enter keeps it."""
@@ -18,6 +16,6 @@ class FilterBar(Input):
         Binding("down", "screen.keep_filter", show=False),
     ]
 
-    def __init__(self) -> None:
-        super().__init__(id="filter", placeholder=HINT, compact=True)
+    def __init__(self, placeholder: str, id: str | None = None) -> None:
+        super().__init__(id=id, placeholder=placeholder, compact=True)
         self.cursor_blink = False

@@ -131,7 +131,7 @@ class FindingList(Lines, can_focus=True):
             unfolded = entry.key in self._unfolded and len(entry.findings) > 1
             rows.append(AdviceRow(entry, unfolded=unfolded))
             if unfolded:
-                rows += [AdviceRow(entry, finding) for finding in entry.findings]
+                rows += render.unfolded(entry)
         self._rows = rows
         place = before
         if row is not None:

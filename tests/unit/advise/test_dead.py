@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from llamatop.advise.dead import HEALTH, RULES, to_take_out
+from llamatop.advise.dead import HEALTH, RULES
+from llamatop.advise.dead import to_take_out as tiers
 from llamatop.advise.doctor import judge
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import BalancerSample, UnitState
@@ -104,8 +105,20 @@ def off_the_bus(base: ClusterSnapshot) -> ClusterSnapshot:
     return replace(base, gpus=(replace(base.gpus[0], sample=sample), *base.gpus[1:]))
 
 
+def to_take_out(snapshot: ClusterSnapshot) -> tuple[str, ...]:
+    """What goes first."""
+    return next((names for names in tiers(snapshot) if names), ())
+
+
 def without_second_node(base: ClusterSnapshot) -> ClusterSnapshot:
-    lost = replace(base.nodes[1], reachable=False, stale=True, fault="no answer")
+    node = base.nodes[1]
+    lost = replace(
+        node,
+        reachable=False,
+        stale=True,
+        fault="it did not answer; is it up?",
+        snapshot=replace(node.snapshot, reachable=False, silent=True),
+    )
     return replace(base, nodes=(base.nodes[0], lost))
 
 
@@ -130,6 +143,32 @@ def test_nobody_is_taken_out_for_a_figure_withheld_or_without_the_balancer() -> 
     out = replace(off_the_bus(without_second_node(base)), workers=drained)
     for snapshot in (nobody, own, out):
         assert to_take_out(snapshot) == ()
+
+
+def test_nobody_is_taken_out_of_a_node_that_merely_cannot_be_read() -> None:
+    away = without_second_node(well())
+    first, second = away.nodes
+    unread = replace(second, snapshot=replace(second.snapshot, silent=False), fault="no key fits")
+    assert to_take_out(replace(away, nodes=(first, unread))) == ()
+
+
+def test_nobody_is_taken_out_while_the_balancer_is_not_heard_either() -> None:
+    away = without_second_node(well())
+    first, second = away.nodes
+    for ours in (replace(first, reachable=False), replace(first, stale=True)):
+        assert to_take_out(replace(away, nodes=(ours, second))) == ()
+
+
+def test_a_lost_node_is_told_with_its_own_mend_and_the_doubt() -> None:
+    (one,) = judge(without_second_node(well()), HEALTH).findings
+    assert one.evidence == "it did not answer"
+    drain = "llamatop drain node2/big, if nginx does not reach them either"
+    assert one.mend == f"is it up?; {drain}"
+    assert one.plan is not None
+    unread = replace(well().nodes[1], reachable=False, fault="every key was refused")
+    (one,) = judge(replace(well(), nodes=(well().nodes[0], unread)), HEALTH).findings
+    assert one.plan is None
+    assert "drain" not in one.mend
 
 
 def health(base: ClusterSnapshot) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from llamatop.collect.backoff import Backoff
 from llamatop.collect.link import NodeLink
-from llamatop.errors import HostKeyFault, Unreachable
+from llamatop.errors import HostKeyFault, NoAnswer, Unreachable
 from llamatop.model.declared import Node
 from llamatop.model.observed import NodeSnapshot
 from llamatop.probe import bundle
@@ -256,6 +256,7 @@ def test_silence_is_noticed() -> None:
             before = virtual.clock()
             fault = await watched.until(2)
             assert "nothing was heard" in fault.faults["node"]
+            assert fault.silent
             assert virtual.clock() - before < 10
         assert machine.channels[0].closed
 
@@ -264,6 +265,27 @@ def test_silence_is_noticed() -> None:
 
 def test_a_probe_that_never_speaks_is_noticed() -> None:
     assert "nothing was heard" in first_fault(probe(ends=False))
+
+
+@pytest.mark.parametrize(
+    ("machine", "silent"),
+    [
+        (FakeMachine("node1", refuse=NoAnswer("node1", "it did not answer")), True),
+        (FakeMachine("node1", refuse=refused("node1")), False),
+        (FakeMachine("node1", refuse=HostKeyFault("node1", "unknown key")), False),
+        (probe(status=127, stderr=b"python3: not found\n"), False),
+        (probe(b"Welcome!\n"), False),
+        (probe(ends=False), False),
+    ],
+)
+def test_a_node_that_answers_but_cannot_be_read_is_not_silent(
+    machine: FakeMachine, silent: bool
+) -> None:
+    async def work() -> NodeSnapshot:
+        async with linked(machine) as watched:
+            return await watched.until(1)
+
+    assert virtual.run(work()).silent is silent
 
 
 def test_the_back_off_grows_to_fifteen_seconds_and_starts_again() -> None:

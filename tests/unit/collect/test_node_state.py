@@ -135,6 +135,19 @@ def test_a_declared_worker_stays_with_its_lost_node() -> None:
     assert {one.name for one in state.endpoints} == {"n/a", "n/b"}
 
 
+def test_what_a_worker_does_not_tell_is_apart_from_its_nodes_own_silence() -> None:
+    state, decoder = NodeState(DECLARED, 1.0), Decoder("n")
+    document = {
+        "workers": {"a.service": worker(), "b.service": worker()},
+        "ages": {"workers/b.service": 12.0},
+    }
+    read = decoder.snapshot(document, 10.0)
+    state.update(replace(read, reachable=False, faults={"node": "no answer"}))
+    state.view(60.0)
+    ages = [(view.age_seconds, view.silent_seconds) for view in state.views.workers]
+    assert ages == [(50.0, None), (62.0, 12.0)]
+
+
 def test_a_declared_worker_is_listed_though_its_node_was_never_read() -> None:
     state = NodeState(DECLARED, 1.0)
     state.view(0.0)
