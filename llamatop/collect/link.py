@@ -15,7 +15,7 @@ from llamatop.collect.decode import Decoder
 from llamatop.collect.upstreams import Upstreams
 from llamatop.errors import LlamatopError, NoAnswer, NodeError, ProtocolFault, Unreachable
 from llamatop.model.declared import Node
-from llamatop.model.observed import NodeSnapshot
+from llamatop.model.observed import BalancerSample, NodeSnapshot
 from llamatop.model.text import plain
 from llamatop.probe import bundle
 from llamatop.transport.base import Channel, Machine
@@ -293,8 +293,26 @@ def bridged(snapshot: NodeSnapshot, before: NodeSnapshot, pending: Sequence[str]
     if "balancer" in pending and before.balancer is not None:
         age = before.ages.get("balancer", 0.0) + passed
         ages = {**snapshot.ages, "balancer": age}
-        snapshot = replace(snapshot, balancer=before.balancer, ages=ages)
+        balancer = _files_of(before.balancer, snapshot.balancer)
+        snapshot = replace(snapshot, balancer=balancer, ages=ages)
     return snapshot
+
+
+def _files_of(before: BalancerSample, now: BalancerSample | None) -> BalancerSample:
+    """The sample with what its files said before; of its processes only what is read now counts."""
+    if now is None:
+        return before
+    return replace(
+        now,
+        version=before.version if now.version is None else now.version,
+        config_valid=before.config_valid,
+        config_error=before.config_error,
+        reload_pending=before.reload_pending if now.running else None,
+        members=before.members,
+        shutdown_timeout=before.shutdown_timeout,
+        proxying=before.proxying,
+        fault=before.fault,
+    )
 
 
 def sentence(fault: LlamatopError) -> str:

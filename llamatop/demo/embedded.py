@@ -132,7 +132,8 @@ class EmbeddedCluster:
                     forwards.append(Forward(port, machine.address, worker.port))
                     members.append((f"{front.address}:{port}", name, weight))
                     port += 1
-            if any(worker.split for worker in machine.shape.workers):
+            split = any(w.split and w.engine == "llama-server" for w in machine.shape.workers)
+            if split and machine is not front and machine.shape.ssh:
                 # Ports that lead to workers which are not there yet: one a card.
                 free = shape.WORKER_PORT + len(machine.shape.workers)
                 for spare in range(free, free + len(machine.cards)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from llamatop.probe import launch, unit_text
@@ -10,6 +11,8 @@ from .shape import LARGE, OTHER, SMALL, Model, WorkerShape
 from .unit import SHOWN
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .machine import Machine
 
 _GONE = ("inactive", "failed")
@@ -24,13 +27,21 @@ def look(machine: Machine) -> None:
         if path.name.endswith(".service") and not path.name.startswith(".")
     }
     for name in sorted(there - machine.units.keys()):
-        text = (folder / name).read_text("utf-8", "replace")
+        text = _text(folder / name)
         shape = _shape(machine, name, text)
         if shape is not None:
             machine.take_up(shape, text)
     for name in sorted(machine.units.keys() - there):
         if machine.units[name].state in _GONE:
             machine.forget(name)
+
+
+def _text(path: Path) -> str:
+    """What a file says; nothing where it is no file or cannot be read."""
+    try:
+        return path.read_text("utf-8", "replace") if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def _shape(machine: Machine, unit: str, text: str) -> WorkerShape | None:
@@ -40,7 +51,7 @@ def _shape(machine: Machine, unit: str, text: str) -> WorkerShape | None:
         return None
     environment = variables(text)
     told = launch.describe(found, environment)
-    words = dict(zip(found.arguments, [*found.arguments[1:], ""], strict=True))
+    words = dict(zip_longest(found.arguments, found.arguments[1:], fillvalue=""))
     cards = [word for word in str(told.get("cuda_visible_devices")).split(",") if word.isdecimal()]
     model = _models(machine).get(words.get("--model", ""))
     port = told.get("port")

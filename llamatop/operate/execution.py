@@ -267,7 +267,8 @@ class Execution:
             error = change.exception()
             # A balancer that is lost on the way may have the change: what left must come back.
             moved = leaving or any(edit.beside for edit in step.edits)
-            if error is None or (moved and isinstance(error, Unreachable)):
+            turned = any(file.before != file.after for file in step.files)
+            if turned and (error is None or (moved and isinstance(error, Unreachable))):
                 self._rollback.members_changed(step, leaving)
         after = self.plan.steps[self.plan.steps.index(step) + 1 :][:1]
         # A wait begins with a look of its own.

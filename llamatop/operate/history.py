@@ -52,9 +52,11 @@ class _Entry:
             for edit in step.get("edits") or () if state in ("done", "undone") else ():
                 for address in edit["addresses"]:
                     member = (edit["upstream"], address)
+                    lines = [line for line in edit.get("lines") or () if line[0] == address]
+                    if lines and all(before == after for _, before, after in lines):
+                        continue
                     first.setdefault(member, edit["down"])
                     last[member] = edit["down"]
-                    lines = [line for line in edit.get("lines") or () if line[0] == address]
                     stood.setdefault(member, [str(before) for _, before, _ in lines])
                     stands[member] = [str(after) for _, _, after in lines]
             if number not in self.states:

@@ -147,18 +147,20 @@ class Draft(Steps):
         todo, kept = [], []
         for target in targets:
             state = self._membership_of(target)
+            out = self._out_by_itself(target)
+            if out:
+                kept.append((target, out))
             if state in ("in", "mixed", "draining"):
                 todo.append(target)
-            elif state == "down" and self._out_by_itself(target):
-                kept.append(target)
-            elif state == "down":
-                self.nothing.append(f"{target.name} is drained already")
-            else:
+            elif state == "absent":
                 self.nothing.append(f"{target.name} is in no upstream")
+            elif not out:
+                self.nothing.append(f"{target.name} is drained already")
         self.stays([member for target in todo for member in self.serving(target)])
+        # before what may take long: auto-drain puts back at any moment
+        for target, out in kept:
+            self.keep_out(target, out)
         self.take_out(todo)
-        for target in kept:
-            self.keep_out(target, self._out_by_itself(target))
 
     def _undrain(self, targets: Sequence[Target]) -> None:
         self._only_workers(targets)

@@ -10,7 +10,7 @@ from llamatop.errors import Refused
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.plan import Command, Plan, Step
 
-from . import guards, reloading
+from . import guards, reloading, waits
 from .cut_off import Found, Repair, put_right
 from .onnode import membership as onnode
 from .planning import Draft
@@ -122,7 +122,7 @@ def _unwell(snapshot: ClusterSnapshot, owner: Target) -> str | None:
     if why is not None or owner.worker is None:
         return why
     health = owner.worker.sample.health
-    if owner.active and health in ("ok", "busy"):
+    if owner.active and health in waits.ANSWERS:
         return None
     return owner.worker.fault or f"it is {health or owner.unit.active_state or 'not known'}"
 

@@ -14,6 +14,7 @@ from typing import Literal
 from llamatop.advise.dead import Cards, cards, dead, silent
 from llamatop.collect import leftovers
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
+from llamatop.probe.drains import AGAIN_SECONDS
 
 SURE_TICKS = 5
 WELL_TICKS = 10
@@ -55,7 +56,9 @@ class Vitals:
         self._out: set[str] = set()
         self._recorded: set[str] = set()
         self._in_ticks: dict[tuple[str, tuple[str, str]], int] = {}
+        # How often within the hour: by the records, and when by this process.
         self._times: dict[str, int] = {}
+        self._taken_at: dict[str, list[float]] = {}
         self._looked_at = clock()
 
     def look(self, snapshot: ClusterSnapshot, later: Collection[str] = ()) -> Move | None:
@@ -96,13 +99,14 @@ class Vitals:
         self._pulses.pop(move.worker, None)
         if move.action == "drain":
             self._out.add(move.worker)
-            self._times[move.worker] = self._times.get(move.worker, 0) + 1
+            self._taken_at.setdefault(move.worker, []).append(self._clock())
         else:
             self._out.discard(move.worker)
 
     def _remember(self, snapshot: ClusterSnapshot) -> None:
         """What auto-drain has out now, by the records; by memory where one was not written."""
         taken: dict[str, set[tuple[str, str]]] = {}
+        self._times = {}
         for one in leftovers.find(snapshot.balancer, snapshot.members):
             overruled = self._in_ticks.get((one.plan, one.member), 0) >= SURE_TICKS
             if one.auto and one.own and one.worker is not None and not overruled:
@@ -128,7 +132,10 @@ class Vitals:
         return out and pulse.well_ticks >= self._patience(worker.name)
 
     def _patience(self, worker: str) -> int:
-        doubled: int = WELL_TICKS << min(self._times.get(worker, 1) - 1, 5)
+        since = self._looked_at - AGAIN_SECONDS
+        seen = self._taken_at[worker] = [t for t in self._taken_at.get(worker, ()) if t > since]
+        times = max(len(seen), self._times.get(worker, 1))
+        doubled: int = WELL_TICKS << min(times - 1, 5)
         return doubled
 
     def _feel(self, worker: WorkerView, pulse: _Pulse, faulty: Cards) -> None:

@@ -278,6 +278,9 @@ def _silent(snapshot: ClusterSnapshot, step: Step) -> dict[str, str]:
         age = node.snapshot.ages.get("units")
         if node.name == step.node and node.name not in found and age is not None:
             found[node.name] = f"systemctl on {node.name} is slow to answer ({age:.0f} s)"
+        age = node.snapshot.ages.get("balancer") if step.kind == "wait-drained" else None
+        if node.name == snapshot.balancer_node and node.name not in found and age is not None:
+            found[node.name] = f"nginx on {node.name} is slow to answer ({age:.0f} s)"
     return found
 
 

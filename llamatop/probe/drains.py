@@ -73,12 +73,19 @@ def read(uid: int) -> List[Dict[str, Any]]:
 def _valid(line: Any) -> bool:
     if not isinstance(line, dict) or line.get("event") not in _EVENTS:
         return False
-    if not isinstance(line.get("at"), float) or not isinstance(line.get("plan"), str):
+    at = line.get("at")
+    # NaN is in no range
+    if not isinstance(at, float) or not 0 <= at < float("inf"):
         return False
-    members = line.get("members", [])
-    return isinstance(members, list) and all(
+    if not isinstance(line.get("plan"), str):
+        return False
+    return _are_members(line.get("members", [])) and _are_members(line.get("returns") or [])
+
+
+def _are_members(given: Any) -> bool:
+    return isinstance(given, list) and all(
         isinstance(member, list) and len(member) == 2 and all(isinstance(w, str) for w in member)
-        for member in members
+        for member in given
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import queue
 import threading
 import time
 
@@ -50,7 +49,7 @@ class Files:
     def __init__(self) -> None:
         self._known: Dict[Tuple[str | None, ...], Tuple[float, bool]] = {}
         self._asked: Set[Tuple[str | None, ...]] = set()
-        self._queue: queue.SimpleQueue[Tuple[str | None, ...]] = queue.SimpleQueue()
+        self._woken = threading.Event()
         self._thread: Any = None
 
     def keepalive(self, asked: Tuple[str | None, ...]) -> bool | None:
@@ -62,7 +61,7 @@ class Files:
         old = known is None or time.monotonic() - known[0] > _KEPT_SECONDS
         if old and asked not in self._asked and len(self._asked) < _MOST_KEPT:
             self._asked.add(asked)
-            self._queue.put(asked)
+            self._woken.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ssh-files", daemon=True)
                 self._thread.start()
@@ -70,17 +69,22 @@ class Files:
 
     def _run(self) -> None:
         while True:
-            asked = self._queue.get()
-            user, words = asked[0], [word for word in asked[1:] if word is not None]
-            try:
-                may = configured(words, user)
-            except Exception:
-                # what cannot be read may say anything
-                may = True
-            if len(self._known) >= _MOST_KEPT:
-                self._known.clear()
-            self._known[asked] = (time.monotonic(), may)
-            self._asked.discard(asked)
+            self._woken.wait()
+            self._woken.clear()
+            for asked in list(self._asked):
+                self._look(asked)
+
+    def _look(self, asked: Tuple[str | None, ...]) -> None:
+        user, words = asked[0], [word for word in asked[1:] if word is not None]
+        try:
+            may = configured(words, user)
+        except Exception:
+            # what cannot be read may say anything
+            may = True
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
+        self._known[asked] = (time.monotonic(), may)
+        self._asked.discard(asked)
 
 
 def on_command_line(words: List[str], environment: Dict[str, str]) -> bool | None:

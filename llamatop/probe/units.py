@@ -212,9 +212,12 @@ class Units:
             properties = found.get(name)
             self._unread.pop(name, None)
             if properties and properties.get("LoadState") == "not-found":
-                # A file may come, or has just come and systemd has not read it yet.
-                del self._all[name]
-                if name in self._files:
+                # A file may come, or has just come and systemd has not read it yet; what runs on
+                # without one may be a worker by its processes.
+                runs = properties.get("ActiveState") not in ("inactive", "failed")
+                if not runs:
+                    del self._all[name]
+                if runs or name in self._files:
                     self._unread[name] = True
             kind = None if properties is None else self._kind(name, properties)
             if properties is None or kind is None:

@@ -186,11 +186,12 @@ def longest_gap(lines: list[Sample]) -> float:
     return max(later.at - line.at for line, later in itertools.pairwise(lines))
 
 
-# What only Ollama or vLLM tell, and when a node that is read is tried next.
+# What only Ollama or vLLM or a split tell, and when a node that is read is tried next.
 OTHERS = frozenset(
     {
         *("loaded_models", "models_on_disk", "kv_cache_percent", "first_token_seconds"),
         *("preemptions_total", "lora_adapters", "engines", "next_try_seconds"),
+        *("busy_percent_at_most", "split_bytes"),
     }
 )
 

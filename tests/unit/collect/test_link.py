@@ -192,13 +192,15 @@ def test_what_a_new_probe_still_waits_for_stays_as_it_was_with_its_age() -> None
     def start(channel: FakeChannel, number: int) -> None:
         if number == 1:
             files = {"/n.conf": {"text": "http { upstream u { server 127.0.0.1:1; } }"}}
-            nginx = {"running": True, "main": "/n.conf", "files": files}
+            nginx = {"running": True, "main": "/n.conf", "files": files, "version": "1.26.0"}
+            nginx |= {"draining_processes": 0, "draining_connections": {}, "unit": "nginx.service"}
             known = {"units": {"a.service": {}}, "workers": {"a.service": worker()}}
             channel.say({"tick": 1, "balancer": nginx, **known})
             channel.say_bytes(b"oops\n")
         else:
             # which files are nginx's own is not known before it has told
-            waits = {"pending": ["units", "balancer"], "balancer": {"running": True}}
+            drains = {"draining_processes": 1, "draining_connections": {"127.0.0.1:1": 2}}
+            waits = {"pending": ["units", "balancer"], "balancer": {"running": True, **drains}}
             channel.say({"tick": 1, "host": {"load1": 2.0}, **waits})
             channel.say({"tick": 2, "pending": None, "units": {"b.service": {}}, "balancer": None})
 
@@ -216,6 +218,11 @@ def test_what_a_new_probe_still_waits_for_stays_as_it_was_with_its_age() -> None
             assert again.balancer is not None
             assert [one.address for one in again.balancer.members or ()] == ["127.0.0.1:1"]
             assert again.ages["balancer"] > 0
+            assert again.balancer.version == "1.26.0"
+            # the processes are looked at without asking nginx: these figures are new
+            assert again.balancer.draining_processes == 1
+            assert again.balancer.draining_connections == {"127.0.0.1:1": 2}
+            assert again.balancer.unit is None
             assert last.balancer is None
             assert list(last.units) == ["b.service"]
             assert last.workers == {}

@@ -14,6 +14,7 @@ from llamatop.model.plan import Action, Plan, StepResult
 from llamatop.operate.autodrain import AutoDrain
 from llamatop.operate.control import Control
 from llamatop.operate.vitals import SURE_TICKS, WELL_TICKS, Move, Vitals
+from llamatop.probe.drains import AGAIN_SECONDS
 from tests.unit.operate.beside import running, until
 from tests.unit.operate.fakes import CONF, FakeCluster, FakeFleet, FakeSource
 
@@ -183,6 +184,22 @@ def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
         assert ticks(vitals, cluster, WELL_TICKS * 2**times - 1) == []
         (back,) = ticks(vitals, cluster, 1)
         assert back == Move("undrain", GPU1, "it serves again")
+        vitals.moved(back)
+
+
+def test_who_died_again_long_ago_is_as_any_other(cluster: FakeCluster) -> None:
+    up, worker, clock = cluster.files[CONF], cluster.workers[GPU1], Clock()
+    vitals = Vitals(clock)
+    for _ in range(3):
+        worker.health = "unreachable"
+        cluster.files[CONF] = up
+        (out,) = ticks(vitals, cluster, SURE_TICKS)
+        vitals.moved(out)
+        mark_down(cluster)
+        worker.health = "ok"
+        clock.now += AGAIN_SECONDS
+        assert ticks(vitals, cluster, WELL_TICKS - 1) == []
+        (back,) = ticks(vitals, cluster, 1)
         vitals.moved(back)
 
 

@@ -90,6 +90,31 @@ async def test_what_a_person_drains_as_well_stays_out(
     assert cluster.reloads == reloads
 
 
+@pytest.mark.parametrize("state", ["draining", "mixed"])
+async def test_what_a_person_drains_while_requests_or_lines_are_left_stays_out(
+    cluster: FakeCluster, operator: ClusterOperator, state: str
+) -> None:
+    both = f"server {LINE} down;"
+    cluster.files[CONF] = cluster.files[CONF].replace(f"server {LINE};".encode(), both.encode())
+    if state == "mixed":
+        other = f"}}\nupstream other {{ server {LINE}; server 127.0.0.1:37081;"
+        cluster.files[CONF] = cluster.files[CONF].replace(b"}", other.encode() + b"}", 1)
+    else:
+        cluster.workers[GPU1].busy = 1
+    cluster.left = (LeftDrained("llama_cluster", LINE, "p", "ann", "drain", 3, auto=True),)
+    snapshot = cluster.snapshot()
+    assert [w.membership for w in snapshot.workers if w.name == GPU1] == [state]
+    plan = await operator.plan("drain", [GPU1])
+    titles = [step.title for step in plan.steps if step.kind == "membership"]
+    kept = f"keep {GPU1} out: auto-drain took it out and does not put it back"
+    assert titles == [kept] + [f"drain {GPU1}"] * (state == "mixed")
+    cluster.workers[GPU1].busy = 0
+    async for _ in operator.execute(plan):
+        pass
+    out = [about["members"] for event, about in cluster.notes if event == "out"]
+    assert ["llama_cluster", LINE] in [list(member) for members in out for member in members]
+
+
 async def test_the_one_that_took_it_out_yields_to_the_person_too(
     cluster: FakeCluster, operator: ClusterOperator, tmp_path: Path
 ) -> None:
@@ -167,3 +192,12 @@ async def test_recover_puts_back_what_is_well_and_leaves_what_is_dead(
     cluster.workers[GPU1].active = "active"
     assert (await carry_out(operator, "recover"))[-1] == f"put {GPU1} back in"
     assert not any(cluster.states().values())
+
+
+async def test_recover_puts_back_what_answers_though_it_asks_for_a_key(
+    cluster: FakeCluster, operator: ClusterOperator, tmp_path: Path
+) -> None:
+    await drained_and_gone(cluster, tmp_path)
+    cluster.workers[GPU1].health = "unauthorized"
+    assert (await carry_out(operator, "recover"))[-1] == f"put {GPU1} back in"
+    assert not cluster.states()[LINE]

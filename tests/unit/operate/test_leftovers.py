@@ -129,6 +129,29 @@ def test_only_what_a_user_wrote_himself_is_read(place: Path) -> None:
     assert drains.read(os.geteuid()) == []
 
 
+@pytest.mark.parametrize(
+    "wild",
+    [
+        '"at": NaN',
+        '"at": Infinity',
+        '"at": -Infinity',
+        '"at": -1e308',
+        '"at": 7',
+        '"returns": 5',
+        '"returns": "u"',
+        '"members": 5',
+        '"members": [["u", 9]]',
+    ],
+)
+def test_a_wild_line_is_passed_over(place: Path, wild: str) -> None:
+    good = json.dumps(line("out", 100.0))
+    # of a key that is there twice the last counts
+    text = f"{good[:-1]}, {wild}}}\n".replace("p1", "wild")
+    Path(drains.path(os.geteuid())).write_text(text + good + "\n" + text)
+    assert [one["plan"] for one in drains.read(os.geteuid())] == ["p1"]
+    assert [one["plan"] for one in drains.Records().left(200.0)] == ["p1"]
+
+
 def test_a_clock_that_was_set_back_turns_no_order_round(place: Path) -> None:
     """A roll ended well at noon; the clock was set back, and somebody drained on purpose."""
     lines = [

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import PlanFailed
+from llamatop.model.observed import LeftDrained
 from llamatop.model.plan import Plan
 from llamatop.operate import rollback
 from llamatop.operate.control import Control
 from llamatop.operate.service import ClusterOperator
-from tests.unit.operate.fakes import FakeCluster
+from tests.unit.operate.fakes import CONF, FakeCluster
 
 FAR = ("127.0.0.1:37083", "127.0.0.1:37084")
 
@@ -200,3 +201,18 @@ async def test_those_without_an_answer_are_named_each_with_its_reason(
     for name, address in zip(("node2/gpu0", "node2/gpu1"), FAR, strict=True):
         assert f"{name} stays drained, node1 does not reach it at {address}:" in str(caught.value)
     assert drained(cluster) == [*FAR]
+
+
+async def test_who_was_out_before_and_only_kept_so_stays_out(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    near = b"server 127.0.0.1:37081"
+    cluster.files[CONF] = cluster.files[CONF].replace(near + b";", near + b" down;")
+    member = "llama_cluster", "127.0.0.1:37081"
+    cluster.left = (LeftDrained(*member, "p", "ann", "drain", 3, auto=True),)
+    cluster.workers["node2/gpu0"].busy = 1
+    plan = await operator.plan("drain", ["node1/gpu0", "node2/gpu0"], timeout_seconds=0.05)
+    assert [step.kind for step in plan.steps] == ["membership", "membership", "wait-drained"]
+    with pytest.raises(PlanFailed, match="not done after"):
+        await carry_out(operator, plan)
+    assert drained(cluster) == ["127.0.0.1:37081"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import PlanFailed, Refused, UsageError
+from llamatop.model.observed import LeftDrained
 from llamatop.model.plan import Action, Plan
 from llamatop.operate.service import ClusterOperator
 from tests.unit.operate.fakes import CONF, FakeCluster
@@ -75,6 +76,19 @@ async def test_what_left_everything_as_it_was_is_passed_over(
     cluster.workers["node2/gpu0"].busy = 1
     with pytest.raises(PlanFailed, match="in again"):
         await do(operator, "drain", "node2/gpu0", timeout_seconds=0.05)
+    plan = await operator.plan("undo", [])
+    assert plan.targets == ("node1/gpu0",)
+
+
+async def test_a_drain_that_was_there_before_is_not_taken_back(
+    cluster: FakeCluster, operator: ClusterOperator
+) -> None:
+    await do(operator, "drain", "node1/gpu0")
+    cluster.files[CONF] = cluster.files[CONF].replace(b"37083;", b"37083 down;")
+    member = "llama_cluster", "127.0.0.1:37083"
+    cluster.left = (LeftDrained(*member, "p", "ann", "drain", 3, auto=True),)
+    kept = await do(operator, "drain", "node2/gpu0")
+    assert [step.title.partition(" out")[0] for step in kept.steps] == ["keep node2/gpu0"]
     plan = await operator.plan("undo", [])
     assert plan.targets == ("node1/gpu0",)
 

@@ -211,6 +211,19 @@ def test_figures_that_age_say_nothing(part: str, says: str) -> None:
         assert says in verdict.progress
 
 
+def test_a_balancer_whose_figures_age_says_nothing_of_a_drain() -> None:
+    cluster = FakeCluster.two_by_two()
+    cluster.ages = {"balancer": 2.0}
+    unit = "llama-server-gpu0.service"
+    members = (("llama_cluster", "127.0.0.1:37083"),)
+    far = Step("wait-drained", "node2", "wait", worker="node2/gpu0", unit=unit, members=members)
+    verdict = drained(cluster.snapshot(), far)
+    assert not verdict.done
+    assert "nginx on node1 is slow to answer (2 s)" in verdict.progress
+    healthy = Step("wait-healthy", "node2", "wait", worker="node2/gpu0", unit=unit)
+    assert Healthy(healthy)(cluster.snapshot()).done
+
+
 @pytest.mark.parametrize(("held", "seconds"), [(0, GONE_SECONDS), (1, HELD_SECONDS)])
 @pytest.mark.parametrize("lost", ["node", "worker"])
 def test_who_is_dead_runs_nothing_after_a_while(held: int, seconds: float, lost: str) -> None:

@@ -353,6 +353,16 @@ def test_a_declared_unit_that_does_not_exist_is_named(node: FakeNode) -> None:
     running.close()
 
 
+def test_a_worker_that_runs_on_without_its_unit_file_stays(node: FakeNode, worker: Worker) -> None:
+    node.worker(A, worker.port, 101)
+    node.unit(A, "", 101, LoadState="not-found", ExecStart="")
+    running = node.start(workers={})
+    document = running.until(lambda d: d["workers"].get(A, {}).get("health") == "ok")
+    assert document["units"][A]["load_state"] == "not-found"
+    assert document["units"][A]["active_state"] == "active"
+    running.close()
+
+
 def test_names_of_any_bytes_arrive(node: FakeNode, worker: Worker) -> None:
     name = "llama-<b>\x1b[31m 'x'.service"
     words = ["/opt/llama-server", "-m", os.fsdecode(b"/m\xff\x1b.gguf"), "--port", str(worker.port)]
