@@ -65,11 +65,12 @@ def serving_though_dead(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             continue
         why = dead(worker, faulty)
         if why is not None:
+            said = worker.sample.fault
             yield Finding(
                 "worker-dead-in-upstream",
                 "error",
                 worker.name,
-                why,
+                why if not said or said in why else f"{why}: {said}",
                 "nginx goes on sending requests to it: they fail or hang",
                 f"llamatop drain {worker.name} (d); llamatop logs {worker.name} (l) says why;"
                 " undrain (u) once it serves again",
