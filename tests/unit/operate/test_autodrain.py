@@ -172,15 +172,21 @@ def test_who_was_taken_out_by_hand_is_not_put_back(cluster: FakeCluster) -> None
     assert ticks(Vitals(Clock()), cluster, 40) == []
 
 
+def dies_and_is_well(vitals: Vitals, cluster: FakeCluster, up: str) -> None:
+    """gpu1, in by the file `up`, dies, is taken out, and answers again."""
+    worker = cluster.workers[GPU1]
+    worker.health = "unreachable"
+    cluster.files[CONF] = up
+    (out,) = ticks(vitals, cluster, SURE_TICKS)
+    vitals.moved(out)
+    mark_down(cluster)
+    worker.health = "ok"
+
+
 def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
-    up, worker, vitals = cluster.files[CONF], cluster.workers[GPU1], Vitals(Clock())
+    up, vitals = cluster.files[CONF], Vitals(Clock())
     for times in range(3):
-        worker.health = "unreachable"
-        cluster.files[CONF] = up
-        (out,) = ticks(vitals, cluster, SURE_TICKS)
-        vitals.moved(out)
-        mark_down(cluster)
-        worker.health = "ok"
+        dies_and_is_well(vitals, cluster, up)
         assert ticks(vitals, cluster, WELL_TICKS * 2**times - 1) == []
         (back,) = ticks(vitals, cluster, 1)
         assert back == Move("undrain", GPU1, "it serves again")
@@ -188,15 +194,10 @@ def test_who_dies_again_has_to_be_well_for_longer(cluster: FakeCluster) -> None:
 
 
 def test_who_died_again_long_ago_is_as_any_other(cluster: FakeCluster) -> None:
-    up, worker, clock = cluster.files[CONF], cluster.workers[GPU1], Clock()
+    up, clock = cluster.files[CONF], Clock()
     vitals = Vitals(clock)
     for _ in range(3):
-        worker.health = "unreachable"
-        cluster.files[CONF] = up
-        (out,) = ticks(vitals, cluster, SURE_TICKS)
-        vitals.moved(out)
-        mark_down(cluster)
-        worker.health = "ok"
+        dies_and_is_well(vitals, cluster, up)
         clock.now += AGAIN_SECONDS
         assert ticks(vitals, cluster, WELL_TICKS - 1) == []
         (back,) = ticks(vitals, cluster, 1)
