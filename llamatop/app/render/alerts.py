@@ -79,13 +79,7 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
         elif silent(worker):
             found.append(Alert("warning", worker.name, _SLOW))
     found += [
-        Alert(
-            "error",
-            f"{gpu.node} gpu {gpu.sample.index}",
-            gpu.sample.fault,
-            "; f takes its worker out" if on_card(snapshot, gpu) else "",
-            takes_out=bool(on_card(snapshot, gpu)),
-        )
+        _card(gpu, gpu.sample.fault, takes_out=bool(on_card(snapshot, gpu)))
         for gpu in snapshot.gpus
         if gpu.sample.fault and gpu.node not in lost
     ]
@@ -126,6 +120,11 @@ def grouped(found: Sequence[Alert]) -> list[Alert]:
         replace(first, where=f"{first.where} +{len(more)}", count=1 + len(more)) if more else first
         for first, *more in alike.values()
     ]
+
+
+def _card(gpu: GpuView, fault: str, takes_out: bool) -> Alert:
+    again = "; f takes its worker out" if takes_out else ""
+    return Alert("error", f"{gpu.node} gpu {gpu.sample.index}", fault, again, takes_out=takes_out)
 
 
 def _worker(worker: WorkerView, state: State, faulty: Cards) -> Alert:
