@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -28,7 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in words
     streams.prepare(as_json="--json" in words)
     try:
-        args = parse(words)
+        try:
+            args = parse(words)
+        finally:
+            gc.enable()
         status: int = args.run(args)
         sys.stdout.flush()
         return status

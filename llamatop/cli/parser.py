@@ -31,6 +31,7 @@ MODULES = (
     "completion",
 )
 DASHBOARD = "dashboard"
+_HELPS = frozenset({"-h", "--help", "--version"})
 
 
 class Parser(argparse.ArgumentParser):
@@ -81,20 +82,11 @@ class TopParser(Parser):
                 yield f"{title}:\n{''.join(lines)}"
 
 
-def build() -> tuple[Parser, dict[str, Parser]]:
+def build(modules: Sequence[str] = MODULES) -> tuple[Parser, dict[str, Parser]]:
     """The parser of everything, and each subcommand's by its name."""
-    top = TopParser(
-        prog="llamatop",
-        usage="llamatop [options] [-c FILE] [HOST…]\n       llamatop COMMAND [options]",
-        description="A live dashboard over llama.cpp clusters, and the hands to operate them.",
-        formatter_class=_Formatter,
-        allow_abbrev=False,
-    )
-    add_common(top)
-    add_record(top)
-    _add_version(top)
+    top = _top()
     commands = top.add_subparsers(title="commands", metavar="", dest="command", parser_class=Parser)
-    for module in MODULES:
+    for module in modules:
         _register(module, commands)
     parsers = dict(commands.choices)
     for name, parser in parsers.items():
@@ -106,11 +98,28 @@ def build() -> tuple[Parser, dict[str, Parser]]:
     return top, parsers
 
 
+def _top() -> Parser:
+    """The parser of the options that stand before any subcommand."""
+    top = TopParser(
+        prog="llamatop",
+        usage="llamatop [options] [-c FILE] [HOST…]\n       llamatop COMMAND [options]",
+        description="A live dashboard over llama.cpp clusters, and the hands to operate them.",
+        formatter_class=_Formatter,
+        allow_abbrev=False,
+    )
+    add_common(top)
+    add_record(top)
+    _add_version(top)
+    return top
+
+
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Words to options; options may stand before or after the subcommand; raises UsageError."""
-    top, parsers = build()
-    place = first_positional(words, top)
-    if place is None and {"-h", "--help", "--version"}.intersection(words):
+    place = first_positional(words, _top())
+    # Without a word there is the dashboard alone, which should be there at once.
+    helps = not _HELPS.isdisjoint(words)
+    top, parsers = build((DASHBOARD,) if place is None and not helps else MODULES)
+    if place is None and helps:
         top.parse_args(words)
     command = words[place] if place is not None else DASHBOARD
     if place is not None and command in parsers:
