@@ -43,6 +43,17 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def first_to_last(cluster: Cluster) -> list[str]:
+    """The nodes in the order in which they are connected to: the balancer is not the first.
+
+    It tells of every member before its first figures are there; any other node is shown sooner.
+    """
+    names = [node.name for node in cluster.nodes]
+    if cluster.balancer is not None and names[:1] == [cluster.balancer.node]:
+        names[:2] = reversed(names[:2])
+    return names
+
+
 class Collector:
     """Implements `Source`; connects on `async with` and lets everything go at its end.
 
@@ -214,10 +225,9 @@ class Collector:
             await asyncio.gather(
                 asyncio.to_thread(importlib.import_module, _SSH), asyncio.to_thread(bundle.payload)
             )
-        for node in self._cluster.nodes:
-            link = self._link(node)
-            self._links[node.name] = link
-            self._spawn(link.run())
+        self._links.update((node.name, self._link(node)) for node in self._cluster.nodes)
+        for name in first_to_last(self._cluster):
+            self._spawn(self._links[name].run())
         self._started.set()
         async for name, known in resolve.addresses(self._cluster):
             self._composer.called(name, known)

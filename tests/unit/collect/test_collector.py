@@ -141,6 +141,26 @@ def test_before_the_first_tick_nothing_is_known() -> None:
     assert not collector.latest.healthy
 
 
+def test_the_balancer_is_connected_to_after_the_first_other_node() -> None:
+    opened: list[str] = []
+
+    def machine(name: str) -> FakeMachine:
+        probe = ticking(balanced if name == "node1" else node_document)
+
+        def start(channel: FakeChannel, number: int) -> None:
+            opened.append(name)
+            probe(channel, number)
+
+        return FakeMachine(name, probe=start)
+
+    names = ("node1", "node2", "node3")
+    snapshot = sample(
+        FakeMachines(*map(machine, names)), cluster(*(Node(name, name) for name in names))
+    )
+    assert opened == ["node2", "node1", "node3"]
+    assert [node.name for node in snapshot.nodes] == list(names)
+
+
 def test_figures_come_long_before_the_first_tick_is_over() -> None:
     async def work() -> None:
         async with collecting(two()) as collector:
