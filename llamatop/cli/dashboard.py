@@ -164,15 +164,25 @@ def nothing_known(cluster: Cluster) -> ClusterSnapshot:
 async def connected(
     cluster: Cluster, record: Recorder | None = None, clear: Clear | None = None
 ) -> AsyncIterator[tuple[Collector, Machines]]:
-    """A live cluster; closed with its connections."""
+    """A live cluster; closed with its connections.
+
+    The first node is logged in to while what reads them is still being loaded.
+    """
     import asyncio
 
+    from llamatop.collect.order import first_to_last
+
     # In threads, so that keys are answered meanwhile.
-    reading, _ = await asyncio.gather(
-        asyncio.to_thread(_load_reading, cluster), asyncio.to_thread(_load_probe, cluster)
-    )
-    async with reading.opened(cluster, record=record, clear=clear) as parts:
-        yield parts
+    probe = asyncio.create_task(asyncio.to_thread(_load_probe, cluster))
+    machines: Machines = await asyncio.to_thread(_load_machines, cluster)
+    try:
+        machines.begin(first_to_last(cluster)[0])
+        reading = await asyncio.to_thread(_load, "llamatop.cli.reading")
+        await probe
+        async with reading.opened(cluster, record=record, clear=clear, machines=machines) as parts:
+            yield parts
+    finally:
+        await machines.close()
 
 
 async def _bring_rest(
@@ -212,12 +222,11 @@ async def _bring_rest(
             await asyncio.Event().wait()
 
 
-def _load_reading(cluster: Cluster) -> Any:
-    """What connects, with the ssh that most clusters need: a fifth of a second of imports."""
-    reading = _load("llamatop.cli.reading")
+def _load_machines(cluster: Cluster) -> Any:
+    """What connects, with the ssh that most clusters need: a tenth of a second of imports."""
     if any(node.ssh not in (None, "local") for node in cluster.nodes):
         _load("llamatop.transport.ssh")
-    return reading
+    return _load("llamatop.transport.machines").Machines(cluster)
 
 
 def _load_probe(cluster: Cluster) -> None:

@@ -47,14 +47,16 @@ async def opened(
     tell: Callable[[Event], None] | None = None,
     record: Recorder | None = None,
     clear: Clear | None = None,
+    machines: Machines | None = None,
 ) -> AsyncIterator[tuple[Collector, Machines]]:
     """A running collector and the machines it reads, closed at the end with every connection.
 
     `tell` hears at once of every event that is announced here, not seen on a node. What is seen is
     kept in `record`, whose fault ends the recording and nothing else. `clear`: see `Collector`.
+    `machines` may have begun to connect already.
     """
     gc.set_threshold(*CYCLES_AFTER)
-    machines = Machines(cluster)
+    machines = machines or Machines(cluster)
     try:
         secrets = config.secrets(cluster, os.environ)
         async with _Telling(cluster, machines, secrets=secrets, clear=clear) as collector:

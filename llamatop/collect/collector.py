@@ -18,6 +18,7 @@ from llamatop.collect.configuration import configuration
 from llamatop.collect.history import Ring
 from llamatop.collect.journal import journal_lines, unit_of
 from llamatop.collect.link import Clear, NodeLink
+from llamatop.collect.order import first_to_last
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.observed import NodeSnapshot
@@ -41,17 +42,6 @@ class MachineSource(Protocol):
 def utc_now() -> datetime:
     """The wall clock."""
     return datetime.now(UTC)
-
-
-def first_to_last(cluster: Cluster) -> list[str]:
-    """The nodes in the order in which they are connected to: the balancer is not the first.
-
-    It tells of every member before its first figures are there; any other node is shown sooner.
-    """
-    names = [node.name for node in cluster.nodes]
-    if cluster.balancer is not None and names[:1] == [cluster.balancer.node]:
-        names[:2] = reversed(names[:2])
-    return names
 
 
 class Collector:

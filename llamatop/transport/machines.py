@@ -43,6 +43,15 @@ class Machines:
             self._machines[node_name] = known
         return known
 
+    def begin(self, node_name: str) -> None:
+        """Begin to connect to a node by ssh, for whoever uses it next; else nothing."""
+        if self._cluster.node(node_name).ssh not in (None, "local"):
+            from .ssh import SshMachine
+
+            machine = self.machine(node_name)
+            assert isinstance(machine, SshMachine)
+            machine.begin()
+
     def _make(self, node: Node) -> Machine:
         if node.ssh is None:
             raise NodeError(

@@ -128,14 +128,21 @@ class SshMachine:
         finally:
             given_up.set()
 
+    def begin(self) -> None:
+        """Begin to connect, for whoever uses it next; what goes wrong is told to them."""
+        self._attempt()
+
+    def _attempt(self) -> asyncio.Task[Link]:
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect())
+            self._connecting.add_done_callback(_mark_seen)
+        return self._connecting
+
     async def _connected(self) -> Link:
         """The link, connecting where there is none; all who wait share one attempt."""
         if self._link is not None and self._link.alive:
             return self._link
-        if self._connecting is None or self._connecting.done():
-            self._connecting = asyncio.create_task(self._connect())
-            self._connecting.add_done_callback(_mark_seen)
-        attempt = self._connecting
+        attempt = self._attempt()
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:

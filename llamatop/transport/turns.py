@@ -15,7 +15,7 @@ PATIENCE_SECONDS: Final = 0.25
 # What the first figures take after a login, while nobody else needs much of the processor.
 LEAD_SECONDS: Final = 0.25
 # What a login and the first figures take where nobody else is about.
-HEAD_START_SECONDS: Final = 0.15
+HEAD_START_SECONDS: Final = 0.2
 
 
 class Turns:

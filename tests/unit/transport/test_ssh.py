@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from llamatop.errors import ProtocolFault, Unreachable
+from llamatop.model.declared import Cluster, Node
 from llamatop.model.plan import Command
+from llamatop.transport.machines import Machines
 
 from .conftest import World
 from .sshd import silent_port
@@ -58,6 +60,29 @@ async def test_everything_shares_one_connection_and_one_thread(world: World) -> 
     await machine.close()
     with pytest.raises(Unreachable):
         await channel.readline()
+
+
+async def test_a_connection_begun_ahead_is_the_one_that_is_used(world: World) -> None:
+    world.server("node1")
+    nodes = (Node("n", ssh="node1"), Node("here", ssh="local"), Node("edge", url="http://e"))
+    machines = Machines(Cluster("c", nodes), ssh_config=world.config, known_hosts=world.known_hosts)
+    for node in nodes:
+        machines.begin(node.name)
+    async with asyncio.timeout(30):
+        while "Accepted publickey" not in world.servers["node1"].log:
+            await asyncio.sleep(0.02)
+    assert (await machines.machine("n").run(Command(("echo", "x")))).stdout == b"x\n"
+    assert world.servers["node1"].log.count("Accepted publickey") == 1
+    await machines.close()
+
+
+async def test_what_goes_wrong_with_a_connection_begun_ahead_is_told_its_user(
+    world: World,
+) -> None:
+    machine = world.machine("nowhere.invalid")
+    machine.begin()
+    with pytest.raises(Unreachable, match="does not resolve"):
+        await machine.run(Command(("true",)))
 
 
 async def test_large_streams_pass(world: World) -> None:
