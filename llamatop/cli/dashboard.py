@@ -176,7 +176,8 @@ async def connected(
     probe = asyncio.create_task(asyncio.to_thread(_load_probe, cluster))
     machines: Machines = await asyncio.to_thread(_load_machines, cluster)
     try:
-        machines.begin(first_to_last(cluster)[0])
+        for first in first_to_last(cluster)[:1]:
+            machines.begin(first)
         reading = await asyncio.to_thread(_load, "llamatop.cli.reading")
         await probe
         async with reading.opened(cluster, record=record, clear=clear, machines=machines) as parts:

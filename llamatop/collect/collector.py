@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import sys
 import time
@@ -29,6 +30,10 @@ from llamatop.transport.base import Machine
 SOON_SECONDS = 0.05
 PAUSE_SECONDS = 0.2
 MOST_DOCUMENTS = 6
+# Of a large cluster the first node has the processor to itself until it is shown, or so long.
+FEW = 8
+HEAD_START_SECONDS = 0.25
+SHOWING_SECONDS = 0.08
 _SSH = "llamatop.transport.ssh"
 
 
@@ -80,6 +85,7 @@ class Collector:
         self._composed_at: float | None = None
         self._failure: BaseException | None = None
         self._started = asyncio.Event()
+        self._first_told = asyncio.Event()
 
     @property
     def cluster(self) -> Cluster:
@@ -216,9 +222,17 @@ class Collector:
                 asyncio.to_thread(importlib.import_module, _SSH), asyncio.to_thread(bundle.payload)
             )
         self._links.update((node.name, self._link(node)) for node in self._cluster.nodes)
-        for name in first_to_last(self._cluster):
-            self._spawn(self._links[name].run())
         self._started.set()
+        names = first_to_last(self._cluster)
+        for name in names[:1]:
+            self._spawn(self._links[name].run())
+        if len(names) > FEW:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEAD_START_SECONDS):
+                    await self._first_told.wait()
+                    await asyncio.sleep(SHOWING_SECONDS)
+        for name in names[1:]:
+            self._spawn(self._links[name].run())
         async for name, known in resolve.addresses(self._cluster):
             self._composer.called(name, known)
 
@@ -258,6 +272,7 @@ class Collector:
             self._compose(tick=True)
 
     def _changed(self, snapshot: NodeSnapshot) -> None:
+        self._first_told.set()
         early = snapshot.name in self._unsettled
         if self._composer.take(snapshot) or early:
             self._compose_soon()

@@ -14,18 +14,15 @@ AT_ONCE: Final = 4
 PATIENCE_SECONDS: Final = 0.25
 # What the first figures take after a login, while nobody else needs much of the processor.
 LEAD_SECONDS: Final = 0.25
-# What a login and the first figures take where nobody else is about.
-HEAD_START_SECONDS: Final = 0.2
 
 
 class Turns:
     """Lets a few threads do what takes the processor, while any number wait for the network.
 
     Of 64 machines the first are there sooner when they are logged in to one after another than
-    when all share the processor: who is further along goes first, and else who asked first. The
-    first has `head_start_seconds` before anybody else begins, then one at a time goes until
-    `lead_seconds` after the first login, then `at_once`. Whoever holds a turn for longer than
-    `patience_seconds` waits for somebody else, and is counted no more.
+    when all share the processor: who is further along goes first, and else who asked first. One at
+    a time goes until `lead_seconds` after the first login, then `at_once`. Whoever holds a turn for
+    longer than `patience_seconds` waits for somebody else, and is counted no more.
     """
 
     def __init__(
@@ -33,14 +30,11 @@ class Turns:
         at_once: int = AT_ONCE,
         patience_seconds: float = PATIENCE_SECONDS,
         lead_seconds: float = LEAD_SECONDS,
-        head_start_seconds: float = HEAD_START_SECONDS,
     ) -> None:
         self._at_once = at_once
         self._patience = patience_seconds
         self._lead = lead_seconds
         self._alone_until = float("inf") if lead_seconds else 0.0
-        self._head_start = head_start_seconds if lead_seconds else 0.0
-        self._others_from: float | None = None
         self._lock = threading.Lock()
         self._asked = 0
         self._waiting: list[tuple[int, int, threading.Event]] = []
@@ -81,10 +75,6 @@ class Turns:
             self._alone_until = min(self._alone_until, now)
         at_once = self._at_once if now >= self._alone_until else 1
         while self._waiting and len(counted) < at_once:
-            if self._others_from is None:
-                self._others_from = now + self._head_start
-            elif now < self._others_from and self._waiting[0][0] == 0:
-                break
             _, _, called = heapq.heappop(self._waiting)
             self._held[called] = now
             counted.append(now)
@@ -92,6 +82,4 @@ class Turns:
         free = min(counted, default=now) + self._patience
         if at_once < self._at_once:
             free = min(free, self._alone_until, now + self._lead)
-        if self._others_from is not None and now < self._others_from:
-            free = min(free, self._others_from)
         return free - now

@@ -161,6 +161,44 @@ def test_the_balancer_is_connected_to_after_the_first_other_node() -> None:
     assert [node.name for node in snapshot.nodes] == list(names)
 
 
+@pytest.mark.parametrize(
+    ("count", "hangs", "soonest", "latest"),
+    [
+        # some are connected to together
+        (4, True, 0.0, 0.01),
+        # many when the first is shown, or does not answer
+        (20, False, 0.03, 0.2),
+        (20, True, 0.2, 0.3),
+    ],
+)
+def test_of_many_nodes_the_first_is_shown_before_the_others_are_connected_to(
+    count: int, hangs: bool, soonest: float, latest: float
+) -> None:
+    names = [f"node{number}" for number in range(count)]
+    opened: dict[str, float] = {}
+
+    def machine(name: str) -> FakeMachine:
+        probe = ticking(node_document)
+
+        def start(channel: FakeChannel, number: int) -> None:
+            opened[name] = virtual.clock()
+            probe(channel, number)
+
+        return FakeMachine(name, probe=start, hang=hangs and name == "node0")
+
+    begun: list[float] = []
+
+    async def work() -> ClusterSnapshot:
+        begun.append(virtual.clock())
+        declared = cluster(*(Node(name, name) for name in names), balancer=None)
+        async with collecting(FakeMachines(*map(machine, names)), declared) as collector:
+            return await seen(collector, 2)
+
+    snapshot = virtual.run(work())
+    assert [node.reachable for node in snapshot.nodes] == [not hangs, *[True] * (count - 1)]
+    assert all(soonest <= opened[name] - begun[0] <= latest for name in names[1:]), opened
+
+
 def test_figures_come_long_before_the_first_tick_is_over() -> None:
     async def work() -> None:
         async with collecting(two()) as collector:

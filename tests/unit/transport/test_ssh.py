@@ -79,7 +79,8 @@ async def test_a_connection_begun_ahead_is_the_one_that_is_used(world: World) ->
 async def test_what_goes_wrong_with_a_connection_begun_ahead_is_told_its_user(
     world: World,
 ) -> None:
-    machine = world.machine("nowhere.invalid")
+    world.host("nowhere", "HostName no-such-host.invalid")
+    machine = world.machine("nowhere")
     machine.begin()
     with pytest.raises(Unreachable, match="does not resolve"):
         await machine.run(Command(("true",)))

@@ -103,20 +103,6 @@ def test_one_at_a_time_goes_until_somebody_was_logged_in_to() -> None:
     assert crowd.most == 4
 
 
-def test_the_first_is_alone_for_a_moment_even_while_it_waits_for_its_machine() -> None:
-    turns = Turns(at_once=4, patience_seconds=LONG, head_start_seconds=0.3)
-    began = time.monotonic()
-    with turns.turn():
-        pass
-    crowd = Crowd(turns, 3)
-    until(lambda: turns.waiting == 3)
-    with turns.turn(1):
-        assert time.monotonic() - began < 0.3, "its login waits for nobody"
-    assert crowd.inside.acquire(timeout=LONG)
-    assert time.monotonic() - began >= 0.3
-    crowd.end()
-
-
 def test_a_first_one_that_hangs_lets_the_usual_number_in() -> None:
     turns = Turns(at_once=3, patience_seconds=0.3, lead_seconds=LONG)
     began = time.monotonic()
