@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamatop.collect.contexts import CONTEXT_IS_OF, with_whole_context
 from llamatop.collect.readers import decode, read_tunnels
@@ -33,8 +35,7 @@ class _Read(typing.NamedTuple):
     complaints: Complaints
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     """A part of a document that holds many of a kind: all that could be read, and complaints."""
 
     value: object = None

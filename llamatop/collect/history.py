@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import overload
+
+from msgspec import Struct
 
 from llamatop.model.cluster import ClusterSnapshot
 
@@ -16,8 +17,7 @@ Key = tuple[str, ...]
 _UNKNOWN = float("nan")
 
 
-@dataclass(slots=True)
-class _Series:
+class _Series(Struct):
     """One figure's ring; `began` and `seen` are the ticks of its first and its last value."""
 
     values: array[float]

@@ -7,7 +7,8 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamatop.collect import merge
 from llamatop.collect.backoff import Backoff

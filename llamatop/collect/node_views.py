@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
-from llamatop.collect.making import maker
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from llamatop.collect.placement import Placement
 from llamatop.collect.rates import Rates
 from llamatop.model.cluster import (
@@ -20,14 +21,11 @@ from llamatop.model.observed import GpuSample, NodeSnapshot, UnitState, WorkerSa
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
-_worker_view = maker(WorkerView)
-_gpu_view = maker(GpuView)
 _NO_RATES = Rates()
 _NO_PLACEMENT = Placement()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What the balancer makes of a worker; see `WorkerView`."""
 
     membership: Membership | None = None
@@ -38,8 +36,7 @@ class Standing:
 NOWHERE = Standing()
 
 
-@dataclass(slots=True)
-class NodeViews:
+class NodeViews(Struct):
     """The views of one node, in the order of names and indices.
 
     Between two documents they stay the same objects, however often they are asked for, until the
@@ -139,7 +136,7 @@ class NodeViews:
         if not view.stale and worker.health not in (None, "unreachable"):
             busy, total, context = _slots(worker)
         standing = self.standings.get(name, NOWHERE)
-        return _worker_view(
+        return WorkerView(
             name=name,
             node=self.node.name,
             unit=view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
@@ -184,7 +181,7 @@ class NodeViews:
             ):
                 views.append(was)
             else:
-                views.append(_gpu_view(self.node.name, gpu, names, mark, age))
+                views.append(GpuView(self.node.name, gpu, names, mark, age))
         return views
 
     def _lay_out(

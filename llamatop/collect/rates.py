@@ -12,9 +12,9 @@ the slots shows in neither; such a read is known by a total below what is certai
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 
-from llamatop.collect.making import maker
+from msgspec import Struct
+
 from llamatop.collect.rates_counter import CountedTotal, SeenTotal
 from llamatop.collect.rates_slots import SlotLedger
 from llamatop.model.observed import Slot, WorkerSample
@@ -24,8 +24,7 @@ _SHORTEST_SECONDS = 0.2
 _FIRST_TOKENS = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Rates:
+class Rates(Struct, frozen=True):
     """Tokens per second since the sample before, and all tokens generated since the start.
 
     None is unknown: before the second read, after a restart, or where the engine does not tell.
@@ -36,9 +35,6 @@ class Rates:
     generation_tokens_per_second: float | None = None
     prompt_tokens_per_second: float | None = None
     generation_tokens_total: int | None = None
-
-
-_rates = maker(Rates)
 
 
 class RateMeter:
@@ -124,7 +120,7 @@ class RateMeter:
         prompt = self._prompt.advance(
             progress.prompt, counters.prompt_tokens_total, counters.prompt_tokens_step
         )
-        return _rates(
+        return Rates(
             round(generated / seconds, 2), round(prompt / seconds, 2), self._generation.total
         )
 

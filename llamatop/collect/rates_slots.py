@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
-from llamatop.collect.making import maker
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
 from llamatop.collect.rates_lengths import Lengths
 from llamatop.collect.rates_progress import Progress, prompt_gain
@@ -28,8 +27,6 @@ _IDS_BESIDE_STEPS = 12
 # A slot at the read before (None where it is new) and now, its tokens then and now, and whether
 # it is at the same task. None stands for one that rests: idle, and the very same as before.
 Pair = tuple[Slot | None, Slot, int, int, bool] | None
-
-_progress = maker(Progress)
 
 
 class SlotLedger:
@@ -121,7 +118,7 @@ class SlotLedger:
         # what is shown is what is, but for what an older task left
         self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
         self._counts = made_by
-        return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
+        return Progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
 
     @property
     def in_flight(self) -> int:
