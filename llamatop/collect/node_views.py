@@ -53,6 +53,8 @@ class NodeViews(Struct):
     _made_stale: bool = False
     _made_age: float | None = None
     _stood: Mapping[str, Standing] | None = None
+    _ordered_by: object = None
+    _ordered: list[str] = field(default_factory=list)
     _laid_out_by: tuple[object, object, object] = (None, None, None)
     _layout: list[tuple[str, tuple[str, ...], Topology | None]] = field(default_factory=list)
 
@@ -67,7 +69,8 @@ class NodeViews(Struct):
         """Make the views again where the node's view gives cause to.
 
         `queued_since` is for each unit where requests wait since when, on this side's clock.
-        `names` and `placements` are other objects where anything in them is not as before.
+        `names` has every worker of the view; it and `placements` are other objects where anything
+        in them is not as before.
         """
         age = view.age_seconds
         if (
@@ -79,9 +82,11 @@ class NodeViews(Struct):
             return
         self._made_of, self._made_stale, self._made_age = view.snapshot, view.stale, age
         workers = view.snapshot.workers
+        if names is not self._ordered_by:
+            self._ordered_by, self._ordered = names, sorted(names, key=names.__getitem__)
         self.workers = tuple(
             self._worker(
-                names.get(unit, f"{self.node.name}/{unit}"),
+                names[unit],
                 unit,
                 workers[unit],
                 view,
@@ -89,7 +94,7 @@ class NodeViews(Struct):
                 placements.get(unit, _NO_PLACEMENT),
                 queued_since.get(unit),
             )
-            for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
+            for unit in self._ordered
         )
         self._lay_out(view.snapshot.gpus, names, placements)
         self.gpus = tuple(self._gpus(view))
