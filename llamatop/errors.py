@@ -18,7 +18,8 @@ LlamatopError              one clear sentence: the thing, the place, the mend
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class LlamatopError(Exception):
@@ -33,8 +34,7 @@ class UsageError(LlamatopError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """One thing wrong in a cluster file; `line` counts from 1, None where it is unknown."""
 
     file: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from .finding import Finding
 
@@ -22,16 +23,14 @@ OF_LOAD = (
 OF_LOAD_LOOKS = 300
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(Struct, frozen=True):
     """A finding that has come (`raised`) or gone."""
 
     raised: bool
     finding: Finding
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(Struct):
     """`times` counts how often it was raised without being gone for long between."""
 
     finding: Finding

@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.advise import (
     access,
@@ -45,8 +46,7 @@ _OF_LOST = ("host-key", "node-lost")
 _RANKS = {"error": 0, "warning": 1, "info": 2}
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Struct, frozen=True):
     """What the rules say of a snapshot.
 
     `findings` are worst first (error, warning, info), then by place; `silenced` counts those that
@@ -66,8 +66,7 @@ class Diagnosis:
         return all(finding.severity == "info" for finding in self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Findings that say the same of several places, in the order of places."""
 
     findings: tuple[Finding, ...]

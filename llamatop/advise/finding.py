@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.model.cluster import ClusterSnapshot, Severity
 from llamatop.model.plan import Action
 
 
-@dataclass(frozen=True, slots=True)
-class Mend:
+class Mend(Struct, frozen=True):
     """A mend that llamatop can do: an action, and its targets as the command line takes them."""
 
     action: Action
     targets: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Struct, frozen=True):
     """One thing to mend at one place.
 
     `id` is the rule's, in words joined by hyphens (`gpu-persistence-off`). `place` is a node

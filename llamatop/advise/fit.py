@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.advise import memory, shapes
 from llamatop.advise.memory import Demand, Needs, Part, Split
@@ -30,8 +32,7 @@ _OWN_BUILDS = 1000
 _LATENT_BUILD = 7900
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Struct, frozen=True):
     """What a worker's model needs, and whether one card of its node has it; bytes.
 
     `missing` says what would have to be known, all else is None then. `needs` is the worker as it
@@ -110,7 +111,7 @@ def _largest(shape: Shape, demand: Demand, field: str, step: int, most: int, roo
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        asked = replace(demand, **{field: step * middle})  # type: ignore[arg-type]  # both are int
+        asked = replace(demand, **{field: step * middle})
         if asked.outputs is not None:
             asked = replace(asked, outputs=asked.slots)
         fits = memory.needs.__wrapped__(shape, asked).cards[0].total <= room

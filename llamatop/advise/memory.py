@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.advise.shapes import Shape
 
@@ -32,8 +34,7 @@ CACHE_TYPES = {
 _PIPELINE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True):
     """What a llama-server is asked for; `context_tokens` is of one slot.
 
     `outputs` is for how many tokens of a batch it keeps logits at most, None for all of them.
@@ -74,8 +75,7 @@ class Demand:
         return _padded(min(self.cells, window * several + self.tokens))
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """Bytes in one place: on one card, or in the host's memory."""
 
     weights: int = 0
@@ -88,8 +88,7 @@ class Part:
         return self.weights + self.cache + self.compute
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
+class Split(Struct, frozen=True):
     """How a model is laid over cards: a share for each, and how many layers lie there at all.
 
     `gpu_layers` counts the output layer as one, None for all of them. With `rows` every tensor is
@@ -103,8 +102,7 @@ class Split:
     cache_on_host: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What a model takes on each card and of the host."""
 
     cards: tuple[Part, ...]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
+
+from msgspec import Struct
 
 from llamatop.model.gguf import ModelFile
 
@@ -49,8 +50,7 @@ _LAYERS_CACHED = 20
 _MOST_LAYERS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(Struct, frozen=True):
     """One layer: elements of keys and values a token, and of state a slot (f32).
 
     `window` is how many tokens it looks back at, None for all.
@@ -63,8 +63,7 @@ class Layer:
     state: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Shape:
+class Shape(Struct, frozen=True, eq=False):
     """A model as its memory needs see it; widths are elements a token. One object a file.
 
     `query` is the width of all heads, `feed` of the widest feed-forward part, of all `experts` that

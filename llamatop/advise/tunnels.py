@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.advise.finding import Finding, Mend, Rule
 from llamatop.model.cluster import ClusterSnapshot, MemberView
@@ -126,8 +127,7 @@ def astray(snapshot: ClusterSnapshot) -> Iterator[Finding]:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Carrier:
+class Carrier(Struct, frozen=True):
     """A tunnel's unit with the members that lead through it.
 
     `reverse` is a `-R`, which another node opens on the balancer's: by its port alone.

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 from textual.binding import Binding
 
 Group = Literal["change", "look", "move", "general"]
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """One key; `changes` marks what alters the cluster and is unbound when read-only.
 
     `practice` marks what is for clusters to practise on alone. `action` is Textual's; empty for

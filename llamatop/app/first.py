@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol
 
+from msgspec import Struct
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.driver import Driver
@@ -20,8 +20,7 @@ from llamatop.app.screens.look import Look, LookScreen
 from llamatop.model.cluster import ClusterSnapshot
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """What to open: a file that was written, these ssh hosts without one, or the demo."""
 
     hosts: tuple[str, ...] = ()

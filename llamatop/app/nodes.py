@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import cached_property
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.app.render.state import CHANGING, FAULT, FINE, STOPPED, State
 from llamatop.app.rows import Row, cards_by_node, largest, rows
@@ -22,8 +24,7 @@ def whole_node(node: str) -> str:
     return f"{glob.escape(node)}/*"
 
 
-@dataclass(frozen=True)
-class NodeRow:
+class NodeRow(Struct, frozen=True, dict=True):
     """A node's line in the table; `name` is what an action is given: all its workers.
 
     `rows` are its workers, tunnels and nginx, `listed` those of them that the filter leaves.

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Literal
+
+from msgspec.structs import replace
 
 from llamatop.errors import LlamatopError
 from llamatop.model.plan import Action, Plan, StepResult

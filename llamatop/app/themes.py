@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
+from msgspec import Struct, field
 from rich.style import Style
 from textual.theme import Theme
 
@@ -38,8 +38,7 @@ class ThemeError(UsageError):
     """A theme that does not exist or cannot be used; names the file, the line and the mend."""
 
 
-@dataclass(frozen=True)
-class LoadedTheme:
+class LoadedTheme(Struct, frozen=True):
     """One theme: the palette of the panels and Textual's theme of everything around them."""
 
     palette: Palette
@@ -91,8 +90,7 @@ def load_or_fallback(
     return loaded, sentence
 
 
-@dataclass
-class _Reading:
+class _Reading(Struct):
     """One file's document on its way to a theme; what is wrong is gathered in file order."""
 
     path: Path

@@ -101,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _change(cluster: Cluster, args: argparse.Namespace) -> int:
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     from llamatop.cli.execution import carry_out, print_json, say
     from llamatop.cli.reading import opened, settled

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from llamatop.cli.options import add_hosts, add_record
 from llamatop.errors import NodeError, Refused, Unreachable, UsageError

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 DELAYS_SECONDS = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 
-@dataclass(slots=True)
-class Backoff:
+class Backoff(Struct):
     """Growing delays with jitter: quick first retries, at most 15 s."""
 
     random: random.Random = field(default_factory=random.Random)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamatop.collect.membership import (
     Endpoint,
@@ -21,8 +23,7 @@ from llamatop.model.declared import Balancer
 from llamatop.model.observed import BalancerSample, UpstreamMember
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Struct, frozen=True):
     """The balancer with its members; all empty where there is none or it is not known.
 
     `standings` are the workers', by name. `ask` are the member addresses behind which the
@@ -36,8 +37,7 @@ class Balance:
     ask: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
-class Balancing:
+class Balancing(Struct):
     """Finds the balancer and joins it with the workers; what did not change is not joined again.
 
     `declared` is the cluster file's; `searching` whether any node may be it (HOST… alone).

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from llamatop.collect import leftovers, resolve
 from llamatop.collect.balance import Balance, Balancing

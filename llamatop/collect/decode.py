@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import typing
-from dataclasses import dataclass, field, replace
+from collections import defaultdict
 
+from msgspec import UNSET, Struct, field
+from msgspec.structs import replace
+
+from llamatop.collect import ticks
 from llamatop.collect.contexts import CONTEXT_IS_OF, with_whole_context
 from llamatop.collect.readers import decode, read_tunnels
 from llamatop.collect.renewing import again, changes
@@ -20,6 +24,8 @@ from llamatop.model.observed import (
     WorkerSample,
 )
 
+Document = dict[str, typing.Any]
+
 _NONE: frozenset[str] = frozenset()
 # Fields that others are worked out from: where one of these changed, all is read.
 _WHOLE: dict[type, frozenset[str]] = {WorkerSample: CONTEXT_IS_OF}
@@ -33,8 +39,7 @@ class _Read(typing.NamedTuple):
     complaints: Complaints
 
 
-@dataclass(slots=True)
-class _Part:
+class _Part(Struct):
     """A part of a document that holds many of a kind: all that could be read, and complaints."""
 
     value: object = None
@@ -48,8 +53,10 @@ class Decoder:
     def __init__(self, node: str) -> None:
         self._node = node
         self._alone: dict[str, _Read] = {}
-        self._many: dict[str, _Part] = {}
+        self._many: dict[str, _Part] = defaultdict(_Part)
         self._tunnels = _Read(None, (), [])
+        # What has moved since the document was true, by part and key.
+        self._moved: dict[str, set[str]] = {}
 
     def snapshot(self, document: object, received_at: float, patch: object = None) -> NodeSnapshot:
         """The document as a snapshot; never raises, a wrong part is told in `faults`.
@@ -92,6 +99,68 @@ class Decoder:
             balancer=balancer if isinstance(balancer, BalancerSample) else None,
         )
 
+    def moved(
+        self, tick: ticks.Tick, before: NodeSnapshot, received_at: float
+    ) -> NodeSnapshot | None:
+        """The snapshot `before`, which came last, after a tick; None where all must be read."""
+        patches: dict[str, typing.Mapping[str, ticks.Moved]]
+        patches = {"gpus": tick.gpus, "units": tick.units, "workers": tick.workers}
+        found = {}
+        for part, patch in patches.items():
+            known = self._many[part]
+            renewed = _moved(part, patch, known) if patch else known.found
+            if renewed is None:
+                return None
+            found[part] = renewed
+        host = before.host
+        if tick.host is not UNSET:
+            alone = self._alone.get("host")
+            if alone is None or alone.complaints:
+                return None
+            host = ticks.HOST.after(host, tick.host)
+            self._alone["host"] = alone._replace(found=host)
+            self._moved.setdefault("host", set())
+        for part, patch in patches.items():
+            if patch:
+                self._many[part].found = found[part]
+                self._moved.setdefault(part, set()).update(patch)
+        return NodeSnapshot(
+            before.name,
+            True,
+            False,
+            received_at,
+            None,
+            tick.tick,
+            before.faults,
+            before.ages,
+            host,
+            _with_faults("gpus", found["gpus"], before.faults),
+            found["units"],
+            _with_faults("workers", found["workers"], before.faults),
+            before.models,
+            before.tunnels,
+            before.balancer,
+        )
+
+    def caught_up(self, document: Document) -> Document:
+        """The document of the last snapshot with what has moved since."""
+        if not self._moved:
+            return document
+        document = document.copy()
+        for part, keys in self._moved.items():
+            before = document.get(part)
+            if part == "host":
+                read = self._alone[part]
+                document[part] = ticks.HOST.document(read.found, before)
+                self._alone[part] = read._replace(value=document[part])
+            else:
+                renewal, known = ticks.PARTS[part], self._many[part]
+                now = dict(before) if isinstance(before, dict) else {}
+                now.update({key: renewal.document(known.found[key], now.get(key)) for key in keys})
+                document[part] = known.value = now
+        self._moved.clear()
+        return document
+
     def _one(
         self,
         part: str,
@@ -127,9 +196,7 @@ class Decoder:
         value = source.get(part)
         if value is not None and not isinstance(value, dict):
             faults.setdefault(part, f"{part}: expected an object, got {shown(value)}")
-        known = self._many.get(part)
-        if known is None:
-            known = _Part()
+        known = self._many[part]
         if known.value is not value or value is None:
             known = self._many[part] = _part(kind, value, known, touched.get(part))
         for key, complaints in known.wrong.items():
@@ -144,6 +211,21 @@ class Decoder:
             faults.setdefault("tunnels", "; ".join(self._tunnels.complaints[:3]))
         found: tuple[Tunnel, ...] = self._tunnels.found
         return found
+
+
+def _moved(
+    part: str, patch: typing.Mapping[str, ticks.Moved], known: _Part
+) -> dict[str, typing.Any] | None:
+    """All of a part after a tick; None where one of them must be read whole."""
+    renewal, found, wrong = ticks.PARTS[part], known.found.copy(), known.wrong
+    for key, moved in patch.items():
+        was = found.get(key)
+        if was is None or key in wrong or (part == "workers" and was.glances):
+            return None
+        now = found[key] = renewal.after(was, moved)
+        if now is None:
+            return None
+    return found
 
 
 def _part(kind: type, value: object, known: _Part, touched: object) -> _Part:

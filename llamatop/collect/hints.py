@@ -6,7 +6,9 @@ Everything is told from what the workers last said; sentences are made again onl
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamatop.model.cluster import GpuView, WorkerView
 from llamatop.model.figures import bytes_short
@@ -20,8 +22,7 @@ Peer = tuple[str, tuple[str, ...], dict[str, str]]
 _Offers = dict[str, dict[str, tuple[int, str]]]
 
 
-@dataclass(slots=True)
-class Hints:
+class Hints(Struct):
     """Adds `hints` to workers; keeps what it said until what it was said of changes."""
 
     _peers: list[Peer] = field(default_factory=list)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import overload
 
 from llamatop.model.cluster import ClusterSnapshot
@@ -14,23 +13,16 @@ KEEP_SECONDS = 600.0
 
 Key = tuple[str, ...]
 _UNKNOWN = float("nan")
-
-
-@dataclass(slots=True)
-class _Series:
-    """One figure's ring; `began` and `seen` are the ticks of its first and its last value."""
-
-    values: array[float]
-    began: int
-    seen: int = 0
+_OF_WORKERS = ("generation", "prompt", "slots")
 
 
 class Past(Sequence[float | None]):
     """The values of one figure up to a tick, oldest first, None where it was unknown."""
 
-    def __init__(self, values: array[float], began: int, end: int) -> None:
-        self._values = values
-        self._began = max(began, end - len(values))
+    def __init__(self, rows: Sequence[array[float]], column: int, began: int, end: int) -> None:
+        self._rows = rows
+        self._column = column
+        self._began = max(began, end - len(rows))
         self._end = end
 
     def __len__(self) -> int:
@@ -50,7 +42,7 @@ class Past(Sequence[float | None]):
         return self._at(place % len(self))
 
     def _at(self, place: int) -> float | None:
-        value = self._values[(self._began + place) % len(self._values)]
+        value = self._rows[(self._began + place) % len(self._rows)][self._column]
         return None if value != value else value
 
 
@@ -83,46 +75,68 @@ class ByKey(ABC):
 
 
 class Ring(ByKey):
-    """Ring buffers of one value a tick, all at the same place; each takes its room at once."""
+    """The figures of the last ticks, a row a tick, in which each figure keeps its column."""
 
     def __init__(self, interval_seconds: float = 1.0) -> None:
         self._length = max(2, round(KEEP_SECONDS / interval_seconds))
-        self._series: dict[Key, _Series] = {}
+        self._rows = [array("d") for _ in range(self._length)]
+        self._blank = array("d")
         self._ticks = 0
+        # The column of each figure, and the tick of its first value.
+        self._columns: dict[Key, tuple[int, int]] = {}
+        # The ticks at which figures were gone, and columns that nobody has any more.
+        self._gone: dict[Key, int] = {}
+        self._free: list[int] = []
+        self._width = 0
+        self._laid_out: tuple[list[str], list[tuple[str, str]]] | None = None
+        self._order: list[int] = []
 
     def record(self, snapshot: ClusterSnapshot) -> None:
         """Add one tick's values; a worker or card that is gone keeps its past until it is full."""
-        self._put(("total",), snapshot.totals.generation_tokens_per_second)
-        for worker in snapshot.workers:
-            self._put(("generation", worker.name), worker.generation_tokens_per_second)
-            self._put(("prompt", worker.name), worker.prompt_tokens_per_second)
-            self._put(("slots", worker.name), worker.slots_busy)
+        workers, gpus = snapshot.workers, snapshot.gpus
+        self._lay_out(
+            [worker.name for worker in workers], [(gpu.node, gpu.sample.uuid) for gpu in gpus]
+        )
         stale = {node.name for node in snapshot.nodes if node.stale}
-        for gpu in snapshot.gpus:
-            known = gpu.node not in stale
-            self._put(
-                ("gpu", gpu.node, gpu.sample.uuid),
-                gpu.sample.utilization_percent if known else None,
-            )
-        place = self._ticks % self._length
-        for key, series in list(self._series.items()):
-            if series.seen == self._ticks:
-                continue
-            if self._ticks - series.seen >= self._length:
-                del self._series[key]
-            else:
-                series.values[place] = _UNKNOWN
+        values = [
+            snapshot.totals.generation_tokens_per_second,
+            *[worker.generation_tokens_per_second for worker in workers],
+            *[worker.prompt_tokens_per_second for worker in workers],
+            *[worker.slots_busy for worker in workers],
+            *[None if gpu.node in stale else gpu.sample.utilization_percent for gpu in gpus],
+        ]
+        row = self._rows[self._ticks % self._length]
+        row[:] = self._blank
+        for column, value in zip(self._order, values, strict=True):
+            if value is not None:
+                row[column] = value
         self._ticks += 1
 
-    def _put(self, key: Key, value: float | None) -> None:
-        series = self._series.get(key)
-        if series is None:
-            values = array("d", [_UNKNOWN]) * self._length
-            series = self._series[key] = _Series(values, self._ticks)
-        series.values[self._ticks % self._length] = _UNKNOWN if value is None else value
-        series.seen = self._ticks
+    def _lay_out(self, workers: list[str], cards: list[tuple[str, str]]) -> None:
+        """A column for every figure, again where workers or cards have come or gone."""
+        for key in [key for key, at in self._gone.items() if self._ticks - at >= self._length]:
+            del self._gone[key]
+            self._free.append(self._columns.pop(key)[0])
+        if self._laid_out == (workers, cards):
+            return
+        self._laid_out = workers, cards
+        keys: list[Key] = [("total",)]
+        keys += [(figure, name) for figure in _OF_WORKERS for name in workers]
+        keys += [("gpu", *card) for card in cards]
+        now = set(keys)
+        self._gone = {key: self._gone.get(key, self._ticks) for key in self._columns.keys() - now}
+        for key in keys:
+            if key not in self._columns:
+                self._columns[key] = (self._free.pop() if self._free else self._width, self._ticks)
+                self._width = max(self._width, self._columns[key][0] + 1)
+        self._order = [self._columns[key][0] for key in keys]
+        if self._width > len(self._blank):
+            # at once, so that memory does not grow for ten minutes; and not for each new worker
+            more = array("d", [_UNKNOWN]) * (self._width + self._width // 4 - len(self._blank))
+            for row in (self._blank, *self._rows):
+                row.extend(more)
 
     def past(self, key: Key) -> Sequence[float | None]:
-        """What was put under the key."""
-        series = self._series.get(key)
-        return () if series is None else Past(series.values, series.began, self._ticks)
+        """The figure's values, as `generation` and the others ask for them by name."""
+        known = self._columns.get(key)
+        return () if known is None else Past(self._rows, *known, self._ticks)

@@ -7,8 +7,9 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llamatop.collect.backoff import Backoff
 from llamatop.collect.decode import Decoder

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.model.cluster import MemberView
 from llamatop.model.observed import BalancerSample
@@ -11,8 +12,7 @@ from llamatop.model.observed import BalancerSample
 _REASON = "(auto-drain: "
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(Struct, frozen=True):
     """One member still down; `worker` is None where it is not certain who it is.
 
     `auto`, `own` and `times` are as in `LeftDrained`.

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 
-from llamatop.collect import merge
+from msgspec.structs import replace
+
 from llamatop.collect.backoff import Backoff
-from llamatop.collect.decode import Decoder
-from llamatop.collect.upstreams import Upstreams
+from llamatop.collect.node_lines import NodeLines
 from llamatop.errors import LlamatopError, NoAnswer, NodeError, ProtocolFault, Unreachable
 from llamatop.model.declared import Node
 from llamatop.model.observed import BalancerSample, NodeSnapshot
@@ -175,9 +173,7 @@ class NodeLink:
                 )
 
     async def _read(self, channel: Channel) -> None:
-        document: object = {}
-        decoder = Decoder(self.node.name)
-        upstreams = Upstreams()
+        lines = NodeLines(self.node.name)
         chatter = 0
         heard = False
         silence = max(SILENCE_SECONDS, 4 * self._interval)
@@ -194,8 +190,8 @@ class NodeLink:
                 raise await self._why_ended(channel, chatter)
             if self._clear is not None:
                 await self._clear()
-            patch = _patch(line)
-            if patch is None:
+            snapshot = lines.read(line, self._clock())
+            if snapshot is None:
                 chatter += len(line)
                 if heard or chatter > CHATTER_LIMIT_BYTES:
                     raise ProtocolFault(
@@ -204,21 +200,18 @@ class NodeLink:
                         "make the login shell's start-up files print nothing",
                     )
                 continue
-            if not heard and isinstance(patch.get("fault"), str):
-                raise NodeError(self.node.name, str(patch["fault"]))
+            document = lines.document
+            if not heard and isinstance(document.get("fault"), str):
+                raise NodeError(self.node.name, document["fault"])
             heard = True
-            document = merge.apply(document, patch)
-            snapshot = decoder.snapshot(document, self._clock(), patch)
-            snapshot = upstreams.complete(snapshot, document)
-            waiting = document.get("pending") if isinstance(document, dict) else None
+            waiting = document.get("pending")
             self.pending = tuple(waiting) if isinstance(waiting, list) else ()
             if snapshot.tunnels != self.snapshot.tunnels:
                 # What was read through a tunnel that has changed since tells nothing any more.
                 self.identities.clear()
-            if isinstance(document, dict):
-                self._identify(document.get("members"))
-                answered = document.get("answered")
-                self._answered = answered if isinstance(answered, int) else 0
+            self._identify(document.get("members"))
+            answered = document.get("answered")
+            self._answered = answered if isinstance(answered, int) else 0
             self.documents += 1
             self.attempts_failed = 0
             await self._tell(bridged(snapshot, self.snapshot, self.pending))
@@ -320,17 +313,6 @@ def sentence(fault: LlamatopError) -> str:
     if not isinstance(fault, NodeError):
         return plain(str(fault))
     return plain(fault.text + (f"; {fault.mend}" if fault.mend else ""))
-
-
-def _patch(line: bytes) -> dict[str, object] | None:
-    """The line's object, None where it is anything else."""
-    if not line.lstrip().startswith(b"{"):
-        return None
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _excerpt(line: bytes) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamatop.collect.addresses import Address, node_of, parse, ssh_host
 from llamatop.model.cluster import Membership
@@ -15,8 +16,7 @@ SETTLE_SECONDS = 5.0
 _MOST_HOPS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(Struct, frozen=True):
     """A worker as the balancer may meet it: its name, its node and the port it listens on there.
 
     `member` is what the cluster file declares; `alive` whether it answers now; `identity` changes
@@ -32,8 +32,7 @@ class Endpoint:
     identity_since: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Roads:
+class Roads(Struct, frozen=True):
     """What leads from address to node: each node's tunnels, and its names and addresses.
 
     `identities` are what was read through member addresses, each with the moment of the reading.
@@ -44,8 +43,7 @@ class Roads:
     identities: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Matching:
+class Matching(Struct, frozen=True):
     """Each member address with its worker's name, None where that is not certain.
 
     `doubts` holds, for a worker without a certain member, the addresses that may be its own;

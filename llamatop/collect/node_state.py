@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from operator import attrgetter
+
+from msgspec.structs import replace
 
 from llamatop.collect.addresses import of_url
 from llamatop.collect.membership import Endpoint

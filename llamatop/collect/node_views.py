@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 
-from llamatop.collect.making import maker
+from msgspec import Struct, field
+from msgspec.structs import replace
+
 from llamatop.collect.placement import Placement
 from llamatop.collect.rates import Rates
 from llamatop.model.cluster import (
@@ -20,14 +21,11 @@ from llamatop.model.observed import GpuSample, NodeSnapshot, UnitState, WorkerSa
 
 STALE_TICKS = 3
 _SPANNING: tuple[Topology, ...] = ("tensor-split", "layer-split", "shared")
-_worker_view = maker(WorkerView)
-_gpu_view = maker(GpuView)
 _NO_RATES = Rates()
 _NO_PLACEMENT = Placement()
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Struct, frozen=True):
     """What the balancer makes of a worker; see `WorkerView`."""
 
     membership: Membership | None = None
@@ -38,8 +36,7 @@ class Standing:
 NOWHERE = Standing()
 
 
-@dataclass(slots=True)
-class NodeViews:
+class NodeViews(Struct):
     """The views of one node, in the order of names and indices.
 
     Between two documents they stay the same objects, however often they are asked for, until the
@@ -56,6 +53,8 @@ class NodeViews:
     _made_stale: bool = False
     _made_age: float | None = None
     _stood: Mapping[str, Standing] | None = None
+    _ordered_by: object = None
+    _ordered: list[str] = field(default_factory=list)
     _laid_out_by: tuple[object, object, object] = (None, None, None)
     _layout: list[tuple[str, tuple[str, ...], Topology | None]] = field(default_factory=list)
 
@@ -70,7 +69,8 @@ class NodeViews:
         """Make the views again where the node's view gives cause to.
 
         `queued_since` is for each unit where requests wait since when, on this side's clock.
-        `names` and `placements` are other objects where anything in them is not as before.
+        `names` has every worker of the view; it and `placements` are other objects where anything
+        in them is not as before.
         """
         age = view.age_seconds
         if (
@@ -82,9 +82,11 @@ class NodeViews:
             return
         self._made_of, self._made_stale, self._made_age = view.snapshot, view.stale, age
         workers = view.snapshot.workers
+        if names is not self._ordered_by:
+            self._ordered_by, self._ordered = names, sorted(names, key=names.__getitem__)
         self.workers = tuple(
             self._worker(
-                names.get(unit, f"{self.node.name}/{unit}"),
+                names[unit],
                 unit,
                 workers[unit],
                 view,
@@ -92,7 +94,7 @@ class NodeViews:
                 placements.get(unit, _NO_PLACEMENT),
                 queued_since.get(unit),
             )
-            for unit in sorted(workers, key=lambda unit: names.get(unit, unit))
+            for unit in self._ordered
         )
         self._lay_out(view.snapshot.gpus, names, placements)
         self.gpus = tuple(self._gpus(view))
@@ -139,7 +141,7 @@ class NodeViews:
         if not view.stale and worker.health not in (None, "unreachable"):
             busy, total, context = _slots(worker)
         standing = self.standings.get(name, NOWHERE)
-        return _worker_view(
+        return WorkerView(
             name=name,
             node=self.node.name,
             unit=view.snapshot.units.get(unit) or _unknown_unit(self.node, unit),
@@ -184,7 +186,7 @@ class NodeViews:
             ):
                 views.append(was)
             else:
-                views.append(_gpu_view(self.node.name, gpu, names, mark, age))
+                views.append(GpuView(self.node.name, gpu, names, mark, age))
         return views
 
     def _lay_out(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from llamatop.model.cluster import Topology
 from llamatop.model.observed import GpuSample, Launch, NodeSnapshot, WorkerSample
@@ -14,8 +15,7 @@ from llamatop.model.visible import visible_devices
 Source = Literal["nvml", "environment"]
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """A worker's cards as indices on its node; None where that is unknown, () on the CPU."""
 
     gpus: tuple[int, ...] | None = None

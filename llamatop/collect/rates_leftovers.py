@@ -7,7 +7,7 @@ final counts, which the counter holds by then.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from llamatop.model.observed import Slot
 

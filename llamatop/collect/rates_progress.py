@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.model.observed import Slot
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Struct, frozen=True):
     """Tokens since the read before: expected, those that are certain, and how far off it may be.
 
     `longest_ended` is about how long the longest task was that ended, 0 where none did. `in_flight`

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import exp, inf
 
-from llamatop.collect.making import maker
 from llamatop.collect.rates_leftovers import cleared, holds_leftovers
 from llamatop.collect.rates_lengths import Lengths
 from llamatop.collect.rates_progress import Progress, prompt_gain
@@ -29,8 +28,6 @@ _IDS_BESIDE_STEPS = 12
 # it is at the same task. None stands for one that rests: idle, and the very same as before.
 Pair = tuple[Slot | None, Slot, int, int, bool] | None
 
-_progress = maker(Progress)
-
 
 class SlotLedger:
     """Follows the slots of one process from read to read."""
@@ -40,6 +37,8 @@ class SlotLedger:
         slots = [cleared(slot) if holds_leftovers(None, slot, None) else slot for slot in slots]
         self._before = {slot.id: slot for slot in slots}
         self._counts = {slot.id: _generated(slot) for slot in slots if slot.busy}
+        # generation tokens of the tasks that ran at the last read
+        self.in_flight = sum(self._counts.values())
         self._finals: dict[int, int] = {}
         self._clock: float | None = _clock(slots)
         self._pace: float | None = None
@@ -59,7 +58,7 @@ class SlotLedger:
         kept: list[int] = []
         made_by: dict[int, int] = {}
         shown: int | None = None
-        certain = prompt = 0
+        certain = prompt = in_flight = 0
         saturated = True
         for now in slots:
             number = now.id
@@ -88,6 +87,7 @@ class SlotLedger:
                         same, known_done = True, before.prompt_tokens_processed
             pairs.append((before, now, began, made, same))
             made_by[number] = made
+            in_flight += made
             if made and task and (shown is None or task + made > shown):
                 shown = task + made
             gain = made - began if same else made
@@ -120,13 +120,8 @@ class SlotLedger:
         self._rest *= _MEMORY
         # what is shown is what is, but for what an older task left
         self._before = {slot.id: slot for slot in slots} if self._finals else self._shown
-        self._counts = made_by
-        return _progress(certain + lost, certain, spread, longest, self.in_flight, prompt)
-
-    @property
-    def in_flight(self) -> int:
-        """Generation tokens of the tasks that ran at the last read."""
-        return sum(self._counts.values())
+        self._counts, self.in_flight = made_by, in_flight
+        return Progress(certain + lost, certain, spread, longest, in_flight, prompt)
 
     def _without_leftovers(self, slots: Sequence[Slot]) -> Sequence[Slot]:
         shown, before = self._shown, self._before

@@ -1,15 +1,16 @@
-"""Untyped values to the model's dataclasses: what is wrong is left out and complained of."""
+"""Untyped values to the model's nouns: what is wrong is left out and complained of."""
 
 from __future__ import annotations
 
 import types
 import typing
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from operator import attrgetter
 
-from llamatop.collect.making import maker
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
+
 from llamatop.collect.scalars import (
     Complaints,
     Reader,
@@ -49,13 +50,13 @@ ROWS: dict[type, tuple[str, ...]] = {Slot: slots.FIELDS}
 
 
 def decode(kind: type, value: object, complaints: Complaints, key: str | None = None) -> object:
-    """`value` as the dataclass `kind`, None where it cannot be one; never raises.
+    """`value` as the noun `kind`, None where it cannot be one; never raises.
 
     Unknown keys are ignored; a field of the wrong type gets its default and a line in
     `complaints`. `key` fills the field that names it (a GPU's uuid, a slot's id).
     """
     try:
-        return _read_dataclass(kind, value, kind.__name__, complaints, key)
+        return _read_noun(kind, value, kind.__name__, complaints, key)
     except WrongError as wrong:
         complaints.append(f"{kind.__name__}: {wrong.args[0]}")
         return None
@@ -71,11 +72,10 @@ def read_tunnels(value: object, complaints: Complaints) -> tuple[Tunnel, ...]:
     return typing.cast("tuple[Tunnel, ...]", read)
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a dataclass: its place among them, and how its values are read.
+class Field(Struct, frozen=True):
+    """One field of a noun: its place among them, and how its values are read.
 
-    `exact` is the type of a value that needs no reading, `nested` the dataclass that a value is.
+    `exact` is the type of a value that needs no reading, `nested` the noun that a value is.
     """
 
     place: int
@@ -85,9 +85,8 @@ class Field:
     nested: type | None
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """A dataclass's fields by name, in their order.
+class Shape(Struct, frozen=True):
+    """A noun's fields by name, in their order.
 
     `figures` gives their values in an instance, `make` makes one of them all.
     """
@@ -99,7 +98,7 @@ class Shape:
 
 @cache
 def shape_of(kind: type) -> Shape:
-    """How the dataclass is read; worked out once."""
+    """How the noun is read; worked out once."""
     hints = typing.get_type_hints(kind)
     found = {}
     for place, field in enumerate(fields(kind)):
@@ -107,11 +106,15 @@ def shape_of(kind: type) -> Shape:
         found[field.name] = Field(
             place,
             _reader(hints[field.name]),
-            field.default is MISSING and field.default_factory is MISSING,
+            field.default is NODEFAULT and field.default_factory is NODEFAULT,
             plain if plain in SCALARS else None,
-            plain if is_dataclass(plain) and isinstance(plain, type) else None,
+            plain if _is_noun(plain) else None,
         )
-    return Shape(found, attrgetter(*found), maker(kind))
+    return Shape(found, attrgetter(*found), kind)
+
+
+def _is_noun(hint: object) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Struct)
 
 
 def _without_none(hint: typing.Any) -> typing.Any:
@@ -120,7 +123,7 @@ def _without_none(hint: typing.Any) -> typing.Any:
     return hint
 
 
-def _read_dataclass(
+def _read_noun(
     kind: type, value: object, path: str, complaints: Complaints, key: str | None
 ) -> object:
     if isinstance(value, list) and kind in ROWS:
@@ -171,9 +174,9 @@ def _reader(hint: typing.Any) -> Reader:
         return _tuple_reader(arguments[0])
     if origin is dict:
         return _dict_reader(arguments[1])
-    if is_dataclass(hint):
+    if _is_noun(hint):
         kind = typing.cast(type, hint)
-        return lambda value, path, complaints: _read_dataclass(kind, value, path, complaints, None)
+        return lambda value, path, complaints: _read_noun(kind, value, path, complaints, None)
     return SCALARS[hint]
 
 
@@ -187,7 +190,7 @@ def _literal_reader(words: tuple[object, ...]) -> Reader:
 
 
 def _tuple_reader(hint: typing.Any) -> Reader:
-    kind = hint if is_dataclass(hint) and isinstance(hint, type) else None
+    kind = hint if _is_noun(hint) else None
     inner = _reader(hint)
 
     def read(value: object, path: str, complaints: Complaints) -> object:
@@ -202,7 +205,7 @@ def _tuple_reader(hint: typing.Any) -> Reader:
         for key, item in items:
             try:
                 if kind is not None:
-                    found.append(_read_dataclass(kind, item, path, complaints, key))
+                    found.append(_read_noun(kind, item, path, complaints, key))
                 else:
                     found.append(inner(item, path, complaints))
             except WrongError as wrong:

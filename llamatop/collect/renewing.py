@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typing
 
-from llamatop.collect.making import maker
 from llamatop.collect.readers import Field, read_glances, shape_of
 from llamatop.collect.scalars import LARGEST, Complaints, WrongError
 from llamatop.engines import slots
@@ -15,7 +14,6 @@ _ROW = len(slots.FIELDS) + 1
 _WHOLE = (bool, *[int] * (len(slots.FIELDS) - 1))
 _PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
 _ALL = object()
-_slot = maker(Slot)
 
 Document = dict[str, typing.Any]
 
@@ -122,7 +120,7 @@ def _slots(value: object, before: object, read: object, touched: object) -> obje
                 return None
         elif not all(one is None or (type(one) is int and abs(one) < LARGEST) for one in row[1:]):
             return None
-        found[place] = _slot(place, *row, *_UNKNOWN[len(row)])
+        found[place] = Slot(place, *row, *_UNKNOWN[len(row)])
     return tuple(found)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+from msgspec import Struct
 
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.declared import Cluster
@@ -58,8 +59,7 @@ class Source(Protocol):
         """The local command for a shell on the node; raises NodeError where it has no ssh."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """Where in a recording its reader is; `speed` is in seconds of it for each that passes.
 
     `complete` is false where the recording was cut off, `seeking` true while a moment is read.

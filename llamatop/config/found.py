@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamatop.model.cluster import ClusterSnapshot, NodeView, WorkerView
 from llamatop.model.declared import Balancer, Cluster, Node, Worker

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamatop.errors import Problem
 
@@ -21,8 +22,7 @@ WORDS = {
 }
 
 
-@dataclass
-class Notes:
+class Notes(Struct):
     """The problems found so far, and where each key stands."""
 
     file: str

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct, field
 
 from .listening import both_ways, listen
 from .nginx_files import WORKER_PROCESSES, members, read
@@ -25,8 +26,7 @@ FAIL_SECONDS = 10.0
 _numbers = count(40000)
 
 
-@dataclass(slots=True, eq=False)
-class Link:
+class Link(Struct, eq=False):
     """One proxied request: the generation that serves it and the member that it went to."""
 
     generation: Generation
@@ -44,8 +44,7 @@ class Link:
             self.nginx.sweep()
 
 
-@dataclass(slots=True, eq=False)
-class Generation:
+class Generation(Struct, eq=False):
     """The workers that one start or reload made, and what they read in the configuration."""
 
     upstreams: dict[str, Spread]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
+
+from msgspec import Struct, field
 
 DRIVER = "550.163.01"
 CUDA = "12.4"
@@ -15,8 +16,7 @@ SLOWDOWN_CELSIUS = 90.0
 DRIVER_BYTES = 10 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class CardKind:
+class CardKind(Struct, frozen=True):
     """A make: what its driver calls it, and how fast it computes beside a Tesla P40."""
 
     name: str
@@ -45,8 +45,7 @@ def kind_of(node: str) -> CardKind:
     return next((kind for word, kind in KINDS.items() if word in node.lower()), P40)
 
 
-@dataclass(slots=True)
-class Card:
+class Card(Struct):
     """One card; `processes` maps the pid of a simulated process to its bytes here.
 
     `load` is the share of time (0 to 1) that kernels run right now, and `sharers` how many

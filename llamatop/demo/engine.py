@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 from typing import Literal
+
+from msgspec import Struct, field
 
 from .shape import Model
 
@@ -19,8 +20,7 @@ BYTES_PER_SECOND = 215e9
 PROMPT_PARAMETERS_PER_SECOND = 9.0e12
 
 
-@dataclass(slots=True, eq=False)
-class Request:
+class Request(Struct, eq=False):
     """One completion: token counts, and when (engine seconds) its prompt and its answer began.
 
     `generate` is the most tokens it may produce; `cached` prompt tokens need no computing. Only a
@@ -57,8 +57,7 @@ class Request:
         return max(self.ended - self.prompt_done, 1e-6)
 
 
-@dataclass(slots=True)
-class Totals:
+class Totals(Struct):
     """What /metrics counts; moves only when a prompt or a request finishes."""
 
     prompt_tokens: int = 0
@@ -70,8 +69,7 @@ class Totals:
     busy_slots: int = 0
 
 
-@dataclass(slots=True)
-class Rates:
+class Rates(Struct):
     """The averaged gauges, reset by every scrape as the real ones are."""
 
     prompt_tokens: int = 0
@@ -80,8 +78,7 @@ class Rates:
     generation_seconds: float = 0.0
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(Struct):
     """One slot; `last` keeps the finished request's figures that /slots goes on showing."""
 
     id: int
@@ -89,8 +86,7 @@ class Slot:
     last: Request | None = None
 
 
-@dataclass(slots=True)
-class SimulatedEngine:
+class SimulatedEngine(Struct):
     """The engine of one worker process; time is in seconds on the caller's clock.
 
     `hung` stops the physics as a stuck kernel does; `speed` is lowered by a hot card.

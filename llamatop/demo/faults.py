@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from .embedded import EmbeddedCluster
@@ -21,8 +22,7 @@ KEY = "demo-key"
 END, LEFT_OUT = "\n}\n", "\n# }\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Struct, frozen=True):
     """One kind: whom it may strike, the likeliest first, what it does and how that ends."""
 
     victims: Callable[[EmbeddedCluster], Sequence[Any]]

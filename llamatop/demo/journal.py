@@ -6,13 +6,13 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 KEPT = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One entry: Unix seconds, the process that wrote it, and its text."""
 
     at: float
@@ -23,8 +23,7 @@ class Entry:
     priority: int = 6
 
 
-@dataclass(slots=True)
-class Journal:
+class Journal(Struct):
     """All entries of one machine, oldest first; `followers` hear each new one."""
 
     hostname: str

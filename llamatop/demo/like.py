@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop import config
 from llamatop.model.declared import Cluster, Node
@@ -22,8 +24,7 @@ ENGINE_PORTS: dict[Engine, int] = {"ollama": 11434, "vllm": 8000}
 KEY = "demo"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """How many addresses a cluster file needs, and the file."""
 
     cluster: Cluster

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import crossplane
+from msgspec import Struct
 
 from .shape import FRONT_PORT, ClusterShape
 
 WORKER_PROCESSES = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(Struct, frozen=True):
     """One server line of an upstream."""
 
     address: str

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from email.utils import formatdate
 from pathlib import PurePosixPath
+
+from msgspec.structs import replace
 
 from llamatop.engines.ollama import shortened
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.model.observed import Engine
 
@@ -16,8 +17,7 @@ OTHER_UPSTREAM = "llama_8b"
 FEW_NODES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """A model file: its size in bytes, its shape, and what a token of context takes."""
 
     name: str
@@ -56,8 +56,7 @@ OTHER = Model(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerShape:
+class WorkerShape(Struct, frozen=True):
     """One worker: its unit, where it listens, the cards it spans and how it is started.
 
     `upstream` is None for the cluster's own.
@@ -82,8 +81,7 @@ class WorkerShape:
         return len(self.cards) > 1
 
 
-@dataclass(frozen=True, slots=True)
-class NodeShape:
+class NodeShape(Struct, frozen=True):
     """One machine; without `ssh` only its worker's HTTP can be reached."""
 
     name: str
@@ -95,8 +93,7 @@ class NodeShape:
     user: str = "ops"
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterShape:
+class ClusterShape(Struct, frozen=True):
     """The whole cluster; the balancer runs on `balancer`, None where there is none.
 
     `jump` is the address of a host in front of all nodes, None where they are reached directly.

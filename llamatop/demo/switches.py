@@ -7,8 +7,9 @@ back: a person with an editor, the dashboard's key, a test.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamatop import files
 
@@ -18,8 +19,7 @@ NAME = "faults"
 _HEAD = "# Take the # away to bring a fault on, put it back to end it; the demo sees it at once.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Switch:
+class Switch(Struct, frozen=True):
     """One kind of fault that this cluster can have, and whether it is on."""
 
     kind: str

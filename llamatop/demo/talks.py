@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from llamatop.engines import llama_server, ollama, slots, vllm
 from llamatop.probe import launch
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 Document = dict[str, Any]
 
 
-@dataclass(slots=True)
-class _Talk:
+class _Talk(Struct):
     """With one worker's process, and with the llama-server that an Ollama spawned."""
 
     task: Task

@@ -7,8 +7,9 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -18,8 +19,7 @@ DISK = "xfs"
 BASE_MEMORY_BYTES = 3 * 2**30
 
 
-@dataclass(slots=True, eq=False)
-class Task:
+class Task(Struct, eq=False):
     """One process; `started` is Unix seconds, `cpu_seconds` what it has used."""
 
     pid: int
@@ -34,8 +34,7 @@ class Task:
     cores: float = 0.0
 
 
-@dataclass(slots=True)
-class Connection:
+class Connection(Struct):
     """An established TCP connection of a process: (address, port) of both ends."""
 
     pid: int
@@ -49,8 +48,7 @@ def _hex(end: tuple[str, int]) -> str:
     return f"{bytes(reversed(octets)).hex().upper()}:{end[1]:04X}"
 
 
-@dataclass(slots=True)
-class TaskTable:
+class TaskTable(Struct):
     """All processes of one machine, from `show` on written under `root` as a kernel shows them.
 
     Files then appear at once for a new process; `refresh` brings the moving figures up to date.

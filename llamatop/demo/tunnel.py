@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from .listening import both_ways, listen
 from .tasks import Task
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(Struct, frozen=True):
     """One -L: the port on this machine, and the other machine's address and port."""
 
     port: int

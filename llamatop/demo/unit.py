@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from llamatop.model.observed import UnitKind
 
@@ -42,8 +43,7 @@ class Process(Protocol):
         """Reload; false where the process refuses."""
 
 
-@dataclass(slots=True, eq=False)
-class Unit:
+class Unit(Struct, eq=False):
     """One service; `file` is its unit file on the simulated machine.
 
     `state` and `sub_state` are ActiveState and SubState; times are Unix seconds, 0 for never.

@@ -7,11 +7,11 @@ import json
 from abc import ABC, abstractmethod
 from asyncio import StreamWriter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
 import h11
+from msgspec import Struct, field
 
 from .listening import listen, received
 
@@ -128,8 +128,7 @@ class SocketExchange(Exchange):
         self.connection.writer.close()
 
 
-@dataclass(slots=True)
-class WebServer:
+class WebServer(Struct):
     """Listens on one address while started; every request goes to the handler."""
 
     host: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct
 
 from .engine import Happening, Request
 from .worker import Worker
@@ -37,8 +38,7 @@ class Chooser(Protocol):
         """Nobody answered there."""
 
 
-@dataclass(slots=True, eq=False)
-class Straight:
+class Straight(Struct, eq=False):
     """A way without a balancer."""
 
     address: str

@@ -1,1 +1,1 @@
-"""The nouns: frozen dataclasses, standard library only."""
+"""The nouns: frozen structs of msgspec, the only import here beside the standard library."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamBlock:
+class UpstreamBlock(Struct, frozen=True):
     """One `upstream`; `method` is the balancing directive's name, "round robin" where none is.
 
     `keepalive` is the idle connections kept, None where the directive is not written.
@@ -19,8 +18,7 @@ class UpstreamBlock:
     keepalive: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Listen:
+class Listen(Struct, frozen=True):
     """One `listen` of a server, as written; `loopback` is None where a name hides its address."""
 
     address: str
@@ -30,8 +28,7 @@ class Listen:
     tls: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One `proxy_pass` to an upstream with what holds there, inherited directives included.
 
     `guarded` tells that not everybody may pass: a password, a sub-request, addresses, a client
@@ -53,8 +50,7 @@ class Route:
     at: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Proxying:
+class Proxying(Struct, frozen=True):
     """The upstreams of nginx's `http` block and the routes that lead to them, in file order."""
 
     upstreams: tuple[UpstreamBlock, ...] = ()

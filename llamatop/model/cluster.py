@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct, field
 
 from .declared import Cluster
 from .observed import BalancerSample, GpuSample, LoadedModel, NodeSnapshot, UnitState, WorkerSample
@@ -14,8 +15,7 @@ Membership = Literal["in", "down", "absent", "draining", "mixed"]
 Severity = Literal["info", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerView:
+class WorkerView(Struct, frozen=True):
     """One worker as the person sees it; `name` is `node/short`, as CLI.md defines it.
 
     Rates are tokens per second, None until two reads exist. `gpus` are indices on its node and
@@ -75,8 +75,7 @@ class WorkerView:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class GpuView:
+class GpuView(Struct, frozen=True):
     """One card with the workers on it; `mark` is "layer-split" where one of them spans cards."""
 
     node: str
@@ -86,8 +85,7 @@ class GpuView:
     age_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MemberView:
+class MemberView(Struct, frozen=True):
     """One server line with the worker behind it, None where that is not certain.
 
     `expected` is the worker that its tunnel or address names, where `worker` is another: the one
@@ -102,8 +100,7 @@ class MemberView:
     expected: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """Something that happened, for the events panel and `status --json`."""
 
     at: datetime
@@ -116,8 +113,7 @@ class Event:
 NO_SUDO = "there is no sudo"
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
+class Rights(Struct, frozen=True):
     """What may be done as root of the `needed` commands that plans would run on a node.
 
     `lacking` are those that may not, each as one would type it; `why` is what refuses them, NO_SUDO
@@ -129,8 +125,7 @@ class Rights:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeView:
+class NodeView(Struct, frozen=True):
     """One node: its latest snapshot, its age here in seconds, and its one most telling fault.
 
     `next_try_seconds` is how long until another attempt to reach it begins, None where none is
@@ -159,8 +154,7 @@ class NodeView:
         return self.age_seconds + max(ages.get(part, 0.0), ages.get(f"{part}/{key}", 0.0))
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Struct, frozen=True):
     """Sums over the workers that are known; None where none is."""
 
     generation_tokens_per_second: float | None = None
@@ -170,8 +164,7 @@ class Totals:
     requests_deferred: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ClusterSnapshot:
+class ClusterSnapshot(Struct, frozen=True):
     """One moment of the cluster; everything the screen and `status --json` show is in here."""
 
     cluster: Cluster

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Worker:
+
+class Worker(Struct, frozen=True):
     """A worker that discovery needs help with.
 
     `unit` is the unit's name with `.service`; `url` is as seen from the node; `member` is its
@@ -20,8 +20,7 @@ class Worker:
     api_key_env: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Struct, frozen=True):
     """A machine: `ssh` is what one would type after ssh, "local" is this machine, None is none.
 
     With `ssh` None the node is read through `url` by HTTP alone. Empty `units` means every unit
@@ -35,8 +34,7 @@ class Node:
     workers: tuple[Worker, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Balancer:
+class Balancer(Struct, frozen=True):
     """Where the upstream lives: the node that runs nginx and the upstream's name.
 
     `test` and `reload` are commands, run there as they are written, in place of `nginx -t` and
@@ -50,8 +48,7 @@ class Balancer:
     reload: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(Struct, frozen=True):
     """Findings of `rule` that the operator does not want to hear of, at places that match a glob.
 
     `reason` is for people and changes nothing.
@@ -62,8 +59,7 @@ class Silence:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Alerts:
+class Alerts(Struct, frozen=True):
     """Who hears of findings that come and go, besides the events and the bell.
 
     `command` gets each as JSON on its standard input; `webhook` as the body of a POST: its address
@@ -71,11 +67,13 @@ class Alerts:
     """
 
     command: tuple[str, ...] = ()
-    webhook: str | None = field(default=None, repr=False)
+    webhook: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Alerts(command={self.command!r})"
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Struct, frozen=True):
     """Everything the operator declared; `path` is the file it came from, None without one."""
 
     name: str

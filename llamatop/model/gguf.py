@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFile:
+class ModelFile(Struct, frozen=True):
     """One GGUF model as its header describes it; sizes are bytes, same as `gguf-dump --no-data`.
 
     Names follow the keys of the format; what a header does not hold is None. A tuple has one

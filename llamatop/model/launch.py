@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+
+class Launch(Struct, frozen=True):
     """How a worker was started, from its running process where there is one, else from its unit.
 
     `source` says which. `context_tokens` is the whole `--ctx-size`; `api_key` tells whether one is
@@ -50,8 +50,7 @@ class Launch:
     extras: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Confines:
+class Confines(Struct, frozen=True):
     """What the kernel holds a running process to; same as /proc/PID/status and limits.
 
     `cpus` and `memory_nodes` are lists as the kernel writes them (`0-15`); `memlock_bytes` is

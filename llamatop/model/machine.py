@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Xid:
+
+class Xid(Struct, frozen=True):
     """A fault that the driver wrote into the kernel's log; same as `dmesg | grep Xid`.
 
     `code` is NVIDIA's number (79: fallen off the bus), `at_seconds` the clock of
@@ -20,8 +20,7 @@ class Xid:
     count: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class HostSample:
+class HostSample(Struct, frozen=True):
     """The machine: `cpu_percent` is of all cores (0 to 100); same as /proc/stat, /proc/meminfo.
 
     `driver_version` is the NVIDIA driver's. `numa_cpus` maps a NUMA node to its processors
@@ -44,8 +43,7 @@ class HostSample:
     iommu: Literal["off", "passthrough", "translating"] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GpuSample:
+class GpuSample(Struct, frozen=True):
     """One card; same as `nvidia-smi -q`.
 
     `processes` maps a pid to its memory in bytes (None where the driver hides it). `throttle`

@@ -9,8 +9,9 @@ node's own monotonic clock and good for differences only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from .balancing import Proxying
 from .gguf import ModelFile
@@ -25,8 +26,7 @@ Health = Literal["ok", "loading", "busy", "unreachable", "unauthorized", "error"
 UnitKind = Literal["worker", "tunnel", "nginx"]
 
 
-@dataclass(frozen=True, slots=True)
-class UnitState:
+class UnitState(Struct, frozen=True):
     """A unit in systemd's own words; same as `systemctl show -p ActiveState,SubState,…`.
 
     `since` is Unix seconds of the last change of ActiveState; `restarts` is NRestarts.
@@ -57,8 +57,7 @@ class UnitState:
     keepalive: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Struct, frozen=True):
     """One slot of a llama-server; token counts are of the task it holds now.
 
     `prompt_tokens_processed` stays 0 until a prompt batch ends; `generated_tokens` is n_decoded;
@@ -76,16 +75,14 @@ class Slot:
     remaining_tokens: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(Struct, frozen=True):
     """The slots at a moment between two ticks, on the same clock as `read_at_seconds`."""
 
     at_seconds: float
     slots: tuple[Slot, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenCounters:
+class TokenCounters(Struct, frozen=True):
     """Lifetime token counters; a `_step` is the distance between two values it can print.
 
     A total moves only when a request finishes (vLLM: live). 1.0571e+06 has a step of 10.
@@ -98,8 +95,7 @@ class TokenCounters:
     live: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
+class LoadedModel(Struct, frozen=True):
     """One model that an Ollama holds in memory; same as `ollama ps`.
 
     `gpu_bytes` of `size_bytes` lie on cards, the rest is computed on the CPU. `context_tokens` is
@@ -129,8 +125,7 @@ class LoadedModel:
         return max(0, self.size_bytes - self.gpu_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class EngineLoad:
+class EngineLoad(Struct, frozen=True):
     """One of a vLLM's data-parallel engines: its requests, and how full its KV cache is."""
 
     engine: str
@@ -139,8 +134,7 @@ class EngineLoad:
     kv_cache_percent: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerSample:
+class WorkerSample(Struct, frozen=True):
     """One inference process as its own endpoints and its unit tell.
 
     `read_at_seconds` is the node's monotonic clock between the reads that `slots` and `counters`
@@ -190,8 +184,7 @@ class WorkerSample:
     first_token_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Tunnel:
+class Tunnel(Struct, frozen=True):
     """One forward of a running ssh or autossh; addresses as host:port, as written in -L or -R.
 
     For "L" `listen` is on this node and `target` is as seen from `destination`; for "R" the
@@ -206,8 +199,7 @@ class Tunnel:
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamMember:
+class UpstreamMember(Struct, frozen=True):
     """One `server` line of an upstream, as the file on disk has it; `line` counts from 1.
 
     `max_fails` is None where it is not written: nginx then takes 1.
@@ -223,8 +215,7 @@ class UpstreamMember:
     max_fails: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class LeftDrained:
+class LeftDrained(Struct, frozen=True):
     """A member that a plan took out and left so when it was killed; `minutes` ago, by the node.
 
     `who` is as the plan's user wrote it, `what` the plan's action and targets. `auto`: auto-drain
@@ -243,8 +234,7 @@ class LeftDrained:
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class BalancerSample:
+class BalancerSample(Struct, frozen=True):
     """nginx as the node shows it.
 
     `reload_pending` is true when a file is newer than the running workers; `config_valid` is what
@@ -274,8 +264,7 @@ class BalancerSample:
     fault: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class NodeSnapshot:
+class NodeSnapshot(Struct, frozen=True):
     """Everything known of one node at one moment; parts that failed are None and named in faults.
 
     `received_at` is this side's monotonic clock at receipt, None before the first line;

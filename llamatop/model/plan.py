@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
+
+from msgspec import Struct
 
 MOST_REASON = 120
 
@@ -20,8 +21,7 @@ StepKind = Literal[
 StepState = Literal["running", "done", "failed", "undone", "skipped"]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """One remote command as an argument vector; the only type a command leaves llamatop in."""
 
     argv: tuple[str, ...]
@@ -30,8 +30,7 @@ class Command:
         return shlex.join(self.argv)
 
 
-@dataclass(frozen=True, slots=True)
-class MembershipEdit:
+class MembershipEdit(Struct, frozen=True):
     """Server lines to mark down (or up) in one file on the balancer; `before` is its SHA-256.
 
     `lines` are (address, as it stood, as it is to stand), without the `;`. With `beside` it is
@@ -47,8 +46,7 @@ class MembershipEdit:
     beside: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(Struct, frozen=True):
     """One file on the balancer, whole, before and after; `target` is where symlinks lead."""
 
     path: str
@@ -57,8 +55,7 @@ class FileChange:
     after: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class UnitFile:
+class UnitFile(Struct, frozen=True):
     """A unit's file to write where there is none; without `data` it is to be taken away again.
 
     `digest` is the SHA-256 of what llamatop wrote: another text is never taken away.
@@ -69,8 +66,7 @@ class UnitFile:
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class NewUnit:
+class NewUnit(Struct, frozen=True):
     """A unit that is to run; `digest` is the SHA-256 of its file, empty where it was there."""
 
     unit: str
@@ -78,8 +74,7 @@ class NewUnit:
     enabled: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Reshaping:
+class Reshaping(Struct, frozen=True):
     """Units of one node that take the place of others; `enabled` is how they were found."""
 
     node: str
@@ -87,8 +82,7 @@ class Reshaping:
     olds: tuple[NewUnit, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Struct, frozen=True):
     """One step: what it does in words, the exact commands, the exact diff, how long it may take.
 
     A "membership" step makes `edits`, which together turn each of `files` from before to after;
@@ -117,8 +111,7 @@ class Step:
     plan: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Struct, frozen=True):
     """How a plan found a unit and its server lines; it runs only while that holds.
 
     `active_state` and `main_pid` are None where they may change by themselves (a unit that flaps).
@@ -140,8 +133,7 @@ class Expectation:
         return f"{self.name}: {', '.join(parts)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Struct, frozen=True):
     """A list of steps; without steps it says in `nothing` why none is needed.
 
     `cuts_requests` counts the requests in flight that it will cut (None: unknown). `warnings` are
@@ -201,8 +193,7 @@ class Plan:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
-class StepResult:
+class StepResult(Struct, frozen=True):
     """How a step stands: sent while it runs (`progress` in words) and once when it ended.
 
     `members` are the (upstream, address) that an "undone" one put back.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from llamatop.errors import NginxSyntaxError
 
@@ -20,8 +21,7 @@ _SIMPLE = re.compile(r"[^ \t\r\n;{\"'\\$][^ \t\r\n;{\\$]*(?=[ \t\r\n;{])")
 _ESCAPES = {'"': '"', "'": "'", "\\": "\\", "t": "\t", "r": "\r", "n": "\n"}
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """One word of a directive: `value` as nginx reads it, `start`:`end` with any quotes."""
 
     value: str
@@ -30,8 +30,7 @@ class Word:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
-class Directive:
+class Directive(Struct, frozen=True):
     """Words ended by `;` or `{`, or a lone `}`; `end` is the offset just behind that sign."""
 
     words: tuple[Word, ...]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamatop.errors import NginxSyntaxError
 
@@ -11,8 +12,7 @@ from .directives import decode, directives
 from .upstreams import DEEPEST_INCLUDE, included
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A simple directive: its words, and where it stands."""
 
     words: tuple[str, ...]
@@ -20,8 +20,7 @@ class Line:
     line: int
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """A block: the words before its brace, and what stands in it."""
 
     words: tuple[str, ...]

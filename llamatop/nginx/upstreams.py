@@ -7,7 +7,8 @@ import functools
 import posixpath
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.errors import NginxSyntaxError
 from llamatop.model.observed import UpstreamMember
@@ -17,8 +18,7 @@ from .directives import Directive, Word, decode, directives
 DEEPEST_INCLUDE = 32
 
 
-@dataclass(frozen=True, slots=True)
-class ServerLine:
+class ServerLine(Struct, frozen=True):
     """One `server` line of an upstream: its file, line and words with their offsets.
 
     `end` is the offset of its `;`.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamatop.collect.leftovers import Leftover, ago
 from llamatop.collect.names import SUFFIX
@@ -20,8 +21,7 @@ from .unit_files import removal
 from .waits import ANSWERS
 
 
-@dataclass(slots=True)
-class Found:
+class Found(Struct):
     """Splits and unsplits that are over without having said so, and the files of their units.
 
     `theirs` are the plans of those that other users wrote down, `silent` the nodes of which it is
@@ -36,8 +36,7 @@ class Found:
     running: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Repair:
+class Repair(Struct):
     """What a recover has found so far: who goes in again, what comes after that, what stays.
 
     `known` are the units that it goes by, as they are now.

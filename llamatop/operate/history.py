@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from .files import Member
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(Struct, frozen=True):
     """What a plan left behind: each server line that it changed, and whether it is down since.
 
     `at` is RFC 3339 UTC; `title` is the plan's own. `texts` have each server line as
@@ -26,8 +26,7 @@ class Change:
     texts: dict[Member, dict[str, str]] = field(default_factory=dict)
 
 
-@dataclass
-class _Entry:
+class _Entry(Struct):
     """One plan as its lines in the log tell it."""
 
     at: str

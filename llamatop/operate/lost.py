@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.errors import LlamatopError
 from llamatop.model.cluster import ClusterSnapshot, WorkerView
@@ -19,8 +20,7 @@ AGAIN_SECONDS = 5.0
 _AT_ONCE = 8
 
 
-@dataclass(slots=True)
-class _Asked:
+class _Asked(Struct):
     """What the balancer found at a worker's members: cut off since when, asked when last."""
 
     at: float

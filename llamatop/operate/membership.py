@@ -6,8 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+from msgspec import Struct
 
 from llamatop.errors import Unreachable
 from llamatop.model.declared import Balancer
@@ -45,8 +46,7 @@ class Lease(Protocol):
         """They are made."""
 
 
-@dataclass(frozen=True, slots=True)
-class CutOff:
+class CutOff(Struct, frozen=True):
     """A split or unsplit that did not say that it ended; `over`: nor that it goes on.
 
     `own` where root or this user wrote it down; `record` is the file that says so.

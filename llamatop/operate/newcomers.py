@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.collect import addresses, names
 from llamatop.errors import Refused
@@ -19,16 +20,14 @@ from .unit_copy import Source, Wanted
 from .unit_facts import UNITS
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(Struct, frozen=True):
     """The names of units and the ports that nobody else may have; newcomers add theirs."""
 
     names: set[str]
     ports: set[int]
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(Struct, frozen=True):
     """One worker that is to run: `target` where its unit exists already, else `text` to write.
 
     `back` are its server lines, marked down now; `beside` the ones that it is to get.

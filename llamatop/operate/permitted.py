@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamatop.errors import NodeError
 from llamatop.model.cluster import NO_SUDO, ClusterSnapshot, NodeView, Rights

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.errors import Refused, UsageError
 from llamatop.model.plan import NewUnit, Plan, Reshaping
@@ -20,8 +22,7 @@ from .unit_copy import Source
 from .unit_facts import UnitFacts
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(Struct, frozen=True):
     """Workers of a node that leave together, and the cards of each that comes in their place."""
 
     olds: tuple[Target, ...]

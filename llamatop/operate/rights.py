@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.model.plan import Command
 
@@ -15,8 +16,7 @@ _CONTINUED = " " * 8
 _DIGEST = re.compile(r"(sha\d+:\S+,?\s+)+")
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(Struct, frozen=True):
     """One command of the listing as sudo's own pattern, in the order in which sudo reads them."""
 
     pattern: str
@@ -24,8 +24,7 @@ class _Entry:
     without_password: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Rights:
+class Rights(Struct, frozen=True):
     """The entries that let somebody act as root; the last that matches a command decides."""
 
     entries: tuple[_Entry, ...]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.collect import journal
 from llamatop.errors import NodeError, UsageError
@@ -32,8 +33,7 @@ _DUMP = Command(("nginx", "-T"))
 _WATCHED = ("worker", "tunnel", "nginx")
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(Struct, frozen=True):
     """What a user needs on one node, in groups: why, and the commands as plans give them."""
 
     node: str

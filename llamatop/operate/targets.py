@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.collect.names import SUFFIX, select
 from llamatop.errors import UsageError
@@ -13,8 +14,7 @@ from llamatop.model.cluster import ClusterSnapshot, WorkerView
 from llamatop.model.observed import UnitState
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     """A unit to act on: a worker's, a tunnel's or nginx's own; `worker` is None for the latter."""
 
     name: str

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamatop.errors import Refused
 from llamatop.probe import launch, unit_text
@@ -26,8 +27,7 @@ _PREFIXES = "@-:+!|"
 _PLAIN = re.compile(r"[A-Za-z0-9:_.@/-]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """A unit as it is on the node: its file, then its drop-ins, as (path, text).
 
     `environment` holds its EnvironmentFile= variables, None where one of them cannot be read.
@@ -38,8 +38,7 @@ class Source:
     environment: Mapping[str, str] | None = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What is to differ: the new unit's name, its cards as CUDA_VISIBLE_DEVICES, and its port."""
 
     unit: str

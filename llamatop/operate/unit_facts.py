@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.collect import addresses
 from llamatop.errors import NodeError
@@ -27,8 +28,7 @@ _PROPERTIES = "FragmentPath,DropInPaths,EnvironmentFiles,NeedDaemonReload,Type,U
 _LISTEN = "0A"
 
 
-@dataclass(frozen=True, slots=True)
-class UnitFacts:
+class UnitFacts(Struct, frozen=True):
     """One node's: unit names that exist on disk, ports that somebody listens on or a unit names."""
 
     names: frozenset[str]
@@ -98,8 +98,7 @@ async def source(machine: Machine, unit: str) -> Source:
     return Source(unit, tuple(files), await _environment(machine, paths))
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(Struct, frozen=True):
     """A file that llamatop was to write: is it there, as another text, or still beside."""
 
     there: bool

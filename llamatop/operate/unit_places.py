@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.probe import unit_text
 
 _SPACE = " \t\n\r"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(Struct, frozen=True):
     """A setting of a section: `start`:`end` are its value's, over continued lines."""
 
     section: str
@@ -51,8 +51,7 @@ def _is_comment(text: str, begin: int, end: int) -> bool:
     return last > begin and text[last:end].lstrip()[:1] in ("#", ";")
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Struct, frozen=True):
     """A word as systemd reads it, and where it stands, quotes included."""
 
     value: str

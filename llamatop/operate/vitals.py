@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from typing import Literal
+
+from msgspec import Struct, field
 
 from llamatop.advise.dead import Cards, cards, dead, silent
 from llamatop.collect import leftovers
@@ -23,8 +24,7 @@ LOOP_RESTARTS = 3
 _GAP_TICKS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(Struct, frozen=True):
     """What to do with which worker, and why as half a sentence."""
 
     action: Literal["drain", "undrain"]
@@ -32,8 +32,7 @@ class Move:
     why: str
 
 
-@dataclass(slots=True)
-class _Pulse:
+class _Pulse(Struct):
     """One worker over time: for how many ticks it was dead, or well; when systemd restarted it."""
 
     dead_ticks: int = 0

@@ -7,8 +7,9 @@ import contextlib
 import ipaddress
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from llamatop.collect import addresses
 from llamatop.errors import NodeError
@@ -26,8 +27,7 @@ HELD_SECONDS = 30.0
 ANSWERS = ("ok", "busy", "unauthorized")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(Struct, frozen=True):
     """Whether the wait is over, what to show meanwhile, and why it can never end well."""
 
     done: bool

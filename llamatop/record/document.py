@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any
+
+from msgspec import NODEFAULT, Struct
+from msgspec.structs import fields
 
 from llamatop.model.cluster import ClusterSnapshot, Event, GpuView, NodeView, WorkerView
 from llamatop.model.declared import Balancer, Cluster, Node
@@ -135,12 +137,12 @@ class Encoder:
         return document
 
     def _gpu(self, gpu: GpuView) -> Document:
-        return {**self._dataclass(gpu.sample), **self._dataclass(gpu)}
+        return {**self._noun(gpu.sample), **self._noun(gpu)}
 
     def _worker(self, worker: WorkerView) -> Document:
         found: Document = {
             "unit": self._redact(worker.unit.name),
-            **self._dataclass(worker),
+            **self._noun(worker),
             "sample": self._sample(worker.sample),
         }
         # When a model is unloaded is told by the node's clock and how long ago that was read.
@@ -174,15 +176,15 @@ class Encoder:
             if known is None:
                 if len(self._launches) > _KNOWN_LAUNCHES:
                     self._launches.clear()
-                known = self._launches[value] = self._dataclass(value)
+                known = self._launches[value] = self._noun(value)
             return known
-        if is_dataclass(kind):
-            return self._dataclass(value)
+        if issubclass(kind, Struct):
+            return self._noun(value)
         if isinstance(value, Mapping):
             return {self._redact(str(key)): self.plain(item) for key, item in value.items()}
         return self._redact(str(value))
 
-    def _dataclass(self, value: Any) -> Document:
+    def _noun(self, value: Any) -> Document:
         found: Document = {}
         for name, default, places in _plan(type(value)):  # type: ignore[arg-type]  # a class is hashable
             item = getattr(value, name)
@@ -243,7 +245,7 @@ def _plan(kind: type[Any]) -> tuple[tuple[str, object, int | None], ...]:
         if field.name in out:
             continue
         default: object = field.default
-        if field.default_factory is not MISSING:
+        if field.default_factory is not NODEFAULT:
             default = field.default_factory()
         planned.append((field.name, default, _DIGITS.get(field.name)))
     return tuple(planned)

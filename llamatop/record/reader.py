@@ -7,10 +7,11 @@ import re
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct, field
 
 from llamatop.collect.events import KEEP
 from llamatop.model.cluster import Event
@@ -26,8 +27,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _FRAME = re.compile(rb'\{"at":"([^"]+)","tick":(\d+),"frame":(\d+),"(whole|patch)":')
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(Struct, frozen=True):
     """When a frame was taken, by the wall clock there; `tick` counts the ticks of that session."""
 
     at: datetime
@@ -37,8 +37,7 @@ class Frame:
 State = tuple[Document, tuple[Event, ...]]
 
 
-@dataclass(slots=True)
-class _Segment:
+class _Segment(Struct):
     """The frames from a whole document on, up to the next that begins a stream."""
 
     begin: int

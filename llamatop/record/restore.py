@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.collect.readers import decode
 from llamatop.model.cluster import (
@@ -31,8 +33,7 @@ from llamatop.record.document import Document
 Kind = TypeVar("Kind")
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Struct, frozen=True):
     severity: Severity
     text: str
     node: str | None = None

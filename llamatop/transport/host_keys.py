@@ -9,17 +9,17 @@ import hmac
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamatop.errors import HostKeyFault
 
 from .ssh_config import HostConfig
 
 
-@dataclass(frozen=True, slots=True)
-class KnownKey:
+class KnownKey(Struct, frozen=True):
     """One line of a known_hosts file that speaks of this host under `name`."""
 
     file: Path
@@ -35,8 +35,7 @@ class KnownKey:
         return f"{self.file}:{self.line}"
 
 
-@dataclass(frozen=True, slots=True)
-class KnownHost:
+class KnownHost(Struct, frozen=True):
     """Everything that known_hosts says of one host; `names` are what it was looked up as."""
 
     config: HostConfig

@@ -7,11 +7,11 @@ import os
 import shlex
 import socket
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol, cast
 
 import paramiko
+from msgspec import Struct, field
 from paramiko.agent import AgentSSH
 
 from llamatop.errors import Unreachable
@@ -49,8 +49,7 @@ class Agent(AgentSSH):
         cast(_Connecting, self)._close()
 
 
-@dataclass
-class Tried:
+class Tried(Struct):
     """What was offered and what could not be, for the sentence when nothing was accepted."""
 
     offered: list[str] = field(default_factory=list)

@@ -12,9 +12,11 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamatop.errors import Unreachable
 
@@ -24,8 +26,7 @@ RESOLVE_TIMEOUT_SECONDS: Final = 10.0
 MOST_HOPS: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
-class SshOptions:
+class SshOptions(Struct, frozen=True):
     """The files that stand in for the person's own, as `ssh -F` and UserKnownHostsFile do."""
 
     config: Path | None = None
@@ -40,8 +41,7 @@ class SshOptions:
         return argv
 
 
-@dataclass(frozen=True, slots=True)
-class HostConfig:
+class HostConfig(Struct, frozen=True):
     """One host as `ssh -G` resolves it; `values` holds every line by lower-case key, in order.
 
     `via` is the jump host before it.

@@ -12,8 +12,10 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from msgspec.structs import asdict
 
 from llamatop.engines import glances
 from llamatop.engines.prometheus import step as printed_step

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamatop.errors import LlamatopError, NodeError, PlanFailed, Refused
 from llamatop.model.cluster import ClusterSnapshot

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llamatop.app.screens.detail import DetailScreen
 from tests.screens import clusters

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llamatop.app.folds import FEW_ROWS, Folds, too_many, tree
 from llamatop.app.needle import select, select_empty

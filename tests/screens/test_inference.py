@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.app.render import alerts, columns, detail, workers
 from llamatop.app.render.palette import fallback

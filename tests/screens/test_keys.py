@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.app.actions import KEYS, keys
 from llamatop.app.screens.detail import DetailScreen

@@ -156,7 +156,7 @@ async def test_it_ends_with_a_word_and_plays_again(minutes: Path) -> None:
         assert "node1/gpu0" in app.shown()
         await pilot.press("space")
         await until(pilot, lambda: app.snapshot.taken_at < FIRST + timedelta(seconds=60), "anew")
-        assert "▶ replay" in app.shown()
+        await until(pilot, lambda: "▶ replay" in app.shown(), "the mark of playing")
 
 
 async def test_a_recording_that_was_cut_off_says_so(minutes: Path, tmp_path: Path) -> None:

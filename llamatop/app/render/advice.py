@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -33,8 +33,7 @@ _MOVING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One thing that is wrong, with its places: an alert of this moment, or findings of a rule.
 
     `key` stays the same from one look to the next. `gone` is what is wrong no more; `told` what a
@@ -70,8 +69,7 @@ class Entry:
         return all(word in whole for word in words.casefold().split())
 
 
-@dataclass(frozen=True, slots=True)
-class AdviceRow:
+class AdviceRow(Struct, frozen=True):
     """A line: the entry as a whole, or one of its places where `finding` is set.
 
     `nth` counts the lines of one entry and place from 0.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -31,8 +32,7 @@ _SLOW = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(Struct, frozen=True):
     """One sentence about one thing, or about `count` of them; `next` is what comes by itself.
 
     `takes_out` is whether it offers `f`, the drain of what is dead.

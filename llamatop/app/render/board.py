@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
+from msgspec import Struct
 from rich.style import Style
 from rich.text import Text
 
@@ -34,8 +34,7 @@ def kind(word: str) -> str:
     return "NV" if word.startswith("NV") else word
 
 
-@dataclass(frozen=True)
-class Socket:
+class Socket(Struct, frozen=True):
     """The cards on one NUMA node, in their order; `numa` None where no card says where it is."""
 
     numa: int | None
@@ -43,8 +42,7 @@ class Socket:
     cards: tuple[GpuView, ...]
 
 
-@dataclass(frozen=True)
-class Board:
+class Board(Struct, frozen=True, dict=True):
     """A node's cards as they are joined; what does not change from tick to tick."""
 
     cards: tuple[GpuView, ...]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 
+from msgspec import Struct
 from rich.text import Text
 
 from llamatop.app.render.bars import chart, shade
@@ -24,8 +24,7 @@ _SPLITS = ("layer-split", "tensor-split")
 Past = Callable[[str, str], Sequence[float | None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(Struct, frozen=True):
     """What a drawing is made of beside the node: `past` gives a card's utilization by node, UUID.
 
     `rows` is how many lines a card has (1 to 3), `tick` the snapshot's, `most` the largest rate

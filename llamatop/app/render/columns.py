@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -21,8 +22,7 @@ NODE_GUTTER, INDENT = 4, 2
 _MOST_CELLS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(Struct, frozen=True):
     """One column as laid out; `right` aligns figures, `strip` are cells for a card each."""
 
     key: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -25,8 +25,7 @@ _HARMFUL = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class GpuLayout:
+class GpuLayout(Struct, frozen=True):
     """Widths in cells; 0 leaves the part out."""
 
     node: int

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.style import Style
 from rich.text import Text
 
@@ -53,8 +53,7 @@ def cells(gpus: Sequence[GpuView], stale: bool, palette: Palette, width: int) ->
     return text.append(" " * (width - len(text)))
 
 
-@dataclass(frozen=True, slots=True)
-class HeatLayout:
+class HeatLayout(Struct, frozen=True):
     """How nodes of `cards` cells each share `width`; names are cut by `prefix` characters.
 
     `name` cells stand before every node, `first` cells before the first of each line; 0 is none.

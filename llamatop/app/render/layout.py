@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 TINY_WIDTH, TINY_HEIGHT = 24, 8
 WIDE = 140
@@ -12,8 +12,7 @@ SPACED = 20
 _EVENTS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """Lines and cells for each panel; 0 hides it. The detail stands right, below, or nowhere."""
 
     tiny: bool = False

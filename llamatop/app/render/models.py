@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from rich.cells import cell_len
 from rich.text import Text
 
@@ -19,8 +19,7 @@ from llamatop.model.figures import UNKNOWN, count, number, share
 _BAR = 10
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelRow(Struct, frozen=True):
     """One model: how many workers have it, and their sums; `name` is None where it is unknown."""
 
     name: str | None
@@ -42,8 +41,7 @@ def by_model(workers: Iterable[WorkerView]) -> list[ModelRow]:
     return sorted(found, key=lambda row: (row.name is None, -row.workers, row.shown))
 
 
-@dataclass(frozen=True, slots=True)
-class ModelLayout:
+class ModelLayout(Struct, frozen=True):
     """Widths in cells; 0 leaves the part out."""
 
     name: int

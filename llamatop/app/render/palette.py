@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 
+from msgspec import Struct, field
 from rich.color import Color, blend_rgb
 from rich.style import Style
 
@@ -70,8 +70,7 @@ ROLES: dict[str, str] = {
 }
 
 
-@dataclass(frozen=True, eq=False)
-class Palette:
+class Palette(Struct, frozen=True, eq=False, dict=True):
     """A style for every role; `plain` is true where only words, marks and attributes may speak."""
 
     name: str = "plain"

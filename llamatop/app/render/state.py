@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamatop.model.cluster import WorkerView
 from llamatop.model.figures import duration
 from llamatop.model.observed import UnitState
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Struct, frozen=True):
     """`rank` sorts the worst first: 0 is a fault, 4 is fine."""
 
     word: str

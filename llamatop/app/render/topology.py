@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import zip_longest
 
+from msgspec import Struct
 from rich.text import Text
 
 from llamatop.app.render import fit as fits
@@ -22,8 +22,7 @@ _LEGEND = 74
 _TABLE = 80
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(Struct, frozen=True):
     """One node with its cards and workers."""
 
     node: NodeView

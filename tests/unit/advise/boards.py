@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
+
+from msgspec.structs import replace
 
 from llamatop.advise.finding import Finding, Rule
 from llamatop.model.cluster import ClusterSnapshot, GpuView, WorkerView

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llamatop.advise.dead import HEALTH, RULES
 from llamatop.advise.dead import to_take_out as tiers

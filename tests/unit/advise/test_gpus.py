@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llamatop.advise import gpus, placement, platform, wear
 from llamatop.advise.doctor import judge

@@ -5,9 +5,8 @@ The cases of cards, placement and platform are listed in their own files and pro
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from llamatop.advise.dead import HEALTH
 from llamatop.advise.doctor import RULES, judge

@@ -7,10 +7,10 @@ import io
 import json
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.app.app import LlamatopApp
 from llamatop.cli import dashboard, watch

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from llamatop.collect.history import Ring
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, Totals, WorkerView
 from llamatop.model.declared import Cluster
@@ -63,16 +65,36 @@ def test_a_worker_begins_when_it_is_first_seen_and_is_forgotten_when_it_is_long_
     assert ring.generation("n/a") == ()
 
 
+def test_who_comes_after_another_was_forgotten_has_no_past_of_it() -> None:
+    ring = Ring(60.0)
+    ring.record(snapshot(1.0, "n/a"))
+    for rate in range(11):
+        ring.record(snapshot(float(rate)))
+    for rate in (7.0, 8.0):
+        ring.record(snapshot(rate, "n/b", "n/c"))
+    assert list(ring.generation("n/b")) == list(ring.generation("n/c")) == [7.0, 8.0]
+    assert list(ring.slots_busy("n/c")) == [None, None]
+    assert list(ring.total_generation())[-3:] == [10.0, 7.0, 8.0]
+
+
+def test_a_cluster_of_which_nothing_is_known_has_a_total() -> None:
+    ring = Ring(60.0)
+    nothing = replace(snapshot(1.0), gpus=())
+    ring.record(nothing)
+    ring.record(nothing)
+    assert list(ring.total_generation()) == [1.0, 1.0]
+
+
 def test_a_stale_nodes_cards_are_unknown() -> None:
     ring = Ring(1.0)
     ring.record(snapshot(50.0, stale=True))
     assert list(ring.gpu_utilization("n", "GPU-1")) == [None]
 
 
-def test_a_series_takes_its_room_once() -> None:
+def test_all_room_is_taken_at_once() -> None:
     ring = Ring(1.0)
     ring.record(snapshot(1.0, "n/a"))
-    at_first = sum(sys.getsizeof(series.values) for series in ring._series.values())
+    at_first = sum(sys.getsizeof(row) for row in ring._rows)
     for rate in range(700):
         ring.record(snapshot(float(rate), "n/a"))
-    assert sum(sys.getsizeof(series.values) for series in ring._series.values()) == at_first
+    assert sum(sys.getsizeof(row) for row in ring._rows) == at_first

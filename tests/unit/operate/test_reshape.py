@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.errors import NodeError, PlanFailed, Refused, Unreachable, UsageError
 from llamatop.model.cluster import ClusterSnapshot, GpuView
@@ -573,7 +575,7 @@ async def killed_after(
         if result.step.title == title and result.state == "done":
             break
     # What it left is as it is now, and its records say who it was.
-    files, workers = dict(cluster.files), {n: replace(w) for n, w in cluster.workers.items()}
+    files, workers = dict(cluster.files), {n: copy(w) for n, w in cluster.workers.items()}
     begun = [dict(one) for one in cluster.begun]
     await running.aclose()
     assert cluster.begun == [], "what was put back is over"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.errors import NodeError, PlanFailed, UsageError
 from llamatop.model.plan import Command

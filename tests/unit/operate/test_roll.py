@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.errors import PlanFailed, Refused, UsageError
 from llamatop.model.plan import Plan, StepResult

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from llamatop.collect.rates import RateMeter, Rates
 from llamatop.model.observed import Glance, Slot, TokenCounters, WorkerSample

@@ -8,12 +8,12 @@ import errno
 import json
 import os
 import stat
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llamatop.cli.render_json import to_object
 from llamatop.errors import NodeError, UsageError

@@ -5,11 +5,12 @@ from __future__ import annotations
 import bz2
 import time
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
+from msgspec.structs import fields, replace
 
 from llamatop.model.cluster import ClusterSnapshot, Event
 from llamatop.model.declared import Balancer, Node, Worker
@@ -98,7 +99,7 @@ def planted(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """`value` with the secret in one text after the other, each with where that is."""
     if isinstance(value, str):
         yield path, f"{value} --api-key {PLANTED} http://user:{PLANTED}@host API_KEY={PLANTED}"
-    elif is_dataclass(value) and not isinstance(value, type):
+    elif isinstance(value, Struct):
         for field in fields(value):
             for where, changed in planted(getattr(value, field.name), f"{path}.{field.name}"):
                 yield where, replace(value, **{field.name: changed})
