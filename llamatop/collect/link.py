@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from llamatop.collect.backoff import Backoff
 from llamatop.collect.node_lines import NodeLines
+from llamatop.collect.patience import Patience
 from llamatop.errors import LlamatopError, NoAnswer, NodeError, ProtocolFault, Unreachable
 from llamatop.model.declared import Node
 from llamatop.model.observed import BalancerSample, NodeSnapshot
@@ -63,7 +64,7 @@ class NodeLink:
         self._members: tuple[str, ...] = ()
         self._asked: tuple[str, ...] = ()
         self._channel: Channel | None = None
-        self._news = asyncio.Condition()
+        self._news = asyncio.Event()
         self._writing = asyncio.Lock()
         self._requests = 0
         self._answered = 0
@@ -87,10 +88,10 @@ class NodeLink:
             self.attempts_failed += 1
             delay = self._backoff.next_seconds()
             self._hurry.clear()
-            await self._tell(self._failed(fault, self._clock() + delay))
+            self._tell(self._failed(fault, self._clock() + delay))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), delay)
-                await self._tell(replace(self.snapshot, next_try_at=None))
+                self._tell(replace(self.snapshot, next_try_at=None))
 
     def hurry(self) -> None:
         """Try again now if a retry is being waited for."""
@@ -126,8 +127,9 @@ class NodeLink:
                         continue
                     if self.attempts_failed > failed:
                         raise Unreachable(self.node.name, self._why_not())
-                    async with self._news:
-                        await self._news.wait_for(moved)
+                    while not moved():
+                        self._news.clear()
+                        await self._news.wait()
         except TimeoutError:
             raise Unreachable(
                 self.node.name, f"no figures came within {timeout_seconds:g} s"
@@ -173,19 +175,26 @@ class NodeLink:
                 )
 
     async def _read(self, channel: Channel) -> None:
+        patience = Patience(FIRST_LINE_SECONDS)
+        heard = self.documents
+        try:
+            async with patience:
+                await self._lines(channel, patience)
+        except TimeoutError:
+            # Before the first line it is what runs there that says nothing: sshd did answer.
+            kind = NoAnswer if self.documents > heard else Unreachable
+            raise kind(
+                self.node.name, f"nothing was heard of it for {patience.seconds:g} s"
+            ) from None
+
+    async def _lines(self, channel: Channel, patience: Patience) -> None:
         lines = NodeLines(self.node.name)
         chatter = 0
         heard = False
-        silence = max(SILENCE_SECONDS, 4 * self._interval)
         while True:
-            limit = silence if heard else FIRST_LINE_SECONDS
-            try:
-                async with asyncio.timeout(limit):
-                    line = await channel.readline()
-            except TimeoutError:
-                # Before the first line it is what runs there that says nothing: sshd did answer.
-                kind = NoAnswer if heard else Unreachable
-                raise kind(self.node.name, f"nothing was heard of it for {limit:g} s") from None
+            patience.begin()
+            line = await channel.readline()
+            patience.end()
             if not line:
                 raise await self._why_ended(channel, chatter)
             if self._clear is not None:
@@ -203,7 +212,9 @@ class NodeLink:
             document = lines.document
             if not heard and isinstance(document.get("fault"), str):
                 raise NodeError(self.node.name, document["fault"])
-            heard = True
+            if not heard:
+                heard = True
+                patience.seconds = max(SILENCE_SECONDS, 4 * self._interval)
             waiting = document.get("pending")
             self.pending = tuple(waiting) if isinstance(waiting, list) else ()
             if snapshot.tunnels != self.snapshot.tunnels:
@@ -214,7 +225,7 @@ class NodeLink:
             self._answered = answered if isinstance(answered, int) else 0
             self.documents += 1
             self.attempts_failed = 0
-            await self._tell(bridged(snapshot, self.snapshot, self.pending))
+            self._tell(bridged(snapshot, self.snapshot, self.pending))
 
     def _identify(self, read: object) -> None:
         for address, entry in read.items() if isinstance(read, dict) else ():
@@ -257,10 +268,9 @@ class NodeLink:
             next_try_at=next_try_at,
         )
 
-    async def _tell(self, snapshot: NodeSnapshot) -> None:
+    def _tell(self, snapshot: NodeSnapshot) -> None:
         self.snapshot = snapshot
-        async with self._news:
-            self._news.notify_all()
+        self._news.set()
         self._changed(snapshot)
 
 

@@ -163,6 +163,7 @@ class SshMachine:
             if isinstance(error, OSError) and (fault := exhausted(self._name, error)):
                 raise fault from None
             raise
+        link.let_read(self._deliveries)
         self._link = link
         self._guard = asyncio.create_task(self._watch(link))
         return link

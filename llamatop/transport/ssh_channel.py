@@ -1,7 +1,8 @@
 """A program behind ssh: paramiko's channel, read and written from the event loop without blocking.
 
-paramiko fills a channel's buffers from its own thread and sets an event; here that event wakes
-the loop. Nothing is received or sent while the connection could make the caller wait.
+Whoever reads the connection (the loop, or paramiko's thread) fills the channel's buffers and sets
+an event; here that event has the loop look. Nothing is received or sent while the connection could
+make the caller wait.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ class SshChannel:
         self._room = READ_AHEAD_BYTES
         self._ended = False
         self._closed = False
+        self._left = True
         self._changed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._retry: asyncio.TimerHandle | None = None
@@ -78,6 +80,7 @@ class SshChannel:
         waker = cast(threading.Event, _Waker(deliveries, self._pump))
         channel.in_buffer.set_event(waker)
         channel.in_stderr_buffer.set_event(waker)
+        link.transport.packets.channels[channel.get_id()] = channel
 
     def _pump(self) -> None:
         """Take what has arrived, as far as there is room; runs in the loop and never waits."""
@@ -100,6 +103,7 @@ class SshChannel:
             self._link.close("sending failed")
         more = channel.recv_ready()
         more_stderr = channel.recv_stderr_ready()
+        self._left = more
         if more_stderr or (more and len(self._lines) < self._room):
             self._pump_again(0)
         if over and not more and not more_stderr:
@@ -120,7 +124,8 @@ class SshChannel:
             return False
         self._room = room
         self._changed.clear()
-        self._pump()
+        if self._left:
+            self._pump()
         try:
             await self._changed.wait()
         finally:
@@ -216,6 +221,7 @@ class SshChannel:
         self._deliveries.leave()
         self._changed.set()
         self._forget(self)
+        self._link.transport.packets.channels.pop(self._channel.get_id(), None)
         if self._retry is not None:
             self._retry.cancel()
         if not self._link.alive:

@@ -22,7 +22,8 @@ from llamatop.errors import NoAnswer, Unreachable
 from .host_keys import KnownHost, check, known_host
 from .ssh_auth import authenticate
 from .ssh_config import HostConfig, SshOptions, route
-from .ssh_link import Hop, Link, SshTransport, Stream
+from .ssh_link import Hop, Link, SshTransport
+from .ssh_stream import Stream
 from .turns import Turns
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0

@@ -7,9 +7,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from tests.nodes import packages
 from tests.nodes.cluster import GPU0, GPU1, Cluster, two_by_two

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from llamatop.collect.rates import RateMeter
@@ -12,8 +12,7 @@ from llamatop.engines.prometheus import step
 from llamatop.model.observed import TokenCounters, WorkerSample
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(Struct, frozen=True):
     """One tick: the sample, and the true totals at the same moment."""
 
     sample: WorkerSample

@@ -11,9 +11,8 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from tests.nodes import llama, packages
 from tests.nodes.balancer import PORT, Forward, put_balancer, put_tunnel

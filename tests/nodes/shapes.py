@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from msgspec.structs import replace
 
 from tests.nodes import shape as _shape
 from tests.nodes import shape_tensors as _tensors

@@ -8,11 +8,11 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from tests.nodes.cluster import GPU0, GPU1, Cluster
 from tests.nodes.gpus import P40

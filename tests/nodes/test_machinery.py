@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pynvml
 import pytest
-from msgspec.structs import replace
 
 from tests.nodes import leftovers
 from tests.nodes.balancer import tunnel_unit

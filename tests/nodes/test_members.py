@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-
-from msgspec.structs import replace
 
 from tests.nodes.balancer import UPSTREAM_FILE, Forward, put_balancer, put_tunnel, tunnel_unit
 from tests.nodes.cluster import GPU0, GPU1, Cluster

@@ -6,10 +6,10 @@ import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from llamatop.errors import NodeError, PlanFailed, Refused
 from llamatop.model.plan import Action, Plan

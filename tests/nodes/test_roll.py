@@ -7,10 +7,10 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from llamatop.errors import PlanFailed
 from llamatop.model.plan import Action, StepResult

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from tests.nodes.cluster import GPU0, GPU1, Cluster
 from tests.nodes.watch import Watch, llamatop

@@ -60,9 +60,9 @@ async def test_include_and_match_are_honoured(world: World) -> None:
 async def test_user_and_port_in_the_host(world: World, form: str) -> None:
     server = world.server("node1")
     host = form.format(user=getpass.getuser(), port=server.port)
-    assert await works(
-        SshMachine("n", host, ssh_config=world.config, known_hosts=world.known_hosts)
-    )
+    machine = SshMachine("n", host, ssh_config=world.config, known_hosts=world.known_hosts)
+    world.machines.append(machine)
+    assert await works(machine)
 
 
 async def test_a_broken_configuration_is_said(world: World) -> None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from llamatop.transport.ssh_link import Stream
+from llamatop.transport.ssh_stream import Stream
 
 
 class Narrow(socket.socket):
@@ -27,7 +27,7 @@ class Narrow(socket.socket):
 
 
 def test_a_read_ends_when_its_time_is_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llamatop.transport.ssh_link.WAKE_SECONDS", 0.05)
+    monkeypatch.setattr("llamatop.transport.ssh_stream.WAKE_SECONDS", 0.05)
     near, far = socket.socketpair()
     with near, far:
         stream, begun = Stream(near), time.monotonic()
