@@ -12,7 +12,7 @@ from llamatop.advise.dead import Cards, cards, cut_off, dead, on_card
 from llamatop.app.render.gpus import HOT_CELSIUS, hot, slowed_down
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import FAULT, State, silent, worker_states
-from llamatop.app.render.words import fit, piece, wrap
+from llamatop.app.render.words import Pieces, fit, piece, wrap
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, Severity, WorkerView
 from llamatop.model.figures import duration
 from llamatop.model.text import plain
@@ -188,9 +188,9 @@ def _drawn(alert: Alert, names: int, width: int, palette: Palette, whole: bool) 
     room = max(8, width - names - 6)
     words = alert.text + alert.next
     parts = wrap(words, room) if whole else [fit(words, room)]
-    drawn = []
+    drawn: list[Text] = []
     for place, part in enumerate(parts):
-        text = Text(" ", no_wrap=True)
+        text = Pieces(" ")
         if place == 0:
             text.append("✗ " if alert.severity == "error" else "▲ ", palette[role])
             text.append(fit(alert.where, names) + "  ", palette[role])

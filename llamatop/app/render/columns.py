@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.nodes import Line, NodeRow
 from llamatop.app.render.cards import MEAN, NARROW, SPREAD
 from llamatop.app.render.inference import model_words
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, piece
+from llamatop.app.render.words import cells, fit, piece
 from llamatop.app.rows import Row
 
 GUTTER = 3
@@ -74,9 +73,9 @@ def columns(listed: Sequence[Line], width: int) -> list[Column]:
     rows = [row for row in listed if isinstance(row, Row)]
     workers = [row.worker for row in rows if row.worker is not None]
     named = [row for row in rows if row.worker is not None] if width < 60 and workers else rows
-    names = max((cell_len(row.shown) for row in named), default=6)
+    names = max((cells(row.shown) for row in named), default=6)
     slot_count = max((worker.slots_total or 0 for worker in workers), default=0)
-    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
+    models = max((cells(model_words(worker)) for worker in workers), default=5)
     marks = slot_count + 1 if slot_count <= 8 else 0
     numbers = 5 if slot_count >= 10 else 3
     wide = width >= 100
@@ -102,9 +101,9 @@ def node_columns(nodes: Sequence[NodeRow], width: int) -> list[Column]:
     """The columns of nodes, and of their workers below them, that fit into `width` cells."""
     rows = [row for node in nodes for row in node.rows]
     names = max(
-        max((cell_len(node.shown) for node in nodes), default=4),
+        max((cells(node.shown) for node in nodes), default=4),
         max(
-            (INDENT + cell_len(row.shown) - len(row.node) - 1 for row in rows if row.worker),
+            (INDENT + cells(row.shown) - len(row.node) - 1 for row in rows if row.worker),
             default=0,
         ),
     )
@@ -112,7 +111,7 @@ def node_columns(nodes: Sequence[NodeRow], width: int) -> list[Column]:
     each = max((worker.slots_total or 0 for worker in workers), default=0)
     most = max((node.totals.slots_total or 0 for node in nodes), default=0)
     marks = each + 4 if each <= 8 else 5
-    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
+    models = max((cells(model_words(worker)) for worker in workers), default=5)
     cards = max((len(node.cards) for node in nodes), default=0)
     strip = min(cards, _MOST_CELLS) if width >= 64 else 0
     wide = width >= 100
@@ -170,7 +169,7 @@ def titles(kept: Sequence[Column], width: int, palette: Palette, gutter: int = G
 
 def finished(text: Text, width: int, palette: Palette, selected: bool) -> Text:
     """The line filled to its width, and lit where the cursor stands."""
-    length = cell_len(text.plain)
+    length = cells(text.plain)
     if length < width:
         text.append(" " * (width - length))
     if selected:

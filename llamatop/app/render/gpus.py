@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llamatop.app.render.bars import bar, sparkline
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, fit_middle
+from llamatop.app.render.words import Pieces, fit, fit_middle
 from llamatop.model.cluster import GpuView
 from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent, watts
 
@@ -88,7 +88,7 @@ def line(
     first = place == 0 or gpus[place - 1].node != gpu.node
     if stale:
         palette = palette.faded
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     text.append(fit_middle(gpu.node if first else "", parts.node), palette["node.name"])
     index = UNKNOWN if sample.index is None else str(sample.index)
     text.append(f" {index:>2} ", palette["text"])

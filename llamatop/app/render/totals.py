@@ -11,7 +11,7 @@ from llamatop.app.render.bars import BUSY, IDLE, sparkline
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import BUSY as SERVING
 from llamatop.app.render.state import FINE, worker_states
-from llamatop.app.render.words import piece
+from llamatop.app.render.words import Pieces, piece
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.figures import UNKNOWN, count, duration, number
 from llamatop.model.text import plain
@@ -136,7 +136,7 @@ def figures(
     if room >= 8:
         spark = sparkline(history, min(room - 2, 60))
         parts[0] = parts[0] + Text(" ") + piece(spark, palette["gpu.history"])
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     text.append_text(Text(" " * gap).join(parts))
     return text
 
