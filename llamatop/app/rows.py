@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llamatop.app.render.state import State, bare_unit_state, worker_states
 from llamatop.collect import leftovers
@@ -12,8 +12,7 @@ from llamatop.model.gguf import ModelFile
 from llamatop.model.observed import UnitState
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One line of the table; `name` is what an action is given, `worker` None for other units.
 
     `stale_seconds` is the age of what it shows where that is too old to trust, else None.

@@ -76,7 +76,7 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
             continue
         if state.rank == FAULT or worker.fault:
             found.append(_worker(worker, state, faulty))
-        elif silent(worker):
+        elif worker.silent_seconds is not None and silent(worker):
             found.append(Alert("warning", worker.name, _SLOW))
     found += [
         _card(gpu, gpu.sample.fault, takes_out=bool(on_card(snapshot, gpu)))
@@ -90,7 +90,8 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     ]
     found += balancer
     # What computes on the CPU matters now, what a disk lacks once somebody asks for it.
-    for worker in sorted(snapshot.workers, key=lambda one: one.spilled_percent is None):
+    hinted = [worker for worker in snapshot.workers if worker.hints]
+    for worker in sorted(hinted, key=lambda one: one.spilled_percent is None):
         if worker.node not in lost:
             found += [Alert("warning", worker.name, hint) for hint in worker.hints]
     return sorted(found, key=lambda alert: alert.severity != "error")

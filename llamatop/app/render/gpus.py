@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -171,4 +172,10 @@ def hot(gpu: GpuView) -> bool:
 
 def slowed_down(gpu: GpuView) -> bool:
     """Whether the card runs slower than it could, by more than its power limit."""
-    return not _HARMFUL.isdisjoint(gpu.sample.throttle or ())
+    throttle = gpu.sample.throttle
+    return bool(throttle) and _harmful(throttle)
+
+
+@lru_cache(64)
+def _harmful(throttle: tuple[str, ...]) -> bool:
+    return not _HARMFUL.isdisjoint(throttle)

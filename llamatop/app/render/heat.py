@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from rich.style import Style
 from rich.text import Text
@@ -35,8 +36,13 @@ def mark(gpu: GpuView, stale: bool, palette: Palette) -> tuple[str, Style]:
         return UNKNOWN, palette["dim"]
     if percent < _IDLE_PERCENT:
         return LEVELS[0], palette["slot.idle"]
-    level = max(1, min(8, round(percent / 12.5)))
-    return LEVELS[level], gradient(palette, level / 8)
+    return _scale(palette)[max(1, min(8, round(percent / 12.5)))]
+
+
+@lru_cache(8)
+def _scale(palette: Palette) -> tuple[tuple[str, Style], ...]:
+    """The mark of each level."""
+    return tuple((glyph, gradient(palette, at / 8)) for at, glyph in enumerate(LEVELS))
 
 
 def cells(gpus: Sequence[GpuView], stale: bool, palette: Palette, width: int) -> Text:

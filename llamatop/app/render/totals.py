@@ -99,8 +99,9 @@ def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Pale
 def _out(snapshot: ClusterSnapshot, palette: Palette) -> Text:
     """How many members serve nothing new: nothing is wrong, but it should not be forgotten."""
     words = []
+    out = [member for member in snapshot.members if member.state != "in"]
     for state in ("draining", "down"):
-        addresses = {member.address for member in snapshot.members if member.state == state}
+        addresses = {member.address for member in out if member.state == state}
         if addresses:
             words.append(f"{len(addresses)} {state}")
     return piece(", ".join(words), palette["event.warning"])
