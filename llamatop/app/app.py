@@ -42,6 +42,8 @@ class LlamatopApp(ChangingApp):
     """
 
     TITLE = "llamatop"
+    # How often something is looked for that comes without a snapshot.
+    look_seconds = 0.5
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -115,7 +117,7 @@ class LlamatopApp(ChangingApp):
             self.say("this is the demo: F brings faults on and takes them back")
         if self._theme_fault:
             self.say(self._theme_fault, "warning")
-        self.set_interval(0.5, self._listen)
+        self.set_interval(self.look_seconds, self._look)
         self.judging.take(self.snapshot)
 
     def on_ready(self) -> None:
@@ -180,7 +182,7 @@ class LlamatopApp(ChangingApp):
         """Whether the terminal has room for the totals alone, and nothing lies over them."""
         return tiny(*self.size) and len(self.screen_stack) <= 1
 
-    def _listen(self) -> None:
+    def _look(self) -> None:
         """A source that has gone silent is said to be."""
         if self._arrived_at is not None:
             silent = self.clock() - self._arrived_at
