@@ -17,6 +17,7 @@ from llamatop.app import remembered, terminal, themes
 from llamatop.app.changing import ChangingApp
 from llamatop.app.judging import Judging
 from llamatop.app.messages import SnapshotArrived, SourceFailed
+from llamatop.app.render.layout import tiny
 from llamatop.app.render.palette import Palette
 from llamatop.app.screens.cluster import ClusterScreen
 from llamatop.app.screens.dialog import Dialog
@@ -41,6 +42,8 @@ class LlamatopApp(ChangingApp):
     """
 
     TITLE = "llamatop"
+    # How often something is looked for that comes without a snapshot.
+    look_seconds = 0.5
     ENABLE_COMMAND_PALETTE = True
     COMMAND_PALETTE_BINDING = "ctrl+p"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -114,7 +117,7 @@ class LlamatopApp(ChangingApp):
             self.say("this is the demo: F brings faults on and takes them back")
         if self._theme_fault:
             self.say(self._theme_fault, "warning")
-        self.set_interval(0.125, self._tick)
+        self.set_interval(self.look_seconds, self._look)
         self.judging.take(self.snapshot)
 
     def on_ready(self) -> None:
@@ -175,9 +178,12 @@ class LlamatopApp(ChangingApp):
         if last and self.turns.waiting:
             self.screen.call_after_refresh(self.turns.answered, keys)
 
-    def _tick(self) -> None:
-        """Spinners turn, and a source that has gone silent is said to be."""
-        self.turn()
+    def totals_only(self) -> bool:
+        """Whether the terminal has room for the totals alone, and nothing lies over them."""
+        return tiny(*self.size) and len(self.screen_stack) <= 1
+
+    def _look(self) -> None:
+        """A source that has gone silent is said to be."""
         if self._arrived_at is not None:
             silent = self.clock() - self._arrived_at
             late = silent > SILENCE_TICKS * self.snapshot.cluster.interval_seconds
@@ -224,6 +230,7 @@ class LlamatopApp(ChangingApp):
 
         if not isinstance(self.current(), AdviceScreen):
             self.push_screen(AdviceScreen(self.read_only))
+            self.judging.seen()
 
     def action_switches(self) -> None:
         """Faults to bring on."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich.text import Text
 from textual.app import App
 from textual.notifications import SeverityLevel
+from textual.timer import Timer
 
 from llamatop.app.messages import PlanChanged
 from llamatop.app.planrun import PlanRun
@@ -40,6 +41,7 @@ class ChangingApp(App[None]):
     def __init__(self) -> None:
         super().__init__()
         self._offered: set[tuple[str, tuple[str, str]]] = set()
+        self._spinner: Timer | None = None
 
     def say(self, text: str, severity: SeverityLevel = "information") -> None:
         """Tell the person one sentence; never as markup."""
@@ -150,6 +152,8 @@ class ChangingApp(App[None]):
         self.plan_run = PlanRun(self.operator, action, targets, self._plan_changed)
         self.plan_run.make()
         self.action_show_plan()
+        if self._spinner is None:
+            self._spinner = self.set_interval(0.125, self.turn)
 
     def action_show_plan(self) -> None:
         """Open the dialog on the plan there is."""
@@ -167,6 +171,8 @@ class ChangingApp(App[None]):
 
     def on_plan_changed(self, message: PlanChanged) -> None:
         """The dialog or the status line draws the plan."""
+        if self._spinner is not None:
+            self._spinner.resume()
         self.draw_plan()
 
     def draw_plan(self) -> None:
@@ -207,6 +213,8 @@ class ChangingApp(App[None]):
         ):
             self.frame = int(self.clock() * 8)
             self.draw_plan()
+        elif self._spinner is not None:
+            self._spinner.pause()
 
     def action_copy_plan(self) -> None:
         """Put the plan's text on the clipboard of the person's terminal (OSC 52)."""

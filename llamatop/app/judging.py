@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from llamatop.model.cluster import ClusterSnapshot
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 # Workers and cards that are judged within a millisecond or two; more of them in a thread.
 AT_ONCE = 100
+# The pause lasts longer where judging takes more of the processor than this, up to thrice as long.
+QUICK_SECONDS = 0.04
 _RULES = "llamatop.advise.doctor"
 
 
@@ -24,8 +27,17 @@ def judged(snapshot: ClusterSnapshot) -> Diagnosis:
     return judge(snapshot)
 
 
+def _timed(snapshot: ClusterSnapshot) -> tuple[Diagnosis, float]:
+    """What all rules say, and how much of the processor it took them."""
+    begun = time.thread_time()
+    return judged(snapshot), time.thread_time() - begun
+
+
 class Judging:
-    """The latest diagnosis: of each snapshot, of a fleet's at most every `pause_seconds`."""
+    """The latest diagnosis: of each snapshot, of a fleet's at most every `pause_seconds`.
+
+    None is made while nothing of it would be seen.
+    """
 
     pause_seconds = 10.0
 
@@ -34,11 +46,21 @@ class Judging:
         self._app = app
         self._resting = self._busy = False
         self._waiting: ClusterSnapshot | None = None
+        self._unseen: ClusterSnapshot | None = None
+
+    def seen(self) -> None:
+        """Something of it may be seen again."""
+        if self._unseen is not None:
+            self.take(self._unseen)
 
     def take(self, snapshot: ClusterSnapshot) -> None:
         """A newer snapshot: judge it, or the newest there is when the pause is over."""
         if snapshot.tick == 0:
             return
+        if self._app.totals_only():
+            self._unseen = snapshot
+            return
+        self._unseen = None
         few = len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE
         # Loading the rules takes many milliseconds, for which no key would be answered.
         if few and not self._busy and _RULES in sys.modules:
@@ -52,11 +74,12 @@ class Judging:
 
     async def _judge(self, snapshot: ClusterSnapshot) -> None:
         try:
-            self.diagnosis = await asyncio.to_thread(judged, snapshot)
+            self.diagnosis, spent = await asyncio.to_thread(_timed, snapshot)
         finally:
             self._busy = False
         self._app.draw()
-        self._app.set_timer(self.pause_seconds, self._rested)
+        pause = self.pause_seconds * min(3.0, max(1.0, spent / QUICK_SECONDS))
+        self._app.set_timer(pause, self._rested)
 
     def _rested(self) -> None:
         self._resting = False

@@ -32,6 +32,7 @@ KEYS = (
 class ReplayApp(LlamatopApp):
     """Shows what `playback` plays."""
 
+    look_seconds = 0.125
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(key, action, text, show=False) for key, _, action, text in KEYS if action),
         *(Binding(str(tenth), f"tenth({tenth})", show=False) for tenth in range(10)),
@@ -51,7 +52,7 @@ class ReplayApp(LlamatopApp):
         self.playback = playback
         self._drawn: tuple[Position, int] | None = None
 
-    def _tick(self) -> None:
+    def _look(self) -> None:
         """What stands still is no source gone silent; where it is is said anew."""
         drawn = (self.playback.position, self.size.width)
         if drawn != self._drawn:

@@ -65,14 +65,15 @@ class WorkerView(Struct, frozen=True):
     @property
     def unit_fault(self) -> str | None:
         """Why its unit does not run though it should, in systemd's words."""
-        result = self.unit.result
-        last = f", last result {result}" if result not in (None, "success") else ""
-        if (self.unit.sub_state or "").startswith("auto-restart"):
-            rounds = f", {self.unit.restarts} times so far" if self.unit.restarts else ""
+        unit = self.unit
+        looping = (unit.sub_state or "").startswith("auto-restart")
+        if not looping and unit.active_state != "failed":
+            return None
+        last = f", last result {unit.result}" if unit.result not in (None, "success") else ""
+        if looping:
+            rounds = f", {unit.restarts} times so far" if unit.restarts else ""
             return f"it dies and systemd starts it again{rounds}{last}"
-        if self.unit.active_state == "failed":
-            return f"its unit failed{last}"
-        return None
+        return f"its unit failed{last}"
 
 
 class GpuView(Struct, frozen=True):

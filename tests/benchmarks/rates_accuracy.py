@@ -20,8 +20,7 @@ class Read(Struct, frozen=True):
     prompt: int
 
 
-@dataclass(frozen=True)
-class Accuracy:
+class Accuracy(Struct, frozen=True):
     """Errors as shares of the truth: over all reads, and of the worst single tick."""
 
     generation: float

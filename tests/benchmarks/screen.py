@@ -30,6 +30,7 @@ KEYS = (
 
 def child() -> None:
     """Show the fleet, a tick a second; with one more argument say what that cost, and end."""
+    from llamatop.app.judging import Judging
     from tests.screens.clusters import fleet
     from tests.screens.stage import Stage
 
@@ -37,6 +38,8 @@ def child() -> None:
 
     class Runner(Stage):
         def on_ready(self) -> None:
+            # Tests do not wait for findings as a person does.
+            self.judging.pause_seconds = Judging.pause_seconds
             self.made = 0
             self.set_interval(1.0, self.push)
 

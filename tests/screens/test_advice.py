@@ -294,6 +294,32 @@ async def test_a_fleet_is_judged_in_a_thread(monkeypatch: pytest.MonkeyPatch) ->
         await until(pilot, lambda: "Restart=no" in app.shown(), "the findings")
 
 
+async def test_nothing_is_judged_that_would_not_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: list[int] = []
+    real = judging.judged
+
+    def judged(snapshot: ClusterSnapshot) -> Diagnosis:
+        ticks.append(snapshot.tick)
+        return real(snapshot)
+
+    monkeypatch.setattr(judging, "judged", judged)
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(60, 7)) as pilot:
+        app.fake.push(replace(clusters.frail(), tick=41))
+        await until(pilot, lambda: app.snapshot.tick == 41, "the next tick")
+        assert ticks == []
+        await pilot.resize_terminal(100, 40)
+        await until(pilot, lambda: app.judging.diagnosis is not None, "the findings")
+        assert ticks == [41]
+
+
+async def test_advice_is_judged_on_any_terminal() -> None:
+    app = Stage(clusters.frail())
+    async with app.run_test(size=(60, 7)) as pilot:
+        await pilot.press("a")
+        await until(pilot, lambda: app.judging.diagnosis is not None, "the findings")
+
+
 async def test_hostile_words_stay_words() -> None:
     snapshot = clusters.frail()
     first, *others = snapshot.workers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from msgspec.structs import replace
 from textual.pilot import Pilot
@@ -186,6 +187,21 @@ async def test_c_cancels_and_rolls_back() -> None:
         await until(pilot, lambda: stage_of(app) == "cancelled", "the end")
         assert app.hand.rolled_back
         assert "cancelled" in app.shown()
+
+
+async def test_a_running_plan_turns_its_spinner() -> None:
+    app = Stage(clock=time.monotonic)
+    gate = app.hand.gates[2] = asyncio.Event()
+    async with app.run_test(size=(100, 30)) as pilot:
+        await pilot.press("x")
+        await until(pilot, lambda: stage_of(app) == "ready", "the plan")
+        # Nothing turns while it waits to be confirmed.
+        app.turn()
+        frame = app.frame
+        await pilot.press("enter")
+        await until(pilot, lambda: app.frame >= frame + 2, "two turns")
+        gate.set()
+        await until(pilot, lambda: stage_of(app) == "done", "the end")
 
 
 async def test_escape_hides_a_running_plan_and_p_finds_it() -> None:

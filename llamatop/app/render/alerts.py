@@ -13,7 +13,7 @@ from llamatop.advise.dead import Cards, cards, cut_off, dead, on_card
 from llamatop.app.render.gpus import HOT_CELSIUS, hot, slowed_down
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import FAULT, State, silent, worker_states
-from llamatop.app.render.words import fit, piece, wrap
+from llamatop.app.render.words import Pieces, fit, piece, wrap
 from llamatop.model.cluster import ClusterSnapshot, GpuView, NodeView, Severity, WorkerView
 from llamatop.model.figures import duration
 from llamatop.model.text import plain
@@ -76,7 +76,7 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
             continue
         if state.rank == FAULT or worker.fault:
             found.append(_worker(worker, state, faulty))
-        elif silent(worker):
+        elif worker.silent_seconds is not None and silent(worker):
             found.append(Alert("warning", worker.name, _SLOW))
     found += [
         _card(gpu, gpu.sample.fault, takes_out=bool(on_card(snapshot, gpu)))
@@ -90,7 +90,8 @@ def alerts(snapshot: ClusterSnapshot, changing: Collection[str] = ()) -> list[Al
     ]
     found += balancer
     # What computes on the CPU matters now, what a disk lacks once somebody asks for it.
-    for worker in sorted(snapshot.workers, key=lambda one: one.spilled_percent is None):
+    hinted = [worker for worker in snapshot.workers if worker.hints]
+    for worker in sorted(hinted, key=lambda one: one.spilled_percent is None):
         if worker.node not in lost:
             found += [Alert("warning", worker.name, hint) for hint in worker.hints]
     return sorted(found, key=lambda alert: alert.severity != "error")
@@ -188,9 +189,9 @@ def _drawn(alert: Alert, names: int, width: int, palette: Palette, whole: bool) 
     room = max(8, width - names - 6)
     words = alert.text + alert.next
     parts = wrap(words, room) if whole else [fit(words, room)]
-    drawn = []
+    drawn: list[Text] = []
     for place, part in enumerate(parts):
-        text = Text(" ", no_wrap=True)
+        text = Pieces(" ")
         if place == 0:
             text.append("✗ " if alert.severity == "error" else "▲ ", palette[role])
             text.append(fit(alert.where, names) + "  ", palette[role])

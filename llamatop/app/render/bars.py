@@ -10,6 +10,7 @@ from rich.style import Style
 from rich.text import Text
 
 from llamatop.app.render.palette import Palette
+from llamatop.app.render.words import Pieces
 from llamatop.model.figures import UNKNOWN
 from llamatop.model.observed import Slot
 
@@ -26,7 +27,7 @@ def bar(percent: float | None, width: int, palette: Palette) -> Text:
     empty, ground = ("·", track) if palette.plain else (" ", Style(bgcolor=track.color))
     eighths = 0 if percent is None else round(max(0.0, min(100.0, percent)) / 100 * width * 8)
     full, part = divmod(eighths, 8)
-    text = Text()
+    text = Pieces()
     for cell in range(full):
         text.append("█", gradient(palette, (cell + 1) / width))
     if part:
@@ -112,7 +113,7 @@ def slots(
     Where a mark for each does not fit, or no slot is known, the numbers stand alone.
     """
     numbers = f"{UNKNOWN if busy is None else busy}/{UNKNOWN if total is None else total}"
-    text = Text()
+    text = Pieces()
     marks = _marks(busy, total, each)
     if marks and len(marks) + 1 + len(numbers) <= width:
         for mark, role in marks:

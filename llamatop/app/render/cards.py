@@ -9,7 +9,7 @@ from rich.text import Text
 from llamatop.app.render import heat
 from llamatop.app.render.gpus import hot
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, piece
+from llamatop.app.render.words import Pieces, fit, piece
 from llamatop.model.cluster import GpuView
 from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent
 
@@ -20,7 +20,7 @@ def load(
     gpus: Sequence[GpuView], width: int, palette: Palette, *, strip: int = 0, stale: bool = False
 ) -> Text:
     """A cell a card where `strip` gives room for it, the mean, and the lowest and highest."""
-    text = Text(no_wrap=True)
+    text = Pieces()
     if strip:
         text.append_text(heat.cells(gpus, stale, palette, strip))
         text.append(" ")

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 from msgspec.structs import replace
-from rich.cells import cell_len
 from rich.text import Text
 
 from llamatop.app.nodes import Line, NodeRow
 from llamatop.app.render.cards import MEAN, NARROW, SPREAD
 from llamatop.app.render.inference import model_words
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, piece
+from llamatop.app.render.words import cells, fit, piece
 from llamatop.app.rows import Row
+from llamatop.model.cluster import WorkerView
 
 GUTTER = 3
 # Below a node's line its workers stand further right.
@@ -74,9 +75,9 @@ def columns(listed: Sequence[Line], width: int) -> list[Column]:
     rows = [row for row in listed if isinstance(row, Row)]
     workers = [row.worker for row in rows if row.worker is not None]
     named = [row for row in rows if row.worker is not None] if width < 60 and workers else rows
-    names = max((cell_len(row.shown) for row in named), default=6)
+    names = max((cells(row.shown) for row in named), default=6)
     slot_count = max((worker.slots_total or 0 for worker in workers), default=0)
-    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
+    models = _longest_model(workers)
     marks = slot_count + 1 if slot_count <= 8 else 0
     numbers = 5 if slot_count >= 10 else 3
     wide = width >= 100
@@ -102,17 +103,14 @@ def node_columns(nodes: Sequence[NodeRow], width: int) -> list[Column]:
     """The columns of nodes, and of their workers below them, that fit into `width` cells."""
     rows = [row for node in nodes for row in node.rows]
     names = max(
-        max((cell_len(node.shown) for node in nodes), default=4),
-        max(
-            (INDENT + cell_len(row.shown) - len(row.node) - 1 for row in rows if row.worker),
-            default=0,
-        ),
+        max((cells(node.shown) for node in nodes), default=4),
+        _longest_name(tuple(row.name for row in rows if row.worker is not None)),
     )
     workers = [row.worker for row in rows if row.worker is not None]
     each = max((worker.slots_total or 0 for worker in workers), default=0)
     most = max((node.totals.slots_total or 0 for node in nodes), default=0)
     marks = each + 4 if each <= 8 else 5
-    models = max((cell_len(model_words(worker)) for worker in workers), default=5)
+    models = _longest_model(workers)
     cards = max((len(node.cards) for node in nodes), default=0)
     strip = min(cards, _MOST_CELLS) if width >= 64 else 0
     wide = width >= 100
@@ -133,6 +131,19 @@ def node_columns(nodes: Sequence[NodeRow], width: int) -> list[Column]:
         Column("model", "model", max(5, min(models, 12))),
     ]
     return _fitted(listed, width, NODE_GUTTER, _NODE_LEAVES, (("worker", names), ("model", models)))
+
+
+@lru_cache(8)
+def _longest_name(names: tuple[str, ...]) -> int:
+    """The cells that workers called `node/short` need below their nodes."""
+    shown = (name.removesuffix(".service") for name in names)
+    return max((INDENT + cells(name) - name.index("/") - 1 for name in shown), default=0)
+
+
+def _longest_model(workers: Sequence[WorkerView]) -> int:
+    """The cells that the models' names need: few workers have one of their own."""
+    kinds = {((s := w.sample).engine, s.model, s.loaded): w for w in workers}
+    return max((cells(model_words(worker)) for worker in kinds.values()), default=5)
 
 
 def _fitted(
@@ -170,7 +181,7 @@ def titles(kept: Sequence[Column], width: int, palette: Palette, gutter: int = G
 
 def finished(text: Text, width: int, palette: Palette, selected: bool) -> Text:
     """The line filled to its width, and lit where the cursor stands."""
-    length = cell_len(text.plain)
+    length = cells(text.plain)
     if length < width:
         text.append(" " * (width - length))
     if selected:

@@ -13,7 +13,7 @@ from llamatop.app.render import inference
 from llamatop.app.render.bars import BUSY, IDLE, PROMPT, ceiling, chart, shade
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
-from llamatop.app.render.words import fit, piece, wrap
+from llamatop.app.render.words import Pieces, fit, piece, wrap
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
 from llamatop.model.figures import UNKNOWN, count, duration, number
@@ -28,7 +28,7 @@ _STEPS = (5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 def title(row: Row, width: int, palette: Palette) -> Text:
     """The name, the state, the membership."""
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     name = plain(row.name)
     text.append(fit(name, min(cell_len(name), max(8, width - 28))), palette["brand"])
     if row.stale_seconds is not None:
@@ -65,10 +65,10 @@ def facts(row: Row, width: int, palette: Palette, now: datetime) -> list[Text]:
         listed.append(("result", unit.result or "", "worker.fault"))
     if worker is not None:
         listed += _worker_facts(worker, fits.facts(worker, row.file, row.around))
-    lines = []
+    lines: list[Text] = []
     for label, value, role in listed:
         for place, part in enumerate(wrap(value, max(10, width - _LABEL - 2))):
-            text = Text(" ", no_wrap=True)
+            text = Pieces(" ")
             text.append(fit(label if place == 0 else "", _LABEL), palette["faint"])
             text.append(part, palette[role])
             lines.append(text)
@@ -120,7 +120,7 @@ def slot_lines(sample: WorkerSample, palette: Palette) -> list[Text]:
     models = {number: model.name for model in sample.loaded or () for number in model.slots or ()}
     lines = inference.engine_lines(sample.engines, _LABEL, palette)
     for slot in sample.slots or ():
-        text = Text(" ", no_wrap=True)
+        text = Pieces(" ")
         text.append(fit(f"slot {slot.id}", _LABEL), palette["faint"])
         if not slot.busy:
             text.append(f"{IDLE} idle", palette["slot.idle"])
@@ -179,7 +179,7 @@ def area(
     """A heading with the newest value and the scale, then `rows` lines of chart."""
     shown = list(values[-max(1, width - 2) :])
     top = ceiling(shown)
-    heading = Text(no_wrap=True)
+    heading: Text = Pieces()
     heading.append(f" {name} ", palette["faint"])
     heading.append(number(values[-1] if values else None), palette[role])
     scale = f"{number(top)} ┐"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from llamatop.app.render.palette import Palette
+from llamatop.app.render.words import Pieces
 from llamatop.model.cluster import Event
 from llamatop.model.text import plain
 
@@ -14,7 +15,7 @@ _MARKS = {"info": "·", "warning": "▲", "error": "✗"}
 def line(event: Event, width: int, palette: Palette) -> Text:
     """Local time, a mark, whom it concerns, and what happened."""
     role = f"event.{event.severity}"
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     if width >= 36:
         text.append(event.at.astimezone().strftime("%H:%M:%S "), palette["faint"])
     text.append(f"{_MARKS[event.severity]} ", palette[role])

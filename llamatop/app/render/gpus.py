@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 from rich.cells import cell_len
@@ -10,7 +11,7 @@ from rich.text import Text
 
 from llamatop.app.render.bars import bar, sparkline
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, fit_middle
+from llamatop.app.render.words import Pieces, fit, fit_middle
 from llamatop.model.cluster import GpuView
 from llamatop.model.figures import UNKNOWN, degrees, gibibytes, percent, watts
 
@@ -87,7 +88,7 @@ def line(
     first = place == 0 or gpus[place - 1].node != gpu.node
     if stale:
         palette = palette.faded
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     text.append(fit_middle(gpu.node if first else "", parts.node), palette["node.name"])
     index = UNKNOWN if sample.index is None else str(sample.index)
     text.append(f" {index:>2} ", palette["text"])
@@ -170,4 +171,10 @@ def hot(gpu: GpuView) -> bool:
 
 def slowed_down(gpu: GpuView) -> bool:
     """Whether the card runs slower than it could, by more than its power limit."""
-    return not _HARMFUL.isdisjoint(gpu.sample.throttle or ())
+    throttle = gpu.sample.throttle
+    return bool(throttle) and _harmful(throttle)
+
+
+@lru_cache(64)
+def _harmful(throttle: tuple[str, ...]) -> bool:
+    return not _HARMFUL.isdisjoint(throttle)

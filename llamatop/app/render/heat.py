@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from msgspec import Struct
 from rich.style import Style
@@ -12,7 +13,7 @@ from llamatop.app.nodes import NodeRow
 from llamatop.app.render.bars import gradient
 from llamatop.app.render.gpus import hot
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, fit_middle
+from llamatop.app.render.words import Pieces, fit, fit_middle
 from llamatop.model.cluster import GpuView
 
 LEVELS = "·▁▂▃▄▅▆▇█"
@@ -35,13 +36,18 @@ def mark(gpu: GpuView, stale: bool, palette: Palette) -> tuple[str, Style]:
         return UNKNOWN, palette["dim"]
     if percent < _IDLE_PERCENT:
         return LEVELS[0], palette["slot.idle"]
-    level = max(1, min(8, round(percent / 12.5)))
-    return LEVELS[level], gradient(palette, level / 8)
+    return _scale(palette)[max(1, min(8, round(percent / 12.5)))]
+
+
+@lru_cache(8)
+def _scale(palette: Palette) -> tuple[tuple[str, Style], ...]:
+    """The mark of each level."""
+    return tuple((glyph, gradient(palette, at / 8)) for at, glyph in enumerate(LEVELS))
 
 
 def cells(gpus: Sequence[GpuView], stale: bool, palette: Palette, width: int) -> Text:
     """The cards side by side in `width` cells, those alike as one piece."""
-    text = Text(no_wrap=True)
+    text = Pieces()
     run, style = "", Style.null()
     for gpu in gpus[:width]:
         glyph, own = mark(gpu, stale, palette)
@@ -117,7 +123,7 @@ def line(
 ) -> Text:
     """The line at `place`; a mark stands before the node called `selected`."""
     here = nodes[place * way.across : (place + 1) * way.across]
-    text = Text(no_wrap=True)
+    text = Pieces()
     if way.first and here:
         text.append(" " + fit_middle(here[0].node, way.first), palette["node.name"])
     for node in here:
@@ -138,7 +144,7 @@ def line(
 
 def legend(palette: Palette, lost: int, warm: int, old: int) -> tuple[Text, Text]:
     """How many need a look, each with its mark; and what the others mean."""
-    faults = Text(no_wrap=True)
+    faults = Pieces()
     for count, glyph, word, role in (
         (lost, LOST, "lost", "gpu.fault"),
         (warm, HOT, "hot", "gpu.hot"),
@@ -146,7 +152,7 @@ def legend(palette: Palette, lost: int, warm: int, old: int) -> tuple[Text, Text
     ):
         if count:
             faults.append(f"  {glyph} {count} {word}", palette[role])
-    scale = Text("   ", no_wrap=True)
+    scale = Pieces("   ")
     scale.append(f"{LEVELS[0]} ", palette["slot.idle"])
     scale.append("idle ", palette["faint"])
     for level in (1, 3, 5, 8):

@@ -11,7 +11,7 @@ from rich.text import Text
 from llamatop.app.render.bars import bar
 from llamatop.app.render.columns import gap
 from llamatop.app.render.palette import Palette
-from llamatop.app.render.words import fit, fit_middle, piece
+from llamatop.app.render.words import Pieces, fit, fit_middle, piece
 from llamatop.collect.health import totals
 from llamatop.model.cluster import Totals, WorkerView
 from llamatop.model.figures import UNKNOWN, count, number, share
@@ -108,5 +108,5 @@ def line(row: ModelRow, parts: ModelLayout, width: int, palette: Palette) -> Tex
         waiting = sums.requests_deferred
         role = "queue.waiting" if waiting else "dim"
         cells.append(piece(fit(count(waiting), parts.queue, True), palette[role]))
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     return text.append_text(Text(gap(width)).join(cells))

@@ -12,7 +12,7 @@ from llamatop.app.render import cards
 from llamatop.app.render.columns import Column, finished, gap
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
-from llamatop.app.render.words import fit, fit_middle, piece
+from llamatop.app.render.words import Pieces, fit, fit_middle, piece
 from llamatop.model.figures import UNKNOWN, count, duration, number, share
 
 
@@ -33,7 +33,7 @@ def line(
     if node.stale_seconds is not None:
         palette = palette.faded
     between = gap(width)
-    text = Text(no_wrap=True)
+    text = Pieces()
     text.append("▸" if selected else " ", palette["brand"])
     text.append("◆" if marked else " ", palette["marked"])
     text.append(" " if folded is None else "+ " if folded else "− ", palette["key"])

@@ -11,7 +11,7 @@ from llamatop.app.render.bars import BUSY, IDLE, sparkline
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import BUSY as SERVING
 from llamatop.app.render.state import FINE, worker_states
-from llamatop.app.render.words import piece
+from llamatop.app.render.words import Pieces, piece
 from llamatop.model.cluster import ClusterSnapshot
 from llamatop.model.figures import UNKNOWN, count, duration, number
 from llamatop.model.text import plain
@@ -99,8 +99,9 @@ def _health(snapshot: ClusterSnapshot, errors: int, warnings: int, palette: Pale
 def _out(snapshot: ClusterSnapshot, palette: Palette) -> Text:
     """How many members serve nothing new: nothing is wrong, but it should not be forgotten."""
     words = []
+    out = [member for member in snapshot.members if member.state != "in"]
     for state in ("draining", "down"):
-        addresses = {member.address for member in snapshot.members if member.state == state}
+        addresses = {member.address for member in out if member.state == state}
         if addresses:
             words.append(f"{len(addresses)} {state}")
     return piece(", ".join(words), palette["event.warning"])
@@ -136,7 +137,7 @@ def figures(
     if room >= 8:
         spark = sparkline(history, min(room - 2, 60))
         parts[0] = parts[0] + Text(" ") + piece(spark, palette["gpu.history"])
-    text = Text(" ", no_wrap=True)
+    text = Pieces(" ")
     text.append_text(Text(" " * gap).join(parts))
     return text
 

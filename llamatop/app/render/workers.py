@@ -14,7 +14,7 @@ from llamatop.app.render.columns import INDENT, Column, finished, gap
 from llamatop.app.render.inference import model_words
 from llamatop.app.render.palette import Palette
 from llamatop.app.render.state import MEMBERSHIP
-from llamatop.app.render.words import fit, fit_middle, fit_name, piece
+from llamatop.app.render.words import Pieces, fit, fit_middle, fit_name, piece
 from llamatop.app.rows import Row
 from llamatop.model.cluster import WorkerView
 from llamatop.model.figures import UNKNOWN, count, duration, number
@@ -38,7 +38,7 @@ def line(
     between = gap(width)
     if row.stale_seconds is not None:
         palette = palette.faded
-    text = Text(no_wrap=True)
+    text = Pieces()
     text.append("▸" if selected else " ", palette["brand"])
     text.append("◆ " if marked else "  ", palette["marked"])
     if below_node:

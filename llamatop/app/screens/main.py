@@ -55,6 +55,7 @@ class MainScreen(ClusterScreen):
     _models: bool | None = None
     _follows = False
     _shown_at: Size | None = None
+    _placed: tuple[Layout, Size] | None = None
 
     def compose(self) -> ComposeResult:
         """Totals, faults, cards, workers, events, detail, status, keys."""
@@ -102,6 +103,7 @@ class MainScreen(ClusterScreen):
         if self._shown_at != self.size:
             self.show_plan()
             self.show()
+            self.top.judging.seen()
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
@@ -188,6 +190,9 @@ class MainScreen(ClusterScreen):
         self.keys.redraw()
 
     def _place(self, parts: Layout) -> None:
+        if self._placed == (parts, self.size):
+            return
+        self._placed = (parts, self.size)
         height = self.size.height
         self.totals.tiny = parts.tiny
         self.totals.styles.height = parts.totals

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
 from textual.binding import Binding, BindingType
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from llamatop.app.render.palette import Palette
+from llamatop.app.render.words import cells
 
 # Some milliseconds' work.
 PIECE_LINES = 8
@@ -64,7 +66,7 @@ class Lines(ScrollView, can_focus=False):
         self.palette = palette
         self._drawn: dict[int, tuple[Text, Strip]] = {}
         self._top: list[Text] | None = None
-        self._ground: Style | None = None
+        self._inks: _Inks | None = None
 
     @property
     def drawn_width(self) -> int:
@@ -91,7 +93,7 @@ class Lines(ScrollView, can_focus=False):
     def forget(self) -> None:
         """Draw everything again, as after a change of colours or of width."""
         self._drawn.clear()
-        self._top = self._ground = None
+        self._top = self._inks = None
         self.refresh()
 
     def measure(self) -> None:
@@ -124,23 +126,48 @@ class Lines(ScrollView, can_focus=False):
         width, height = self.drawn_width, self.size.height
         shown = {self._place(y, top) for y in range(height)}
         self._drawn = {place: drawn for place, drawn in self._drawn.items() if place in shown}
-        for y in range(height):
-            if y and y % PIECE_LINES == 0:
+        for begin in range(0, height, PIECE_LINES):
+            if begin:
                 yield
-            self._remake(y, top, width)
+            lines = range(begin, min(height, begin + PIECE_LINES))
+            changed = [y for y in lines if self._remade(y, top, width)]
+            if changed:
+                whole = self.outer_size.width
+                self.refresh(*(Region(0, y, whole, 1) for y in changed))
 
-    def _remake(self, y: int, top: int, width: int) -> None:
+    def _remade(self, y: int, top: int, width: int) -> bool:
+        """Make the line at `y` again; whether it came out different."""
         place = self._place(y, top)
         text = self._text(place, width)
         old = self._drawn.get(place)
-        if old is None or not _same(old[0], text):
-            self._drawn[place] = (text, self._strip(text, width))
-            self.refresh(Region(0, y, self.outer_size.width, 1))
+        if old is not None and _same(old[0], text):
+            return False
+        self._drawn[place] = (text, self._strip(text, width))
+        return True
 
     def render_line(self, y: int) -> Strip:
-        """One line of the panel as Textual paints it."""
-        width = self.drawn_width
-        place = self._place(y, self._top_lines())
+        """One line of the panel."""
+        return self._painted(y, self._top_lines(), self.drawn_width)
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """The lines as Textual paints them.
+
+        It asks for all of them where one changed, and would look through each for borders and for
+        colours that the terminal lacks; here the colours are right already.
+        """
+        if self.styles.gutter:
+            return super().render_lines(crop)
+        top, width, whole = self._top_lines(), self.drawn_width, self.outer_size.width
+        strips = [self._painted(y, top, width) for y in crop.line_range]
+        if width != whole:
+            ground = self._ink.ground
+            strips = [strip.adjust_cell_length(whole, ground) for strip in strips]
+        if crop.column_span != (0, whole):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
+
+    def _painted(self, y: int, top: int, width: int) -> Strip:
+        place = self._place(y, top)
         drawn = self._drawn.get(place)
         if drawn is None or drawn[1].cell_length != width:
             text = self._text(place, width)
@@ -151,7 +178,7 @@ class Lines(ScrollView, can_focus=False):
         """The ground that lines are drawn on may be another."""
         super().notify_style_update()
         self._drawn.clear()
-        self._ground = None
+        self._inks = None
 
     def on_resize(self) -> None:
         """Lines are drawn for a width."""
@@ -187,26 +214,54 @@ class Lines(ScrollView, can_focus=False):
             return self._sticky()[-1 - place]
         return self.line(place, width) if place < self.count() else Text()
 
+    @property
+    def _ink(self) -> _Inks:
+        if self._inks is None:
+            self._inks = _Inks(self.rich_style, self.get_line_filters(), self.background_colors[1])
+        return self._inks
+
     def _strip(self, text: Text, width: int) -> Strip:
-        if self._ground is None:
-            self._ground = self.rich_style
-        segments = list(_segments(text, self._ground, self.app.console))
-        return Strip(segments, cell_len(text.plain)).adjust_cell_length(width, self._ground)
+        ink = self._ink
+        segments = list(_segments(text, ink, self.app.console))
+        return Strip(segments, cells(text.plain)).adjust_cell_length(width, ink.ground)
 
 
-def _segments(text: Text, ground: Style, console: Console) -> Iterator[Segment]:
+class _Inks(dict[Style, Style]):
+    """Each style as the terminal shows it on the panel's ground, worked out once."""
+
+    def __init__(self, ground: Style, filters: Sequence[LineFilter], background: Color) -> None:
+        self._base = ground
+        self._filters = filters
+        self._background = background
+        self.ground = self.shown(ground)
+
+    def __missing__(self, style: Style) -> Style:
+        shown = self[style] = self.shown(self._base + style)
+        return shown
+
+    def shown(self, style: Style) -> Style:
+        """The same in colours that the terminal has."""
+        segments = [Segment(" ", style)]
+        for one in self._filters:
+            segments = one.apply(segments, self._background)
+        return segments[0].style or style
+
+
+def _segments(text: Text, ink: _Inks, console: Console) -> Iterator[Segment]:
     """The text on its ground, as `Text.render` has it: pieces side by side need less."""
     words = text.plain
-    base = ground + text.style if isinstance(text.style, Style) else ground
+    under = text.style if text.style and isinstance(text.style, Style) else None
+    base = ink.ground if under is None else ink[under]
     at, pieces = 0, []
     for start, end, style in text.spans:
         if start < at or not isinstance(style, Style):
             # One style lies over others, as the cursor's does.
-            yield from Segment.apply_style(text.render(console, end=""), base)
+            for segment in text.render(console, end=""):
+                yield Segment(segment.text, ink[segment.style or Style.null()])
             return
         if start > at:
             pieces.append(Segment(words[at:start], base))
-        pieces.append(Segment(words[start:end], base + style))
+        pieces.append(Segment(words[start:end], ink[style if under is None else under + style]))
         at = end
     yield from pieces
     if at < len(words):

@@ -170,7 +170,9 @@ class WorkerTable(Lines, can_focus=True):
             return Text()
         kept = self._fit(width)
         selected = place == self._cursor
-        marked = row.name in self.marked or whole_node(row.node) in self.marked
+        marked = bool(self.marked) and (
+            row.name in self.marked or whole_node(row.node) in self.marked
+        )
         folded = self.folds.folded(row.node) if self.by_node else None
         key = (row.name, selected, marked, folded)
         text = self._made.get(key)
