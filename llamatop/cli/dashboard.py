@@ -173,8 +173,12 @@ async def connected(
     from llamatop.collect.order import first_to_last
 
     # In threads, so that keys are answered meanwhile.
-    probe = asyncio.create_task(asyncio.to_thread(_load_probe, cluster))
-    machines: Machines = await asyncio.to_thread(_load_machines, cluster)
+    probe = asyncio.ensure_future(asyncio.to_thread(_load_probe, cluster))
+    try:
+        machines: Machines = await asyncio.to_thread(_load_machines, cluster)
+    except BaseException:
+        probe.cancel()
+        raise
     try:
         for first in first_to_last(cluster)[:1]:
             machines.begin(first)
@@ -183,6 +187,7 @@ async def connected(
         async with reading.opened(cluster, record=record, clear=clear, machines=machines) as parts:
             yield parts
     finally:
+        probe.cancel()
         await machines.close()
 
 

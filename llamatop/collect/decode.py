@@ -55,8 +55,9 @@ class Decoder:
         self._alone: dict[str, _Read] = {}
         self._many: dict[str, _Part] = defaultdict(_Part)
         self._tunnels = _Read(None, (), [])
-        # What has moved since the document was true, by part and key.
+        # What has moved since the document was true, by part and key, and the tick it moved at.
         self._moved: dict[str, set[str]] = {}
+        self._tick: int | None = None
 
     def snapshot(self, document: object, received_at: float, patch: object = None) -> NodeSnapshot:
         """The document as a snapshot; never raises, a wrong part is told in `faults`.
@@ -109,7 +110,7 @@ class Decoder:
         for part, patch in patches.items():
             known = self._many[part]
             renewed = _moved(part, patch, known) if patch else known.found
-            if renewed is None:
+            if renewed is None or not isinstance(known.value, dict | None):
                 return None
             found[part] = renewed
         host = before.host
@@ -120,6 +121,7 @@ class Decoder:
             host = ticks.HOST.after(host, tick.host)
             self._alone["host"] = alone._replace(found=host)
             self._moved.setdefault("host", set())
+        self._tick = tick.tick
         for part, patch in patches.items():
             if patch:
                 self._many[part].found = found[part]
@@ -144,9 +146,10 @@ class Decoder:
 
     def caught_up(self, document: Document) -> Document:
         """The document of the last snapshot with what has moved since."""
-        if not self._moved:
+        if self._tick is None:
             return document
-        document = document.copy()
+        document = {**document, "tick": self._tick}
+        self._tick = None
         for part, keys in self._moved.items():
             before = document.get(part)
             if part == "host":
@@ -220,12 +223,25 @@ def _moved(
     renewal, found, wrong = ticks.PARTS[part], known.found.copy(), known.wrong
     for key, moved in patch.items():
         was = found.get(key)
-        if was is None or key in wrong or (part == "workers" and was.glances):
+        if was is None or key in wrong:
+            return None
+        if isinstance(moved, ticks.WorkerMoved) and not _slots_alone(known.value, key, moved):
             return None
         now = found[key] = renewal.after(was, moved)
         if now is None:
             return None
     return found
+
+
+def _slots_alone(document: typing.Any, unit: str, moved: ticks.WorkerMoved) -> bool:
+    """Whether nothing is told by a worker's slots together, and those that moved were there."""
+    worker = document[unit]
+    if "glances" in worker:
+        return False
+    if moved.slots is UNSET:
+        return True
+    slots = worker.get("slots")
+    return isinstance(slots, dict) and slots.keys() >= moved.slots.keys()
 
 
 def _part(kind: type, value: object, known: _Part, touched: object) -> _Part:

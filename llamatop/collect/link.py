@@ -181,6 +181,8 @@ class NodeLink:
             async with patience:
                 await self._lines(channel, patience)
         except TimeoutError:
+            if not patience.expired:
+                raise
             # Before the first line it is what runs there that says nothing: sshd did answer.
             kind = NoAnswer if self.documents > heard else Unreachable
             raise kind(

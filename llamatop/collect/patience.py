@@ -35,6 +35,11 @@ class Patience:
         await self._block.__aexit__(kind, error, trace)
 
     @property
+    def expired(self) -> bool:
+        """Whether it was this that ended the block."""
+        return self._block.expired()
+
+    @property
     def seconds(self) -> float:
         """How long one wait may take; from the next `begin` on where it is changed."""
         return self._seconds

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
 from functools import cache
-from operator import attrgetter
 
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
@@ -85,20 +83,9 @@ class Field(Struct, frozen=True):
     nested: type | None
 
 
-class Shape(Struct, frozen=True):
-    """A noun's fields by name, in their order.
-
-    `figures` gives their values in an instance, `make` makes one of them all.
-    """
-
-    fields: dict[str, Field]
-    figures: Callable[[object], tuple[object, ...]]
-    make: Callable[..., object]
-
-
 @cache
-def shape_of(kind: type) -> Shape:
-    """How the noun is read; worked out once."""
+def fields_of(kind: type) -> dict[str, Field]:
+    """How each field of the noun is read, by name and in their order; worked out once."""
     hints = typing.get_type_hints(kind)
     found = {}
     for place, field in enumerate(fields(kind)):
@@ -110,7 +97,7 @@ def shape_of(kind: type) -> Shape:
             plain if plain in SCALARS else None,
             plain if _is_noun(plain) else None,
         )
-    return Shape(found, attrgetter(*found), kind)
+    return found
 
 
 def _is_noun(hint: object) -> bool:
@@ -134,7 +121,7 @@ def _read_noun(
         value = {**value, "glances": read_glances(value)}
     values: dict[str, object] = {}
     named = KEY_FIELDS.get(kind)
-    for name, field in shape_of(kind).fields.items():
+    for name, field in fields_of(kind).items():
         if name in value:
             found = value[name]
         elif name == named and key is not None:

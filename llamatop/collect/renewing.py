@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import typing
 
-from llamatop.collect.readers import Field, read_glances, shape_of
+from msgspec.structs import astuple
+
+from llamatop.collect.readers import Field, fields_of, read_glances
 from llamatop.collect.scalars import LARGEST, Complaints, WrongError
+from llamatop.collect.ticks import PLACES
 from llamatop.engines import slots
 from llamatop.model.observed import Slot
 
 _ROW = len(slots.FIELDS) + 1
 # What the row of a busy slot is made of.
 _WHOLE = (bool, *[int] * (len(slots.FIELDS) - 1))
-_PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
 _ALL = object()
 
 Document = dict[str, typing.Any]
@@ -21,7 +23,7 @@ Document = dict[str, typing.Any]
 def again(
     kind: type,
     before: object,
-    read: object,
+    read: typing.Any,
     value: object,
     touched: object = None,
     whole: frozenset[str] = frozenset(),
@@ -34,8 +36,8 @@ def again(
     if not isinstance(value, dict) or not isinstance(before, dict):
         return None
     patch: Document = touched if isinstance(touched, dict) else changes(before, value)
-    shape = shape_of(kind)
-    known, glances = shape.fields, shape.fields.get("glances")
+    known = fields_of(kind)
+    glances = known.get("glances")
     figures: list[object] | None = None
     for name, change in patch.items():
         field = known.get(name)
@@ -46,7 +48,7 @@ def again(
         if field is glances:
             continue
         if figures is None:
-            figures = list(shape.figures(read))
+            figures = list(astuple(read))
         given = type(change)
         if given is field.exact and (given is str or -LARGEST < change < LARGEST):
             figures[field.place] = change
@@ -62,12 +64,12 @@ def again(
             return None
     if glances is not None and "glances" in value:
         complaints: Complaints = []
-        figures = list(shape.figures(read)) if figures is None else figures
+        figures = list(astuple(read)) if figures is None else figures
         figures[glances.place] = glances.reader(read_glances(value), "glances", complaints)
         if complaints:
             return None
     # What no noun of ours has a field for has changed, and nothing else.
-    return read if figures is None else shape.make(*figures)
+    return read if figures is None else kind(*figures)
 
 
 def changes(before: Document, after: Document) -> Document:
@@ -110,7 +112,7 @@ def _slots(value: object, before: object, read: object, touched: object) -> obje
         row = value.get(key)
         if row is before.get(key):
             continue
-        place = _PLACES.get(key, len(found))
+        place = PLACES.get(key, len(found))
         if place >= len(found) or found[place].id != place or key not in before:
             return None
         if type(row) is not list or not 0 < len(row) < _ROW or type(row[0]) is not bool:

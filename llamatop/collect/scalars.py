@@ -39,7 +39,10 @@ def integer(value: object, path: str, complaints: Complaints) -> object:
 def number(value: object, path: str, complaints: Complaints) -> object:
     """A number as a float; raises WrongError."""
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST:
-        return float(value)
+        found = float(value)
+        # the next to the largest whole number is the largest as a float
+        if abs(found) != LARGEST:
+            return found
     raise WrongError(f"expected a number, got {shown(value)}")
 
 

@@ -105,7 +105,7 @@ class Tick(Struct, forbid_unknown_fields=True):
 
 
 _decoder = msgspec.json.Decoder(Tick)
-_PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
+PLACES = {str(number): number for number in range(slots.MOST_SLOTS)}
 
 
 def read(line: bytes) -> Tick | None:
@@ -154,12 +154,12 @@ class Renewal:
 
 
 def _slots(before: object, rows: dict[str, Row]) -> tuple[Slot, ...] | None:
-    """Slots after some of them moved; each is at the place of its number, which is its key."""
+    """Slots after some of them moved, which were there under these keys."""
     if not isinstance(before, tuple):
         return None
     found: list[Slot] = list(before)
     for key, row in rows.items():
-        place = _PLACES.get(key, len(found))
+        place = PLACES.get(key, len(found))
         if place >= len(found) or found[place].id != place:
             return None
         found[place] = Slot(place, *astuple(row))

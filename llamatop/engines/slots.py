@@ -66,7 +66,7 @@ def _slot(number: int, given: Dict[str, Any]) -> Dict[str, Any]:
 def rows(slots: Slots) -> Rows:
     """The slots as the wire carries them: by number, the figures of FIELDS without the last None.
 
-    `llamatop.collect.decode` reads them back.
+    `llamatop.collect.readers` and, where nothing else moves, `collect.ticks` read them back.
     """
     found: Rows = {}
     for number, slot in slots.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -71,6 +72,10 @@ class Alerts(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Alerts(command={self.command!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """As above: rich, which shows what a crash left, asks the struct's own otherwise."""
+        return [("command", self.command)]
 
 
 class Cluster(Struct, frozen=True):

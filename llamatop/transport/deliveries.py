@@ -38,7 +38,7 @@ class Deliveries:
 
     def join(self) -> None:
         """Count one more reader, in the running loop."""
-        self._settle()
+        self.settle()
         self.readers += 1
 
     def leave(self) -> None:
@@ -47,11 +47,11 @@ class Deliveries:
 
     def attach(self) -> None:
         """Make ready to `watch`, in the running loop, until as many times detached."""
-        self._settle()
+        self.settle()
         self._attached += 1
         if self._poll is None and sys.platform == "linux":
             self._poll = select.epoll()
-            self._heed(True)
+            self._heed(self._timer is None)
 
     def detach(self) -> None:
         """Undo one `attach`."""
@@ -99,13 +99,22 @@ class Deliveries:
             except RuntimeError:  # the loop is closed: nobody reads any more
                 self._waiting.clear()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
+        """Wake the running loop from now on."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
+            had, watched = self._poll is not None, dict(self._watched)
             self._unpoll()
             self._loop = loop
             self._waiting.clear()
             self._timer = None
+            self._taking = False
+            if had:
+                # the connections outlive a loop that ended without closing them
+                self._poll = select.epoll()
+                for descriptor, take in watched.items():
+                    self.watch(descriptor, take)
+                self._heed(True)
 
     def _unpoll(self) -> None:
         poll, self._poll = self._poll, None
@@ -139,10 +148,14 @@ class Deliveries:
     def _deliver(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
-        came, more = self._take()
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
-            self._taking = False
+            self._taking = True
+        try:
+            came, more = self._take()
+        finally:
+            with self._lock:
+                waiting, self._waiting = self._waiting, {}
+                self._taking = False
         for deliver in waiting:
             loop.call_soon(deliver)
         self._last = loop.time()
@@ -158,7 +171,6 @@ class Deliveries:
         """Take from the sockets; whether something had come, and whether there may be more."""
         came = more = False
         if self._poll is not None:
-            self._taking = True
             for descriptor, _ in self._poll.poll(0):
                 came = True
                 take = self._watched.get(descriptor)

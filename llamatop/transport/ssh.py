@@ -55,6 +55,7 @@ class SshMachine:
         self._deliveries = deliveries or Deliveries()
         self._link: Link | None = None
         self._connecting: asyncio.Task[Link] | None = None
+        self._begun: asyncio.Task[Link] | None = None
         self._guard: asyncio.Task[None] | None = None
         self._channels: set[SshChannel] = set()
         self._turns = asyncio.Semaphore(RUNS_AT_ONCE)
@@ -79,6 +80,7 @@ class SshMachine:
     async def open(self, command: Command) -> SshChannel:
         """Start a program; raises Unreachable (HostKeyFault) where there is no connection."""
         line = command_bytes(self._name, command)
+        self._deliveries.settle()
         link = await self._connected()
         started = await self._start(link, line, command)
         channel = SshChannel(self._name, link, started, self._channels.discard, self._deliveries)
@@ -90,6 +92,7 @@ class SshMachine:
         given_up = threading.Event()
 
         def start() -> paramiko.Channel:
+            link.expect()
             channel = link.transport.open_session(timeout=OPEN_TIMEOUT_SECONDS)
             try:
                 channel.exec_command(line)
@@ -130,7 +133,8 @@ class SshMachine:
 
     def begin(self) -> None:
         """Begin to connect, for whoever uses it next; what goes wrong is told to them."""
-        self._attempt()
+        if self._link is None or not self._link.alive:
+            self._begun = self._attempt()
 
     def _attempt(self) -> asyncio.Task[Link]:
         if self._connecting is None or self._connecting.done():
@@ -142,7 +146,7 @@ class SshMachine:
         """The link, connecting where there is none; all who wait share one attempt."""
         if self._link is not None and self._link.alive:
             return self._link
-        attempt = self._attempt()
+        attempt, self._begun = self._begun or self._attempt(), None
         try:
             return await asyncio.shield(attempt)
         except asyncio.CancelledError:

@@ -196,6 +196,10 @@ class Link:
             deliveries.attach()
             self.transport.packets.let_read(deliveries, self.transport.tells_lengths)
 
+    def expect(self) -> None:
+        """An answer is waited for, which is not to wait for the loop's next look."""
+        self.transport.packets.expect()
+
     def close(self, reason: str | None = None) -> None:
         """Cut it here: every channel ends. The outermost goes first so that nothing is sent."""
         with self._lock:

@@ -7,11 +7,13 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from typing import Final, cast
 
 import paramiko
 
 HEAD_BYTES: Final = 400
+BULK_BYTES: Final = 2**13
 HELD_BYTES: Final = 2**16
 FEW_BYTES: Final = 4096
 MANY_BYTES: Final = 2**15
@@ -44,6 +46,7 @@ class Stream:
                 if raw.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) >= 4 * MANY_BYTES:
                     self.at_once = MANY_BYTES
         self._held = b""
+        self._only_held = False
         self.received = 0
         self.head = b""
 
@@ -51,6 +54,8 @@ class Stream:
         """The next bytes, as a socket's recv."""
         data = self._held
         if not data:
+            if self._only_held:
+                raise paramiko.SSHException("a packet is longer than it says")
             try:
                 data = self._raw.recv(max(count, HELD_BYTES))
             except BlockingIOError:
@@ -63,13 +68,22 @@ class Stream:
 
     @property
     def descriptor(self) -> int | None:
-        """The socket's, None where there is none."""
+        """The socket's, None where there is none, -1 once it is closed."""
         return self._raw.fileno() if isinstance(self._raw, socket.socket) else None
 
     @property
     def held(self) -> bytes:
         """What has come and has not been handed out."""
         return self._held
+
+    @contextlib.contextmanager
+    def as_held(self) -> Iterator[None]:
+        """Hand out what is held and wait for nothing; SSHException where more is asked for."""
+        self._only_held = True
+        try:
+            yield
+        finally:
+            self._only_held = False
 
     def take(self) -> bool:
         """Hold what has come by now; whether there may be more. Raises EOFError at the end."""
@@ -82,7 +96,8 @@ class Stream:
             raise EOFError
         self.received += len(data)
         self._held = self._held + data if self._held else data
-        return len(data) == HELD_BYTES
+        # what comes in bulk has filled the kernel's buffer again before the next pause is over
+        return len(data) >= BULK_BYTES
 
     def send(self, data: bytes) -> int:
         """Send some of it, as a socket's send."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import asdict
+from msgspec import to_builtins
 
 from llamatop.collect import merge
 from llamatop.collect.decode import Decoder
@@ -158,7 +158,7 @@ async def test_the_two_give_the_same_snapshot(
     await probe.wait()
 
     assert [document["answered"] for document in documents] == [REQUEST, REQUEST]
-    real, within = (asdict(Decoder("node1").snapshot(one, 0.0)) for one in documents)
+    real, within = (to_builtins(Decoder("node1").snapshot(one, 0.0)) for one in documents)
     assert len(real["workers"]) == len(workers()) + 1
     assert {worker["health"] for worker in real["workers"].values()} == {
         "ok", "busy", "loading", "unauthorized", "unreachable", None,

@@ -12,6 +12,7 @@ from msgspec.structs import asdict, fields
 from llamatop.collect import merge, ticks
 from llamatop.collect.decode import Decoder
 from llamatop.collect.node_lines import NodeLines
+from llamatop.collect.upstreams import Upstreams
 from llamatop.engines import slots
 from llamatop.model.observed import NodeSnapshot, Slot
 
@@ -24,9 +25,17 @@ WHOLE: Document = {
     "gpus": {"GPU-1": gpu(0, 159), "GPU-2": gpu(1, 160)},
     "units": {UNIT: unit()},
     "workers": {UNIT: worker(busy=1, at=2.0), "b.service": worker(at=2.0)},
+    "balancer": {
+        "kind": "nginx",
+        "main": "/etc/nginx/nginx.conf",
+        "files": {
+            "/etc/nginx/nginx.conf": {"text": "http { upstream u { server 127.0.0.1:37081; } }"}
+        },
+    },
 }
 
 figure = st.sampled_from([0, 1, 2.5, 3.0, -1, 70, 2**63 - 1, 2**63, 1e300, True, "4", None])
+no_object = st.sampled_from(["x", 5, [], None])
 row = st.lists(st.sampled_from([True, False, 0, 5, 4096, None, 2**63, "7", 1.0]), max_size=10)
 
 
@@ -39,12 +48,14 @@ moved = st.fixed_dictionaries(
     {"tick": st.integers(0, 9)},
     optional={
         "host": some("cpu_percent", "load1", "memory_used_bytes", "cpu_count"),
-        "gpus": st.dictionaries(
+        "gpus": no_object
+        | st.dictionaries(
             st.sampled_from(["GPU-1", "GPU-2", "GPU-3"]),
             some("power_watts", "sm_clock_mhz", "memory_used_bytes", "index"),
             max_size=2,
         ),
-        "units": st.dictionaries(
+        "units": no_object
+        | st.dictionaries(
             st.sampled_from([UNIT, "new.service"]), some("memory_bytes", "restarts"), max_size=2
         ),
         "workers": st.dictionaries(
@@ -58,7 +69,7 @@ moved = st.fixed_dictionaries(
                 counters=some("generation_tokens_total", "generation_tokens_step", "new")
                 | st.none(),
                 slots=st.dictionaries(
-                    st.sampled_from(["0", "1", "2", "01", "x"]),
+                    st.sampled_from(["0", "1", "2", "00", "01", "x"]),
                     row
                     | st.just([True, 4096, 7, 140, 33, 0, 108, 192])
                     | st.just({"busy": True, "id": 9})
@@ -73,12 +84,18 @@ moved = st.fixed_dictionaries(
         "ages": st.sampled_from([None, {"gpus": 2.5}]),
         "faults": st.sampled_from([None, {"gpus": "no driver"}, {f"workers/{UNIT}": "hung"}]),
         "new": st.just({"a": 1}),
+        "balancer": st.sampled_from([None, {"files": {}}, {"running": True}, 4]),
     },
 )
 
 
 def line(patch: object) -> bytes:
     return json.dumps(patch).encode() + b"\n"
+
+
+def whole(document: object, at: float) -> NodeSnapshot:
+    """The document read as one that came whole."""
+    return Upstreams().complete(Decoder("node1").snapshot(document, at), document)
 
 
 def said(*patches: object) -> NodeSnapshot:
@@ -95,9 +112,13 @@ def said(*patches: object) -> NodeSnapshot:
 def test_lines_say_what_their_document_says(patches: list[Document]) -> None:
     lines = NodeLines("node1")
     document: object = {}
-    for patch in (WHOLE, *patches):
+    seen = []
+    for at, patch in enumerate((WHOLE, *patches)):
         document = merge.apply(document, json.loads(line(patch)))
-        assert lines.read(line(patch), 5.0) == Decoder("node1").snapshot(document, 5.0)
+        snapshot = lines.read(line(patch), at)
+        assert snapshot == whole(document, at)
+        seen.append((snapshot, repr(snapshot)))
+    assert all(repr(snapshot) == was for snapshot, was in seen), "a snapshot stays as it was"
 
 
 def test_what_moves_at_every_tick_needs_no_document() -> None:
@@ -122,7 +143,9 @@ def test_what_moves_at_every_tick_needs_no_document() -> None:
     after = lines.read(line(tick), 5.0)
     assert lines.document is before
     assert after is not None
-    assert after == Decoder("node1").snapshot(merge.apply(WHOLE, tick), 5.0)
+    assert after == whole(merge.apply(WHOLE, tick), 5.0)
+    assert after.balancer is not None
+    assert [member.address for member in after.balancer.members or ()] == ["127.0.0.1:37081"]
     sample = after.workers[UNIT]
     assert sample.slots == (Slot(0, True, 4096, 7, 140, 33, 0, 108, 192), Slot(1, False, 4096))
     assert sample.counters.generation_tokens_total == 9738960.0

@@ -16,6 +16,7 @@ import pytest
 from llamatop.errors import ProtocolFault, Unreachable
 from llamatop.model.declared import Cluster, Node
 from llamatop.model.plan import Command
+from llamatop.transport import ssh
 from llamatop.transport.machines import Machines
 
 from .conftest import World
@@ -84,6 +85,44 @@ async def test_what_goes_wrong_with_a_connection_begun_ahead_is_told_its_user(
     machine.begin()
     with pytest.raises(Unreachable, match="does not resolve"):
         await machine.run(Command(("true",)))
+
+
+async def test_a_connection_that_failed_ahead_is_told_once_and_not_made_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = asyncio.Event()
+    attempts: list[str] = []
+    loop = asyncio.get_running_loop()
+
+    def refuse(node: str, *_: object) -> None:
+        attempts.append(node)
+        loop.call_soon_threadsafe(tried.set)
+        raise Unreachable(node, "it takes nobody")
+
+    monkeypatch.setattr(ssh, "connect", refuse)
+    world.host("node1", "HostName 127.0.0.1")
+    machine = world.machine("node1")
+    machine.begin()
+    await tried.wait()
+    for _ in range(20):
+        await asyncio.sleep(0.01)
+    with pytest.raises(Unreachable, match="it takes nobody"):
+        await machine.run(Command(("true",)))
+    assert len(attempts) == 1
+    with pytest.raises(Unreachable, match="it takes nobody"):
+        await machine.run(Command(("true",)))
+    assert len(attempts) == 2
+
+
+async def test_to_begin_again_leaves_a_connection_alone(world: World) -> None:
+    server = world.server("node1")
+    machine = world.machine("node1")
+    channel = await machine.open(Command(("cat",)))
+    machine.begin()
+    assert (await machine.run(Command(("echo", "x")))).stdout == b"x\n"
+    await channel.write(b"y\n")
+    assert await channel.readline() == b"y\n"
+    assert server.log.count("Accepted publickey") == 1
 
 
 async def test_large_streams_pass(world: World) -> None:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
+import socket
 import threading
+from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 import pytest
-from paramiko import Transport
+from paramiko import SSHException, Transport
 from paramiko.packet import Packetizer
 
 from llamatop.errors import Unreachable
 from llamatop.model.plan import Command
+from llamatop.transport.deliveries import Deliveries
+from llamatop.transport.ssh_packets import Packets
+from llamatop.transport.ssh_stream import Stream
 
 from .conftest import World
 from .test_local import shell
@@ -73,10 +81,15 @@ async def test_a_line_wakes_no_thread(world: World) -> None:
 
     await echo(0)
     thread = connection()
-    before = wakes(thread)
-    for number in range(100):
-        await echo(number)
-    assert wakes(thread) - before < 10
+    # for a moment after the program's start the thread is awake
+    for _ in range(50):
+        before = wakes(thread)
+        for number in range(100):
+            await echo(number)
+        if wakes(thread) - before < 10:
+            break
+    else:
+        raise AssertionError("lines go on to wake the thread")
 
 
 async def test_an_idle_connection_ends_with_its_server(world: World) -> None:
@@ -130,3 +143,64 @@ async def test_many_machines_share_their_wake_ups_and_lose_nothing(world: World)
 
     async with asyncio.timeout(60):
         await asyncio.gather(*(talk(number) for number in range(8)))
+
+
+class Plainly:
+    """Lets the test say when the loop looks."""
+
+    def __init__(self) -> None:
+        self.takes: queue.SimpleQueue[Callable[[], bool]] = queue.SimpleQueue()
+
+    def watch(self, descriptor: int, take: Callable[[], bool]) -> bool:
+        self.takes.put(take)
+        return True
+
+    def unwatch(self, descriptor: int) -> None:
+        pass
+
+
+class NoCipher:
+    """Leaves bytes as they are."""
+
+    def update(self, data: bytes) -> bytes:
+        return data
+
+
+@pytest.mark.parametrize("length", [0, 1, 11, 2**31])
+def test_a_packet_that_lies_about_its_length_holds_up_its_own_thread_alone(length: int) -> None:
+    ours, theirs = socket.socketpair()
+    packets = Packets(cast("socket.socket", Stream(ours)))
+    packets.set_inbound_cipher(NoCipher(), 16, sha256, 32, b"k" * 32, etm=True)
+    deliveries = Plainly()
+    packets.let_read(cast("Deliveries", deliveries), lambda: True)
+    ended: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while True:
+                packets.read_message()
+        except (EOFError, SSHException, OSError) as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    take = deliveries.takes.get(timeout=30)
+    theirs.send(length.to_bytes(4, "big") + bytes(36))
+    looking = threading.Thread(target=take, daemon=True)
+    looking.start()
+    looking.join(30)
+    assert not looking.is_alive(), "the loop waits for a packet"
+    packets.close()
+    theirs.close()
+    thread.join(30)
+    assert ended
+
+
+@pytest.mark.parametrize(("size", "more"), [(3_000, False), (20_000, True)])
+def test_what_comes_in_bulk_is_looked_for_again_at_once(size: int, more: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(bytes(size))
+        stream = Stream(ours)
+        assert stream.take() is more
+        assert len(stream.held) == size
