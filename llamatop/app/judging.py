@@ -58,7 +58,7 @@ class Judging:
         if snapshot.tick == 0:
             return
         if self._app.totals_only():
-            self._unseen = snapshot
+            self._unseen, self._waiting = snapshot, None
             return
         self._unseen = None
         few = len(snapshot.workers) + len(snapshot.gpus) <= AT_ONCE

@@ -83,7 +83,7 @@ class TopParser(Parser):
 
 
 def build(modules: Sequence[str] = MODULES) -> tuple[Parser, dict[str, Parser]]:
-    """The parser of everything, and each subcommand's by its name."""
+    """The parser of these modules' commands, and each one's by its name."""
     top = _top()
     commands = top.add_subparsers(title="commands", metavar="", dest="command", parser_class=Parser)
     for module in modules:

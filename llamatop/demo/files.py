@@ -33,7 +33,7 @@ def write(
 def ssh_config(directory: Path, cluster: ClusterShape) -> str:
     """What ssh needs to find the machines and to trust them."""
     blocks = [
-        f"Host {json.dumps(node.name)}\n    HostName {node.address}\n"
+        f"Host {_quoted(node.name)}\n    HostName {node.address}\n"
         + ("    ProxyJump jump\n" if cluster.jump else "")
         for node in cluster.nodes
         if node.ssh
@@ -52,21 +52,26 @@ def ssh_config(directory: Path, cluster: ClusterShape) -> str:
 
 def cluster_file(cluster: ClusterShape) -> str:
     """The cluster file, as an operator would write it."""
-    text = f"name = {json.dumps(cluster.name)}\n"
+    text = f"name = {_quoted(cluster.name)}\n"
     text += 'ssh_config = "ssh_config"\nknown_hosts = "known_hosts"\n'
     for node in cluster.nodes:
-        text += f"\n[[node]]\nname = {json.dumps(node.name)}\n"
+        text += f"\n[[node]]\nname = {_quoted(node.name)}\n"
         if node.ssh:
-            text += f"ssh = {json.dumps(node.name)}\n"
+            text += f"ssh = {_quoted(node.name)}\n"
         else:
             text += f'url = "http://{node.address}:{node.workers[0].port}"\n'
         if node.units:
-            text += f"units = {json.dumps(list(node.units))}\n"
+            text += f"units = {_quoted(list(node.units))}\n"
         for worker in node.workers:
             if worker.key_variable is not None and node.ssh:
                 text += f'\n[[node.worker]]\nunit = "{worker.unit.removesuffix(".service")}"\n'
                 text += f'api_key_env = "{worker.key_variable}"\n'
     if cluster.balancer:
-        text += f'\n[balancer]\nnode = {json.dumps(cluster.balancer)}\nkind = "nginx"\n'
+        text += f'\n[balancer]\nnode = {_quoted(cluster.balancer)}\nkind = "nginx"\n'
         text += f'upstream = "{cluster.upstream}"\n'
     return text
+
+
+def _quoted(value: object) -> str:
+    """As both TOML and ssh's configuration read it: names in any script."""
+    return json.dumps(value, ensure_ascii=False)

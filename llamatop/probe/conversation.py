@@ -107,6 +107,8 @@ class Talk:
         self._late: Timer | None = None
         self._began = 0.0
         self._checked_at = 0.0
+        # Whether nothing came of the last read in all the time it had.
+        self._gave_up = False
         self.url = self._url()
 
     def _new_connection(self) -> Connection:
@@ -226,6 +228,7 @@ class Talk:
             # jitter of a millisecond is not worth its bytes
             sample["latency_seconds"] = before
         self.sample = sample
+        self._gave_up = sample.get("health") == "unreachable"
         self.asked_at = self._began
         self.answered_at = time.monotonic()
 
@@ -235,7 +238,8 @@ class Talk:
         except StopIteration as end:
             self._check = None
             self._beside.close()
-            if self._talk is not None:
+            # Who let a whole read go by is not busy again because the next one has begun.
+            if self._talk is not None and not (self._gave_up and end.value["health"] == "busy"):
                 sample = dict(self.sample)
                 sample.pop("fault", None)
                 sample.update(end.value)

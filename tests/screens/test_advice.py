@@ -311,6 +311,7 @@ async def test_nothing_is_judged_that_would_not_be_seen(monkeypatch: pytest.Monk
         await pilot.resize_terminal(100, 40)
         await until(pilot, lambda: app.judging.diagnosis is not None, "the findings")
         assert ticks == [41]
+        await until(pilot, lambda: "finding" in app.shown(), "the findings on the screen")
 
 
 async def test_advice_is_judged_on_any_terminal() -> None:

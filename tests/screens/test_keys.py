@@ -13,6 +13,7 @@ from llamatop.app.screens.help import HelpScreen
 from llamatop.app.screens.logs import LogScreen
 from llamatop.app.screens.main import MainScreen
 from llamatop.app.widgets.detail import DetailPane
+from llamatop.app.widgets.workers import WorkerTable
 from llamatop.errors import NodeError
 from tests.screens import clusters
 from tests.screens.stage import Stage, settled, until
@@ -417,3 +418,15 @@ async def test_f_with_nobody_dead_says_so() -> None:
         await pilot.press("f")
         await until(pilot, lambda: "is dead; d takes out" in app.shown(), "the word")
         assert app.hand.asked == []
+
+
+async def test_the_keys_are_the_tables_again_after_the_terminal_was_tiny() -> None:
+    app = Stage(clusters.well())
+    async with app.run_test(size=(100, 40)) as pilot:
+        for size in ((60, 7), (100, 40)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+        table = app.screen.query_one(WorkerTable)
+        before = table.selected()
+        await pilot.press("j")
+        await until(pilot, lambda: table.selected() != before, "another row")

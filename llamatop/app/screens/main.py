@@ -102,8 +102,8 @@ class MainScreen(ClusterScreen):
         """Share the screen out anew; at the start Textual tells the same size several times."""
         if self._shown_at != self.size:
             self.show_plan()
-            self.show()
             self.top.judging.seen()
+            self.show()
 
     def show(self) -> None:
         """Draw the app's latest snapshot."""
@@ -214,6 +214,9 @@ class MainScreen(ClusterScreen):
         self.detail.display = bool(parts.detail_width or parts.detail_height)
         self.detail.styles.width = parts.detail_width or "1fr"
         self.detail.styles.height = "1fr" if parts.detail_width else (parts.detail_height or "1fr")
+        if not parts.tiny and self.focused is None:
+            # what was hidden meanwhile has lost the keys
+            self.table.focus()
 
     def _show_detail(self) -> None:
         row = self.table.selected()

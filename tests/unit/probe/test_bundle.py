@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,6 +134,26 @@ def test_a_worker_that_hangs_ages_alone_and_the_line_leaves_on_time(
     ]
     assert max(gaps) < 1.0, gaps
     assert not [key for key in running.document["ages"] if key.endswith(B)]
+    running.close()
+
+
+def test_who_let_a_whole_read_go_by_is_not_busy_again_with_the_next(
+    node: FakeNode, worker: Worker
+) -> None:
+    node.worker(A, worker.port, 101)
+    worker.hang = {"/props", "/slots", "/metrics"}
+    running = node.start()
+
+    def health(document: dict[str, Any]) -> object:
+        return document["workers"].get(A, {}).get("health")
+
+    running.until(lambda d: health(d) == "unreachable", 60)
+    asked = worker.asked.count("/health")
+    seen: list[object] = []
+    running.until(lambda d: seen.append(health(d)) or worker.asked.count("/health") > asked + 2, 60)
+    assert set(seen) == {"unreachable"}
+    worker.hang = set()
+    running.until(lambda d: health(d) == "ok", 60)
     running.close()
 
 
