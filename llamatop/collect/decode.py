@@ -126,22 +126,14 @@ class Decoder:
             if patch:
                 self._many[part].found = found[part]
                 self._moved.setdefault(part, set()).update(patch)
-        return NodeSnapshot(
-            before.name,
-            True,
-            False,
-            received_at,
-            None,
-            tick.tick,
-            before.faults,
-            before.ages,
-            host,
-            _with_faults("gpus", found["gpus"], before.faults),
-            found["units"],
-            _with_faults("workers", found["workers"], before.faults),
-            before.models,
-            before.tunnels,
-            before.balancer,
+        return replace(
+            before,
+            received_at=received_at,
+            tick=tick.tick,
+            host=host,
+            gpus=_with_faults("gpus", found["gpus"], before.faults),
+            units=found["units"],
+            workers=_with_faults("workers", found["workers"], before.faults),
         )
 
     def caught_up(self, document: Document) -> Document:
